@@ -1,0 +1,143 @@
+//! What the user asked for.
+//!
+//! In: the command line's overrides, the environment, the file. Out:
+//! [`Settings`], which hold no contradiction, or every [`Problem`] at once,
+//! each with its place and its remedy. Knows nothing of the pipeline.
+
+mod api_key;
+mod keys;
+mod settings;
+mod source;
+mod values;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+pub use api_key::{ApiKey, BadKey, KeyFile, KeyFileError};
+pub use keys::{KEYS, Key};
+pub use settings::{
+    ListenSettings, RetrySettings, Settings, SinkSettings, Surroundings, TlsSettings,
+};
+pub use source::{Effective, Origin, Problem};
+pub use values::{Endpoint, ListenAddress, LogFormat, NameRule, Proxy, SinkUrl, UnixAddress};
+
+use source::Source;
+
+/// Read when no file is named and nothing is set by flags.
+const DEFAULT_FILE: &str = "/etc/sidecarbon/sidecarbon.toml";
+
+/// What the command line says about the configuration.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Overrides {
+    /// `--config`
+    pub config: Option<PathBuf>,
+    /// `--sink`
+    pub sink: Option<String>,
+    /// `--api-key-file`
+    pub api_key_file: Option<String>,
+    /// `--udp`
+    pub udp: Vec<String>,
+    /// `--tcp`
+    pub tcp: Vec<String>,
+}
+
+/// A configuration that cannot be used: all of its problems.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigError(pub Vec<Problem>);
+
+/// Reads the configuration of this process.
+pub fn load(overrides: &Overrides) -> Result<Settings, ConfigError> {
+    let variable = |name: &str| std::env::var(name).ok();
+    let surroundings = Surroundings {
+        credentials_directory: std::env::var_os("CREDENTIALS_DIRECTORY"),
+        platform_key: variable("HOSTEDGRAPHITE_APIKEY").map(Into::into),
+        https_proxy: variable("HTTPS_PROXY").or_else(|| variable("https_proxy")),
+        no_proxy: variable("NO_PROXY").or_else(|| variable("no_proxy")),
+    };
+    let variables = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let mut source = Source::new();
+    if let Some(path) = overrides.file() {
+        source.add_file(&path);
+    }
+    source.add_environment(variables);
+    overrides.add_flags(&mut source);
+    settle(source, &surroundings)
+}
+
+fn settle(mut source: Source, surroundings: &Surroundings) -> Result<Settings, ConfigError> {
+    let mut settings = settings::settle(&mut source, surroundings);
+    let (effective, problems) = source.finish();
+    if problems.is_empty() {
+        settings.effective = effective;
+        Ok(settings)
+    } else {
+        Err(ConfigError(problems))
+    }
+}
+
+impl Overrides {
+    /// The file to read, if any.
+    fn file(&self) -> Option<PathBuf> {
+        let default = || {
+            let path = Path::new(DEFAULT_FILE);
+            let no_flags = *self == Self::default();
+            (no_flags && path.exists()).then(|| path.to_owned())
+        };
+        self.config.clone().or_else(default)
+    }
+
+    fn add_flags(&self, source: &mut Source) {
+        for (flag, path, values) in [
+            ("--sink", "sink.url", self.sink.iter().cloned().collect()),
+            (
+                "--api-key-file",
+                "sink.api_key_file",
+                self.api_key_file.iter().cloned().collect(),
+            ),
+            ("--udp", "listen.udp", self.udp.clone()),
+            ("--tcp", "listen.tcp", self.tcp.clone()),
+        ] {
+            if !values.is_empty() {
+                source.add_flag(flag, path, values);
+            }
+        }
+    }
+}
+
+impl Settings {
+    /// The settings in force as a file, each line with its origin; secrets are
+    /// masked.
+    pub fn render(&self) -> String {
+        let mut out = String::new();
+        let mut table = "";
+        for key in KEYS {
+            let Some(effective) = self.effective.iter().find(|e| e.path == key.path) else {
+                continue;
+            };
+            let (this_table, name) = key.path.rsplit_once('.').unwrap_or(("", key.path));
+            if this_table != table {
+                let gap = if table.is_empty() { "" } else { "\n" };
+                out += &format!("{gap}[{this_table}]\n");
+                table = this_table;
+            }
+            out += &format!("{name} = {}  # {}\n", effective.value, effective.origin);
+        }
+        out
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, problem) in self.0.iter().enumerate() {
+            let separator = if index == 0 { "" } else { "\n" };
+            write!(f, "{separator}{problem}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+#[cfg(test)]
+mod tests;

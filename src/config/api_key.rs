@@ -1,0 +1,257 @@
+//! The API key: a secret that cannot be printed.
+
+use std::fmt;
+use std::fs::OpenOptions;
+use std::io::{self, Read};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::Arc;
+
+use zeroize::{Zeroize, Zeroizing};
+
+/// Far above any key in use (the vendor's is a UUID of 36 characters).
+const MAX_BYTES: usize = 256;
+
+/// A valid API key, or the explicit absence of one.
+///
+/// There is no `Display`, `Debug` shows nothing, and the bytes are zeroed when
+/// the last copy goes. Only `sink/encode.rs` and `sink/http.rs` call
+/// [`ApiKey::expose`], where the key enters the bytes for the upstream.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ApiKey(Arc<Zeroizing<Vec<u8>>>);
+
+/// Why a text cannot be a key. The text itself is never part of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BadKey {
+    /// Nothing but white space.
+    #[error("the key is empty")]
+    Empty,
+    /// White space inside.
+    #[error("the key has white space inside; a key is one word")]
+    WhiteSpace,
+    /// Control characters, or no text at all.
+    #[error("the key holds characters that cannot be printed")]
+    Unprintable,
+    /// It would make names such as `KEY..name`.
+    #[error("the key begins or ends with a dot; leave the dot out, sidecarbon adds it")]
+    Dot,
+    /// More than 256 bytes.
+    #[error("the key is longer than 256 bytes; is this the right file?")]
+    TooLong,
+}
+
+/// A key that was read from a file.
+#[derive(Debug)]
+pub struct KeyFile {
+    /// The key in it.
+    pub key: ApiKey,
+    /// Whether users other than its owner and group may read it.
+    pub world_readable: bool,
+}
+
+/// Why a key file is of no use.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyFileError {
+    /// It cannot be opened or read.
+    #[error("cannot be read: {0}")]
+    Io(#[from] io::Error),
+    /// A directory, a device, a pipe.
+    #[error("is not a regular file")]
+    NotAFile,
+    /// What it holds is no key.
+    #[error("{0}")]
+    BadKey(#[from] BadKey),
+}
+
+impl ApiKey {
+    /// The key of an upstream that takes lines without one.
+    pub fn none() -> Self {
+        Self(Arc::default())
+    }
+
+    /// A key from its text; white space around it does not count.
+    pub fn parse(text: &str) -> Result<Self, BadKey> {
+        let key = text.trim_start_matches('\u{feff}').trim();
+        if key.is_empty() {
+            return Err(BadKey::Empty);
+        }
+        if key.len() > MAX_BYTES {
+            return Err(BadKey::TooLong);
+        }
+        if key.contains(char::is_whitespace) {
+            return Err(BadKey::WhiteSpace);
+        }
+        if key.contains(char::is_control) {
+            return Err(BadKey::Unprintable);
+        }
+        if key.starts_with('.') || key.ends_with('.') {
+            return Err(BadKey::Dot);
+        }
+        Ok(Self(Arc::new(Zeroizing::new(key.as_bytes().to_vec()))))
+    }
+
+    /// The key in a file: the first line, of a regular file.
+    pub fn read(path: &Path) -> Result<KeyFile, KeyFileError> {
+        // Without O_NONBLOCK, opening a FIFO would wait for a writer for ever.
+        let nonblock = rustix::fs::OFlags::NONBLOCK.bits();
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags(nonblock.cast_signed())
+            .open(path)?;
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
+            return Err(KeyFileError::NotAFile);
+        }
+        // Of fixed size, so that growing leaves no copies of the key behind.
+        let mut buffer = Zeroizing::new([0_u8; MAX_BYTES + 8]);
+        let mut filled = 0;
+        let mut rest = file.take(buffer.len() as u64);
+        loop {
+            match rest.read(&mut buffer[filled..])? {
+                0 => break,
+                read => filled += read,
+            }
+        }
+        let text = std::str::from_utf8(&buffer[..filled]).map_err(|_| BadKey::Unprintable)?;
+        Ok(KeyFile {
+            key: Self::parse(text)?,
+            world_readable: metadata.mode() & 0o004 != 0,
+        })
+    }
+
+    /// Whether the upstream takes lines without a key.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Its length in bytes; 0 where there is none.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether it looks like the keys that the vendor hands out.
+    pub fn is_uuid_shaped(&self) -> bool {
+        self.0.len() == 36
+            && self.0.iter().enumerate().all(|(index, byte)| match index {
+                8 | 13 | 18 | 23 => *byte == b'-',
+                _ => byte.is_ascii_hexdigit(),
+            })
+    }
+
+    /// The secret itself.
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The rest of a metric path that begins with this key, in any case, as
+    /// one that a client prefixed itself does (FACTS.md: Diamond lower-cases
+    /// the key).
+    pub fn strip_from<'a>(&self, path: &'a [u8]) -> Option<&'a [u8]> {
+        let key = self.0.as_slice();
+        if key.is_empty() || path.len() < key.len() {
+            return None;
+        }
+        let (head, tail) = path.split_at(key.len());
+        match tail.first() {
+            None => head.eq_ignore_ascii_case(key).then_some(tail),
+            Some(b'.') => head.eq_ignore_ascii_case(key).then(|| &tail[1..]),
+            Some(_) => None,
+        }
+    }
+
+    /// Replaces every occurrence of the key, in any case, by `<key>`.
+    pub fn mask(&self, text: &mut Vec<u8>) {
+        let key = self.0.as_slice();
+        if key.is_empty() || text.len() < key.len() {
+            return;
+        }
+        let mut from = 0;
+        while let Some(found) = text[from..]
+            .windows(key.len())
+            .position(|window| window.eq_ignore_ascii_case(key))
+        {
+            let start = from + found;
+            text[start..start + key.len()].zeroize();
+            text.splice(start..start + key.len(), *b"<key>");
+            from = start + b"<key>".len();
+        }
+    }
+}
+
+impl fmt::Debug for ApiKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.is_empty() {
+            "ApiKey(none)"
+        } else {
+            "ApiKey(…)"
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_one_printable_word() {
+        for (text, error) in [
+            ("", BadKey::Empty),
+            (" \n", BadKey::Empty),
+            ("a b", BadKey::WhiteSpace),
+            ("a\u{1}b", BadKey::Unprintable),
+            (".key", BadKey::Dot),
+            ("key.", BadKey::Dot),
+        ] {
+            assert_eq!(ApiKey::parse(text), Err(error), "{text:?}");
+        }
+        assert_eq!(
+            ApiKey::parse(&"k".repeat(257)).unwrap_err(),
+            BadKey::TooLong
+        );
+        assert_eq!(
+            ApiKey::parse("\u{feff}k.e:y\r\n").unwrap().expose(),
+            b"k.e:y"
+        );
+    }
+
+    #[test]
+    fn debug_shows_nothing() {
+        let key = ApiKey::parse("sesame").unwrap();
+        assert_eq!(format!("{key:?}"), "ApiKey(…)");
+    }
+
+    #[test]
+    fn own_key_is_stripped_in_any_case_and_only_as_a_whole_node() {
+        let key = ApiKey::parse("Abc").unwrap();
+        assert_eq!(key.strip_from(b"aBC.x.y"), Some(&b"x.y"[..]));
+        assert_eq!(key.strip_from(b"ABC"), Some(&b""[..]));
+        assert_eq!(key.strip_from(b"abcd.x"), None);
+        assert_eq!(key.strip_from(b"ab"), None);
+        assert_eq!(ApiKey::none().strip_from(b".x"), None);
+    }
+
+    #[test]
+    fn masking_finds_every_occurrence() {
+        let key = ApiKey::parse("abc").unwrap();
+        let mut text = b"xabcABCy ab abc".to_vec();
+        key.mask(&mut text);
+        assert_eq!(text, b"x<key><key>y ab <key>");
+    }
+
+    #[test]
+    fn a_key_file_must_be_a_regular_file() {
+        let directory = tempfile::tempdir().unwrap();
+        assert!(matches!(
+            ApiKey::read(directory.path()),
+            Err(KeyFileError::NotAFile)
+        ));
+        let path = directory.path().join("key");
+        std::fs::write(&path, "sesame\r\n").unwrap();
+        assert_eq!(ApiKey::read(&path).unwrap().key.expose(), b"sesame");
+        std::fs::write(&path, "k".repeat(5000)).unwrap();
+        assert!(matches!(
+            ApiKey::read(&path),
+            Err(KeyFileError::BadKey(BadKey::TooLong))
+        ));
+    }
+}

@@ -1,0 +1,548 @@
+//! What was written, turned into what is meant: defaults filled in, ranges
+//! checked, contradictions gone. Code that holds [`Settings`] never asks again.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tracing::level_filters::LevelFilter;
+
+use super::api_key::{ApiKey, BadKey};
+use super::source::{Effective, Origin, Source, quoted};
+use super::values::{
+    self, ListenAddress, LogFormat, NameRule, Proxy, SinkUrl, UnixAddress, choice, show_bytes,
+};
+
+/// HTTP requests are dear, so lines gather for so long before one is made.
+const HTTP_LINGER: Duration = Duration::from_millis(500);
+
+/// Everything that the daemon was asked to do.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// Where lines go, and how.
+    pub sink: SinkSettings,
+    /// Where lines come from, and which are taken.
+    pub listen: ListenSettings,
+    /// A block of lines is sealed at so many bytes.
+    pub batch_bytes: usize,
+    /// How long lines gather before they are sent.
+    pub batch_linger: Duration,
+    /// The bound of all waiting lines.
+    pub queue_bytes: usize,
+    /// How failed attempts are repeated.
+    pub retry: RetrySettings,
+    /// How long the drain at the end may take.
+    pub shutdown_grace: Duration,
+    /// Where metrics are served.
+    pub admin_listen: Option<ListenAddress>,
+    /// What is logged.
+    pub log_level: LevelFilter,
+    /// How logs look.
+    pub log_format: LogFormat,
+    /// Legal, but likely not meant; for the log.
+    pub warnings: Vec<String>,
+    /// Each key with its value and origin, for `check`.
+    pub effective: Vec<Effective>,
+}
+
+/// Where lines go, and how.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SinkSettings {
+    /// Transport, host, port, path.
+    pub url: SinkUrl,
+    /// The key that goes before each name.
+    pub key: ApiKey,
+    /// How the upstream proves who it is.
+    pub tls: TlsSettings,
+    /// For one address.
+    pub connect_timeout: Duration,
+    /// Without any progress.
+    pub write_timeout: Duration,
+    /// For a whole exchange over HTTP.
+    pub request_timeout: Duration,
+    /// Then a new connection is made.
+    pub max_connection_age: Duration,
+    /// Size to which datagrams are filled.
+    pub datagram_bytes: usize,
+    /// Through which a connection is made.
+    pub proxy: Option<Proxy>,
+}
+
+/// How the upstream proves who it is, and we do to it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct TlsSettings {
+    /// Authorities to trust in place of the system's.
+    pub ca_file: Option<PathBuf>,
+    /// The name that the certificate must bear, where it is not the host's.
+    pub server_name: Option<String>,
+    /// Our own certificate and its key.
+    pub client_identity: Option<(PathBuf, PathBuf)>,
+}
+
+/// Where lines come from, and which are taken.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ListenSettings {
+    /// Datagrams over IP.
+    pub udp: Vec<ListenAddress>,
+    /// Streams over IP.
+    pub tcp: Vec<ListenAddress>,
+    /// Streams over Unix sockets.
+    pub unix_stream: Vec<UnixAddress>,
+    /// Datagrams over Unix sockets.
+    pub unix_datagram: Vec<UnixAddress>,
+    /// Which names pass.
+    pub names: NameRule,
+    /// Longer lines are rejected.
+    pub max_line_bytes: usize,
+    /// Past so many streams the longest idle one is closed.
+    pub max_connections: usize,
+}
+
+/// How failed attempts are repeated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RetrySettings {
+    /// The first delay is drawn up to here.
+    pub first: Duration,
+    /// No delay is longer.
+    pub max: Duration,
+}
+
+/// The variables of the environment that say where the key is, and what else
+/// matters beside the `SIDECARBON_` names.
+#[derive(Debug, Default)]
+pub struct Surroundings {
+    /// `$CREDENTIALS_DIRECTORY`, set by systemd.
+    pub credentials_directory: Option<OsString>,
+    /// `HOSTEDGRAPHITE_APIKEY`, set by hosting platforms.
+    pub platform_key: Option<zeroize::Zeroizing<String>>,
+    /// `HTTPS_PROXY` or `https_proxy`.
+    pub https_proxy: Option<String>,
+    /// `NO_PROXY` or `no_proxy`.
+    pub no_proxy: Option<String>,
+}
+
+/// Asks the source for every key, in the order of the reference file.
+pub fn settle(source: &mut Source, surroundings: &Surroundings) -> Settings {
+    let mut warnings = Vec::new();
+    let sink = sink(source, surroundings, &mut warnings);
+    let listen = listen(source, &mut warnings);
+    let (batch_bytes, batch_linger, queue_bytes) = sizes(source, &sink.url);
+    let retry = retry(source);
+    let grace = duration_within(
+        source,
+        "shutdown.grace",
+        Duration::ZERO,
+        Duration::from_secs(3600),
+    );
+    let admin_listen = admin(source, &mut warnings);
+    let log_level = source.text("log.level", choice(LEVELS));
+    let log_format = source.text("log.format", choice(FORMATS));
+    Settings {
+        sink,
+        listen,
+        batch_bytes,
+        batch_linger,
+        queue_bytes,
+        retry,
+        shutdown_grace: grace,
+        admin_listen,
+        log_level: log_level.unwrap_or(LevelFilter::INFO),
+        log_format: log_format.unwrap_or(LogFormat::Auto),
+        warnings,
+        effective: Vec::new(),
+    }
+}
+
+const LEVELS: &[(&str, LevelFilter)] = &[
+    ("error", LevelFilter::ERROR),
+    ("warn", LevelFilter::WARN),
+    ("info", LevelFilter::INFO),
+    ("debug", LevelFilter::DEBUG),
+    ("trace", LevelFilter::TRACE),
+];
+
+const FORMATS: &[(&str, LogFormat)] = &[
+    ("auto", LogFormat::Auto),
+    ("text", LogFormat::Text),
+    ("json", LogFormat::Json),
+    ("journald", LogFormat::Journald),
+];
+
+const NAMES: &[(&str, NameRule)] = &[
+    ("any", NameRule::Any),
+    ("sanitize", NameRule::Sanitize),
+    ("strict", NameRule::Strict),
+];
+
+fn sink(source: &mut Source, around: &Surroundings, warnings: &mut Vec<String>) -> SinkSettings {
+    let url = source
+        .text("sink.url", SinkUrl::parse)
+        .unwrap_or(SinkUrl::Stdout);
+    let key = key(source, &url, around, warnings);
+    if let SinkUrl::Http { secure: false, .. } = url
+        && !key.is_empty()
+    {
+        warnings.push(
+            "sink.url is http://, so the key travels in clear; write https:// where you can".into(),
+        );
+    }
+    let second = Duration::from_secs(1);
+    let day = Duration::from_secs(86_400);
+    let tenth = Duration::from_millis(100);
+    SinkSettings {
+        tls: tls(source),
+        connect_timeout: duration_within(source, "sink.connect_timeout", tenth, 300 * second),
+        write_timeout: duration_within(source, "sink.write_timeout", second, 3600 * second),
+        request_timeout: duration_within(source, "sink.request_timeout", tenth, 3600 * second),
+        max_connection_age: duration_within(source, "sink.max_connection_age", second, 30 * day),
+        datagram_bytes: source
+            .number("sink.datagram_bytes", 128..8193)
+            .unwrap_or(1400) as usize,
+        proxy: proxy(source, &url, around),
+        url,
+        key,
+    }
+}
+
+/// The key, from the first of its places that has one.
+fn key(
+    source: &mut Source,
+    url: &SinkUrl,
+    around: &Surroundings,
+    warnings: &mut Vec<String>,
+) -> ApiKey {
+    let file_origin = source.origin("sink.api_key_file");
+    let inline_origin = source.origin("sink.api_key");
+    let file = optional_text(source, "sink.api_key_file").map(PathBuf::from);
+    let inline = source.secret("sink.api_key", |text| match text {
+        "" => Ok(ApiKey::none()),
+        text => ApiKey::parse(text),
+    });
+    let inline_is_set = inline_origin != Origin::Default;
+    let credential = around
+        .credentials_directory
+        .as_ref()
+        .map(|directory| Path::new(directory).join("api-key"))
+        .filter(|path| path.exists());
+
+    let named_outside = matches!(file_origin, Origin::Flag(_) | Origin::Environment(_));
+    if let (Some(path), true) = (&file, named_outside) {
+        return key_file(source, path, &file_origin, warnings);
+    }
+    if let Some(path) = credential {
+        let origin = Origin::Environment("CREDENTIALS_DIRECTORY".into());
+        return key_file(source, &path, &origin, warnings);
+    }
+    if let Some(path) = &file {
+        return key_file(source, path, &file_origin, warnings);
+    }
+    let in_environment = matches!(inline_origin, Origin::Environment(_));
+    if let (false, Some(text)) = (in_environment, &around.platform_key) {
+        match ApiKey::parse(text) {
+            Ok(key) => {
+                let origin = Origin::Environment("HOSTEDGRAPHITE_APIKEY".into());
+                source.show("sink.api_key", quoted("<key>"), origin);
+                return accepted(key, warnings);
+            }
+            Err(BadKey::Empty) => {}
+            Err(error) => source.problem("HOSTEDGRAPHITE_APIKEY".into(), error.to_string()),
+        }
+    }
+    let key = inline.unwrap_or_else(ApiKey::none);
+    if inline_is_set && !in_environment && !key.is_empty() {
+        warnings.push(format!(
+            "{inline_origin}: sink.api_key holds the key itself; a key file (sink.api_key_file) keeps it out of backups and reviews"
+        ));
+    }
+    if !inline_is_set && url.wants_key() {
+        source.problem(
+            "no API key".into(),
+            "write the key into a file and name it in sink.api_key_file (or SIDECARBON_API_KEY_FILE, or --api-key-file), \
+             or set SIDECARBON_API_KEY; sink.api_key = \"\" sends without a key"
+                .into(),
+        );
+    }
+    if !url.wants_key() && !key.is_empty() && !source.is_set("sink.url") {
+        warnings.push("a key is set but no sink.url, so lines are only printed; write sink.url = \"tls://carbon.hostedgraphite.com:20030\"".into());
+    }
+    accepted(key, warnings)
+}
+
+fn key_file(
+    source: &mut Source,
+    path: &Path,
+    origin: &Origin,
+    warnings: &mut Vec<String>,
+) -> ApiKey {
+    match ApiKey::read(path) {
+        Ok(file) => {
+            if file.world_readable {
+                warnings.push(format!(
+                    "{}: every user of this host can read the key; chmod 0640 it",
+                    path.display()
+                ));
+            }
+            accepted(file.key, warnings)
+        }
+        Err(error) => {
+            source.problem(
+                origin.to_string(),
+                format!(
+                    "the key file {} {error}; write the API key into it, on one line",
+                    path.display()
+                ),
+            );
+            ApiKey::none()
+        }
+    }
+}
+
+fn accepted(key: ApiKey, warnings: &mut Vec<String>) -> ApiKey {
+    if !key.is_empty() && !key.is_uuid_shaped() {
+        warnings.push("the API key does not look like one of Hosted Graphite (8-4-4-4-12 hexadecimal digits); is it the right one?".into());
+    }
+    key
+}
+
+fn tls(source: &mut Source) -> TlsSettings {
+    let ca_file = optional_text(source, "sink.tls.ca_file").map(PathBuf::from);
+    let server_name = optional_text(source, "sink.tls.server_name");
+    if let Some(name) = &server_name
+        && rustls::pki_types::ServerName::try_from(name.as_str()).is_err()
+    {
+        source.refuse(
+            "sink.tls.server_name",
+            format!(
+                "{} is no host name; write the name in the upstream's certificate",
+                quoted(name)
+            ),
+        );
+    }
+    let cert = optional_text(source, "sink.tls.client_cert_file").map(PathBuf::from);
+    let key = optional_text(source, "sink.tls.client_key_file").map(PathBuf::from);
+    let client_identity = match (cert, key) {
+        (Some(cert), Some(key)) => Some((cert, key)),
+        (None, None) => None,
+        (Some(_), None) => {
+            source.refuse(
+                "sink.tls.client_cert_file",
+                "needs its key; set sink.tls.client_key_file too",
+            );
+            None
+        }
+        (None, Some(_)) => {
+            source.refuse(
+                "sink.tls.client_key_file",
+                "needs its certificate; set sink.tls.client_cert_file too",
+            );
+            None
+        }
+    };
+    TlsSettings {
+        ca_file,
+        server_name,
+        client_identity,
+    }
+}
+
+fn proxy(source: &mut Source, url: &SinkUrl, around: &Surroundings) -> Option<Proxy> {
+    let SinkUrl::Http {
+        secure, endpoint, ..
+    } = url
+    else {
+        if source.is_set("sink.proxy") {
+            source.refuse(
+                "sink.proxy",
+                "is for https:// and http:// sinks; take it out or change sink.url",
+            );
+        }
+        return None;
+    };
+    let origin = source.origin("sink.proxy");
+    let written = source.secret("sink.proxy", |text| match text {
+        "" => Ok(None),
+        text => Proxy::parse(text).map(Some),
+    });
+    if let Some(Some(proxy)) = written {
+        source.show("sink.proxy", quoted(&proxy.to_string()), origin);
+        return Some(proxy);
+    }
+    let from_environment = around
+        .https_proxy
+        .as_deref()
+        .filter(|text| !text.is_empty())?;
+    let exempt = around
+        .no_proxy
+        .as_deref()
+        .is_some_and(|list| values::is_exempt(&endpoint.host, list));
+    if origin != Origin::Default || !secure || exempt {
+        return None;
+    }
+    let name = "HTTPS_PROXY".to_owned();
+    match Proxy::parse(from_environment) {
+        Ok(proxy) => {
+            let origin = Origin::Environment(name);
+            source.show("sink.proxy", quoted(&proxy.to_string()), origin);
+            Some(proxy)
+        }
+        Err(message) => {
+            source.problem(name, message);
+            None
+        }
+    }
+}
+
+fn listen(source: &mut Source, warnings: &mut Vec<String>) -> ListenSettings {
+    let udp = source.list("listen.udp", ListenAddress::parse);
+    let tcp = source.list("listen.tcp", ListenAddress::parse);
+    for (key, addresses) in [("listen.udp", &udp), ("listen.tcp", &tcp)] {
+        for address in addresses.iter().filter(|address| !address.is_loopback()) {
+            warnings.push(format!(
+                "{key} {}: whoever can reach this address can write into the account",
+                address.text
+            ));
+        }
+    }
+    let listen = ListenSettings {
+        udp,
+        tcp,
+        unix_stream: source.list("listen.unix_stream", UnixAddress::parse),
+        unix_datagram: source.list("listen.unix_datagram", UnixAddress::parse),
+        names: source
+            .text("listen.names", choice(NAMES))
+            .unwrap_or(NameRule::Any),
+        max_line_bytes: bytes_within(source, "listen.max_line_bytes", 64, 64 << 10),
+        max_connections: source
+            .number("listen.max_connections", 1..1_000_001)
+            .unwrap_or(1024) as usize,
+    };
+    let nothing = listen.udp.is_empty()
+        && listen.tcp.is_empty()
+        && listen.unix_stream.is_empty()
+        && listen.unix_datagram.is_empty();
+    if nothing {
+        warnings.push("there is no listener, so no line can come in".into());
+    }
+    listen
+}
+
+fn sizes(source: &mut Source, url: &SinkUrl) -> (usize, Duration, usize) {
+    const LEAST_BLOCKS: usize = 4;
+    let queue_bytes = bytes_within(source, "queue.bytes", 64 << 10, 1 << 40);
+    let batch_is_set = source.is_set("batch.bytes");
+    let written = bytes_within(source, "batch.bytes", 1 << 10, 16 << 20);
+    let batch_bytes = if batch_is_set && written * LEAST_BLOCKS > queue_bytes {
+        source.refuse(
+            "batch.bytes",
+            format!(
+                "\"{}\" is more than a quarter of queue.bytes (\"{}\"); write at most \"{}\"",
+                show_bytes(written),
+                show_bytes(queue_bytes),
+                show_bytes(queue_bytes / LEAST_BLOCKS)
+            ),
+        );
+        written
+    } else {
+        // The oldest block goes when the queue is full: with few blocks that
+        // would be a large part of it.
+        written.min(queue_bytes / (2 * LEAST_BLOCKS))
+    };
+    if !batch_is_set {
+        source.show(
+            "batch.bytes",
+            quoted(&show_bytes(batch_bytes)),
+            Origin::Default,
+        );
+    }
+    let auto = match url {
+        SinkUrl::Http { .. } => HTTP_LINGER,
+        _ => Duration::ZERO,
+    };
+    let linger = source.text("batch.linger", |text| match text {
+        "auto" => Ok(auto),
+        text => values::duration(text)
+            .map_err(|message| format!("{message}, or \"auto\""))
+            .and_then(|linger| within(linger, Duration::ZERO, Duration::from_secs(60), text)),
+    });
+    (batch_bytes, linger.unwrap_or(auto), queue_bytes)
+}
+
+fn retry(source: &mut Source) -> RetrySettings {
+    let least = Duration::from_millis(10);
+    let hour = Duration::from_secs(3600);
+    let first = duration_within(source, "retry.first", least, hour);
+    let max = duration_within(source, "retry.max", least, hour);
+    if first > max {
+        source.refuse(
+            "retry.first",
+            "is longer than retry.max; write a shorter one",
+        );
+    }
+    RetrySettings { first, max }
+}
+
+fn admin(source: &mut Source, warnings: &mut Vec<String>) -> Option<ListenAddress> {
+    let address = source.text("admin.listen", |text| match text {
+        "" => Ok(None),
+        text => ListenAddress::parse(text)
+            .map(Some)
+            .map_err(|message| format!("{message}, or \"\" for none")),
+    });
+    let address = address.flatten()?;
+    if !address.is_loopback() {
+        warnings.push(format!(
+            "admin.listen {}: whoever can reach this address can read the metrics",
+            address.text
+        ));
+    }
+    Some(address)
+}
+
+fn optional_text(source: &mut Source, path: &'static str) -> Option<String> {
+    source
+        .text(path, |text| Ok(text.to_owned()))
+        .filter(|text| !text.is_empty())
+}
+
+fn duration_within(
+    source: &mut Source,
+    path: &'static str,
+    least: Duration,
+    most: Duration,
+) -> Duration {
+    let parse = |text: &str| {
+        values::duration(text).and_then(|duration| within(duration, least, most, text))
+    };
+    source.text(path, parse).unwrap_or(most)
+}
+
+fn within(
+    duration: Duration,
+    least: Duration,
+    most: Duration,
+    text: &str,
+) -> Result<Duration, String> {
+    if (least..=most).contains(&duration) {
+        Ok(duration)
+    } else {
+        Err(format!(
+            "\"{text}\" is out of range; write {least:?} to {most:?}"
+        ))
+    }
+}
+
+fn bytes_within(source: &mut Source, path: &'static str, least: usize, most: usize) -> usize {
+    let parse = |text: &str| {
+        let bytes = values::bytes(text)?;
+        if (least..=most).contains(&bytes) {
+            Ok(bytes)
+        } else {
+            Err(format!(
+                "\"{text}\" is out of range; write \"{}\" to \"{}\"",
+                show_bytes(least),
+                show_bytes(most)
+            ))
+        }
+    };
+    source.text(path, parse).unwrap_or(most)
+}

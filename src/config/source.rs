@@ -1,0 +1,450 @@
+//! What was written, and where: flags over environment over file over default.
+//!
+//! In: the file's text, the environment, the flags. Out: one value for each
+//! key with its origin, asked for one by one through a parser that names the
+//! remedy. Problems are gathered, so that one run shows all of them. No text
+//! of a secret ever enters a problem.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+use zeroize::{Zeroize, Zeroizing};
+
+use super::keys::{self, KEYS, Key};
+
+/// Larger files are not configurations.
+const MAX_FILE_BYTES: u64 = 1 << 20;
+
+/// Where a value comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// Nobody set it.
+    Default,
+    /// A line of the file.
+    File(PathBuf, usize),
+    /// A variable of the environment.
+    Environment(String),
+    /// A flag of the command line.
+    Flag(&'static str),
+}
+
+/// One thing that is wrong: where, what, and what to write instead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    place: String,
+    message: String,
+}
+
+/// One value in force, for `check`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Effective {
+    /// The key's path.
+    pub path: &'static str,
+    /// The value as one would write it in the file; secrets masked.
+    pub value: String,
+    /// Where it comes from.
+    pub origin: Origin,
+}
+
+/// All that was written.
+#[derive(Debug)]
+pub struct Source {
+    entries: BTreeMap<&'static str, (Written, Origin)>,
+    effective: Vec<Effective>,
+    problems: Vec<Problem>,
+}
+
+/// A value as written. Texts may be secrets, so they are zeroed.
+enum Written {
+    Text(Zeroizing<String>),
+    List(Vec<String>),
+    Integer(i64),
+    /// Something else, by the name of its type.
+    Other(&'static str),
+}
+
+impl Source {
+    /// Nothing written yet.
+    pub fn new() -> Self {
+        Self {
+            entries: BTreeMap::new(),
+            effective: Vec::new(),
+            problems: Vec::new(),
+        }
+    }
+
+    /// Reads the file.
+    pub fn add_file(&mut self, path: &Path) {
+        match read(path) {
+            Ok(text) => self.add_toml(path, &text),
+            Err(error) => self.problem(
+                path.display().to_string(),
+                format!("cannot be read: {error}"),
+            ),
+        }
+    }
+
+    /// Takes the text of a file.
+    pub fn add_toml(&mut self, path: &Path, text: &str) {
+        let (table, errors) = DeTable::parse_recoverable(text);
+        for error in &errors {
+            // Its `Display` would show the line, which may hold the key.
+            let (line, column) = position(text, error.span().unwrap_or_default());
+            self.problem(
+                format!("{}:{line}:{column}", path.display()),
+                format!("no valid TOML: {}", error.message()),
+            );
+        }
+        if errors.is_empty() {
+            self.add_table(path, text, "", table.get_ref());
+        }
+    }
+
+    /// Takes the variables that name keys.
+    pub fn add_environment(&mut self, variables: impl Iterator<Item = (String, String)>) {
+        let known: Vec<(String, &'static Key)> =
+            KEYS.iter().map(|key| (key.env_name(), key)).collect();
+        for (name, mut value) in variables {
+            if !name.starts_with("SIDECARBON_") || is_kubernetes(&name) {
+                continue;
+            }
+            if let Some((_, key)) = known.iter().find(|(known, _)| *known == name) {
+                if value.is_empty() && key.empty_is_unset() {
+                    continue;
+                }
+                let text = Written::Text(Zeroizing::new(std::mem::take(&mut value)));
+                self.entries
+                    .insert(key.path, (text, Origin::Environment(name)));
+            } else {
+                let hint = keys::nearest(&name, known.iter().map(|(name, _)| name.as_str()))
+                    .map_or_else(String::new, |near| format!("; did you mean {near}?"));
+                self.problem(name, format!("names no known key{hint}"));
+            }
+            value.zeroize();
+        }
+    }
+
+    /// Takes a flag's value.
+    pub fn add_flag(&mut self, flag: &'static str, path: &'static str, values: Vec<String>) {
+        self.entries
+            .insert(path, (Written::List(values), Origin::Flag(flag)));
+    }
+
+    /// The value of a key that is one text, through `parse`. Where that fails,
+    /// the problem is noted and the default holds, so that all problems show.
+    pub fn text<T>(
+        &mut self,
+        path: &'static str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        let (text, origin) = self.written_text(path)?;
+        match parse(&text) {
+            Ok(value) => {
+                self.show(path, quoted(&text), origin);
+                Some(value)
+            }
+            Err(message) => {
+                self.problem(origin.to_string(), format!("{path} {message}"));
+                None
+            }
+        }
+    }
+
+    /// Like [`Source::text`], for a value that is never shown.
+    pub fn secret<T, E: fmt::Display>(
+        &mut self,
+        path: &'static str,
+        parse: impl Fn(&str) -> Result<T, E>,
+    ) -> Option<T> {
+        let (text, origin) = self.written_text(path)?;
+        match parse(&text) {
+            Ok(value) => {
+                let shown = if text.is_empty() { "" } else { "<key>" };
+                self.show(path, quoted(shown), origin);
+                Some(value)
+            }
+            Err(error) => {
+                self.problem(origin.to_string(), format!("{path}: {error}"));
+                None
+            }
+        }
+    }
+
+    /// The value of a key that is a list of texts.
+    pub fn list<T>(
+        &mut self,
+        path: &'static str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Vec<T> {
+        let (written, origin) = self.written(path);
+        let items = match written {
+            Written::List(items) => items,
+            Written::Text(text) => text
+                .split(',')
+                .map(|item| item.trim().to_owned())
+                .filter(|item| !item.is_empty())
+                .collect(),
+            other => {
+                let message = format!(
+                    "{path} is {}; write a list of texts, such as [\"localhost:2003\"]",
+                    other.kind()
+                );
+                self.problem(origin.to_string(), message);
+                return Vec::new();
+            }
+        };
+        let shown: Vec<String> = items.iter().map(|item| quoted(item)).collect();
+        self.show(path, format!("[{}]", shown.join(", ")), origin.clone());
+        let mut parsed = Vec::new();
+        for item in items {
+            match parse(&item) {
+                Ok(value) => parsed.push(value),
+                Err(message) => self.problem(origin.to_string(), format!("{path} {message}")),
+            }
+        }
+        parsed
+    }
+
+    /// The value of a key that is a whole number in a range.
+    pub fn number(&mut self, path: &'static str, range: Range<u32>) -> Option<u32> {
+        let (written, origin) = self.written(path);
+        let number = match &written {
+            Written::Integer(number) => Some(*number),
+            Written::Text(text) => text.trim().parse().ok(),
+            _ => None,
+        };
+        let number = number
+            .and_then(|number| u32::try_from(number).ok())
+            .filter(|number| range.contains(number));
+        if let Some(number) = number {
+            self.show(path, number.to_string(), origin);
+        } else {
+            self.problem(
+                origin.to_string(),
+                format!(
+                    "{path} is {}; write a whole number from {} to {}",
+                    written.shown(),
+                    range.start,
+                    range.end - 1
+                ),
+            );
+        }
+        number
+    }
+
+    /// Whether anybody set a key.
+    pub fn is_set(&self, path: &str) -> bool {
+        self.entries.contains_key(path)
+    }
+
+    /// Where a key was set.
+    pub fn origin(&self, path: &str) -> Origin {
+        self.entries
+            .get(path)
+            .map_or(Origin::Default, |(_, origin)| origin.clone())
+    }
+
+    /// Notes that a value is wrong, at the place where it was written.
+    pub fn refuse(&mut self, path: &str, message: impl fmt::Display) {
+        let place = self.origin(path).to_string();
+        self.problem(place, format!("{path} {message}"));
+    }
+
+    /// Notes what is wrong at a place.
+    pub fn problem(&mut self, place: String, message: String) {
+        self.problems.push(Problem { place, message });
+    }
+
+    /// The values in force, and what was wrong.
+    pub fn finish(self) -> (Vec<Effective>, Vec<Problem>) {
+        (self.effective, self.problems)
+    }
+
+    /// Replaces what `check` shows for a key.
+    pub fn show(&mut self, path: &'static str, value: String, origin: Origin) {
+        self.effective.retain(|effective| effective.path != path);
+        self.effective.push(Effective {
+            path,
+            value,
+            origin,
+        });
+    }
+
+    fn add_table(&mut self, file: &Path, text: &str, prefix: &str, table: &DeTable<'_>) {
+        for (name, value) in table {
+            let path = match prefix {
+                "" => name.get_ref().to_string(),
+                _ => format!("{prefix}.{}", name.get_ref()),
+            };
+            let (line, _) = position(text, name.span());
+            let is_table_of_keys = KEYS
+                .iter()
+                .any(|key| key.path.starts_with(&format!("{path}.")));
+            match value.get_ref() {
+                DeValue::Table(inner) if is_table_of_keys => {
+                    self.add_table(file, text, &path, inner);
+                }
+                value => self.add_entry(file, line, &path, value),
+            }
+        }
+    }
+
+    fn add_entry(&mut self, file: &Path, line: usize, path: &str, value: &DeValue<'_>) {
+        if let Some(key) = keys::find(path) {
+            let origin = Origin::File(file.to_owned(), line);
+            self.entries
+                .insert(key.path, (Written::from_toml(value), origin));
+            return;
+        }
+        let hint = keys::nearest(path, KEYS.iter().map(|key| key.path)).map_or_else(
+            || "; the keys are listed in config/sidecarbon.toml".to_owned(),
+            |near| format!("; did you mean {near}?"),
+        );
+        self.problem(
+            format!("{}:{line}", file.display()),
+            format!("{path} is not a known key{hint}"),
+        );
+    }
+
+    fn written(&mut self, path: &'static str) -> (Written, Origin) {
+        self.entries.remove_entry(path).map_or_else(
+            || {
+                let default = keys::find(path).map_or("", |key| key.default);
+                let text = Zeroizing::new(default.to_owned());
+                (Written::Text(text), Origin::Default)
+            },
+            |(path, (written, origin))| {
+                // Stays known as set.
+                self.entries
+                    .insert(path, (Written::Other("read"), origin.clone()));
+                (written, origin)
+            },
+        )
+    }
+
+    fn written_text(&mut self, path: &'static str) -> Option<(Zeroizing<String>, Origin)> {
+        let (written, origin) = self.written(path);
+        match written {
+            Written::Text(text) => Some((text, origin)),
+            Written::List(mut items) if items.len() == 1 && matches!(origin, Origin::Flag(_)) => {
+                Some((Zeroizing::new(items.remove(0)), origin))
+            }
+            other => {
+                let example = keys::find(path).map_or("", |key| key.default);
+                let message = if example.is_empty() {
+                    format!("{path} is {}; write a text in quotes", other.kind())
+                } else {
+                    format!(
+                        "{path} is {}; write a text in quotes, such as \"{example}\"",
+                        other.kind()
+                    )
+                };
+                self.problem(origin.to_string(), message);
+                None
+            }
+        }
+    }
+}
+
+impl Written {
+    fn from_toml(value: &DeValue<'_>) -> Self {
+        match value {
+            DeValue::String(text) => Self::Text(Zeroizing::new(text.to_string())),
+            DeValue::Integer(integer) => {
+                i64::from_str_radix(&integer.as_str().replace('_', ""), integer.radix())
+                    .map_or(Self::Other("a number out of range"), Self::Integer)
+            }
+            DeValue::Array(items) => items
+                .iter()
+                .map(|item: &Spanned<DeValue<'_>>| item.get_ref().as_str().map(str::to_owned))
+                .collect::<Option<Vec<String>>>()
+                .map_or(Self::Other("a list of other things than texts"), Self::List),
+            DeValue::Float(_) => Self::Other("a number with a fraction"),
+            DeValue::Boolean(_) => Self::Other("true or false"),
+            DeValue::Datetime(_) => Self::Other("a date"),
+            DeValue::Table(_) => Self::Other("a table"),
+        }
+    }
+
+    /// What it is, without the value.
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Text(_) => "a text",
+            Self::List(_) => "a list",
+            Self::Integer(_) => "a number",
+            Self::Other(kind) => kind,
+        }
+    }
+
+    /// The value where it is short, for keys that are no secrets.
+    fn shown(&self) -> String {
+        match self {
+            Self::Integer(number) => number.to_string(),
+            Self::Text(text) => quoted(text),
+            other => other.kind().to_owned(),
+        }
+    }
+}
+
+impl fmt::Debug for Written {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.kind())
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.place, self.message)
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File(path, line) => write!(f, "{}:{line}", path.display()),
+            Self::Environment(name) => f.write_str(name),
+            Self::Flag(flag) => f.write_str(flag),
+        }
+    }
+}
+
+/// The text as TOML would have it.
+pub fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+fn read(path: &Path) -> std::io::Result<Zeroizing<String>> {
+    let metadata = std::fs::metadata(path)?;
+    if !metadata.is_file() {
+        return Err(std::io::Error::other("it is not a regular file"));
+    }
+    if metadata.len() > MAX_FILE_BYTES {
+        return Err(std::io::Error::other("it is larger than 1 MiB"));
+    }
+    std::fs::read_to_string(path).map(Zeroizing::new)
+}
+
+/// Line and column, both from 1, of where a span begins.
+fn position(text: &str, span: Range<usize>) -> (usize, usize) {
+    let before = text.get(..span.start).unwrap_or(text);
+    let line = before.matches('\n').count() + 1;
+    let column = before
+        .rsplit('\n')
+        .next()
+        .map_or(0, |line| line.chars().count())
+        + 1;
+    (line, column)
+}
+
+/// Kubernetes describes a service named `sidecarbon` to every pod in such
+/// variables.
+fn is_kubernetes(name: &str) -> bool {
+    name.starts_with("SIDECARBON_SERVICE_")
+        || name == "SIDECARBON_PORT"
+        || name.starts_with("SIDECARBON_PORT_")
+}

@@ -1,0 +1,218 @@
+use std::time::Duration;
+
+use super::*;
+
+const KEY: &str = "6f1c2a9e-0d4b-4c57-9a3e-5b8e7d2f1a60";
+
+fn read_with(
+    text: &str,
+    environment: &[(&str, &str)],
+    surroundings: &Surroundings,
+) -> Result<Settings, ConfigError> {
+    let mut source = Source::new();
+    source.add_toml(Path::new("s.toml"), text);
+    let pairs = environment
+        .iter()
+        .map(|(n, v)| ((*n).to_owned(), (*v).to_owned()));
+    source.add_environment(pairs);
+    settle(source, surroundings)
+}
+
+fn read(text: &str) -> Result<Settings, ConfigError> {
+    read_with(text, &[], &Surroundings::default())
+}
+
+#[track_caller]
+fn refused(text: &str, expected: &str) {
+    let message = read(text).expect_err("should be refused").to_string();
+    assert!(message.contains(expected), "{message}");
+    assert!(!message.contains(KEY), "{message}");
+}
+
+#[test]
+fn nothing_written_is_the_embedded_default() {
+    let settings = read("").unwrap();
+    assert_eq!(settings.sink.url, SinkUrl::Stdout);
+    assert_eq!(settings.listen.udp[0].addresses.len(), 2);
+    assert_eq!(settings.queue_bytes, 64 << 20);
+    assert_eq!(settings.batch_bytes, 64 << 10);
+    assert_eq!(settings.batch_linger, Duration::ZERO);
+    assert!(settings.warnings.is_empty());
+}
+
+#[test]
+fn problems_name_place_key_and_remedy() {
+    refused(
+        "[sink]\nurl = \"carbon.example.com\"",
+        "s.toml:2: sink.url \"carbon.example.com\" has no scheme; write \"tls://carbon.example.com:20030\"",
+    );
+    refused(
+        "[sink]\nulr = \"x\"",
+        "s.toml:2: sink.ulr is not a known key; did you mean sink.url?",
+    );
+    refused(
+        "[queue]\n\nbytes = 64",
+        "s.toml:3: queue.bytes is a number; write a text in quotes, such as \"64MiB\"",
+    );
+    refused("[queue]\nbytes = \"64\"", "\"64MiB\"");
+    refused("[queue]\nbytes = \"1KiB\"", "out of range");
+    refused(
+        "[listen]\nudp = \"example.com:1\"",
+        "write \"localhost:2003\"",
+    );
+    refused(
+        "[listen]\nnames = \"lax\"",
+        "\"any\", \"sanitize\", \"strict\"",
+    );
+    refused("[listen]\nmax_connections = 0", "from 1 to 1000000");
+    refused("[sink.tls]\nclient_cert_file = \"/x\"", "client_key_file");
+    refused(
+        "[batch]\nbytes = \"1MiB\"\n[queue]\nbytes = \"1MiB\"",
+        "s.toml:2: batch.bytes",
+    );
+    refused(
+        "[retry]\nfirst = \"1m\"",
+        "retry.first is longer than retry.max",
+    );
+    refused("[sink]\nurl = \"tcp://h:1\"", "sink.api_key_file");
+    refused(
+        "[sink]\napi_key_file = \"/does/not/exist\"",
+        "s.toml:2: the key file /does/not/exist cannot be read",
+    );
+    refused("x", "s.toml:1:");
+}
+
+#[test]
+fn all_problems_are_told_at_once() {
+    let error = read("[sink]\nurl = \"x\"\nbad = 1\n[queue]\nbytes = \"y\"").unwrap_err();
+    assert_eq!(error.0.len(), 3, "{error}");
+}
+
+#[test]
+fn no_error_shows_the_key() {
+    for text in [
+        format!("[sink]\napi_key = \"{KEY}\" x"),
+        format!("[sink]\napi_key = {KEY}"),
+        format!("[sink]\napi_key = \"{KEY} two\""),
+        format!("[sink]\napi_key = [\"{KEY}\"]"),
+        format!("[sink]\napi_key = \"{KEY}\"\napi_key = \"{KEY}\""),
+        format!("[sink]\nurl = \"tls://{KEY}@carbon.example.com:20030\""),
+        format!("[sink]\nurl = \"https://example.com/\"\nproxy = \"ftp://u:{KEY}@p\""),
+        format!("[sink]\napi_key = \"\"\"{KEY}"),
+    ] {
+        refused(&text, "s.toml:");
+    }
+}
+
+#[test]
+fn the_rendered_settings_can_be_read_again_but_for_the_key() {
+    let text = format!("[sink]\nurl = \"tcp://h:1\"\napi_key = \"{KEY}\"");
+    let rendered = read(&text).unwrap().render();
+    assert!(!rendered.contains(KEY) && rendered.contains("api_key = \"<key>\"  # s.toml:3"));
+    let again = read(&rendered).unwrap();
+    assert_eq!(again.sink.url, SinkUrl::parse("tcp://h:1").unwrap());
+    assert_eq!(again.listen, read(&text).unwrap().listen);
+}
+
+#[test]
+fn the_environment_replaces_the_file() {
+    let settings = read_with(
+        "[sink]\nurl = \"tcp://h:1\"",
+        &[
+            ("SIDECARBON_SINK_URL", "udp://other:2"),
+            ("SIDECARBON_API_KEY", KEY),
+            ("SIDECARBON_LISTEN_UDP", "127.0.0.1:1, [::1]:1"),
+            ("SIDECARBON_LISTEN_TCP", ""),
+            ("SIDECARBON_LISTEN_MAX_CONNECTIONS", "7"),
+            ("SIDECARBON_PORT_2003_TCP", "tcp://10.0.0.1:2003"),
+        ],
+        &Surroundings::default(),
+    )
+    .unwrap();
+    assert_eq!(settings.sink.url.to_string(), "udp://other:2");
+    assert_eq!(settings.listen.udp.len(), 2);
+    assert!(settings.listen.tcp.is_empty());
+    assert_eq!(settings.listen.max_connections, 7);
+    let error = read_with(
+        "",
+        &[("SIDECARBON_SINK_ULR", "x")],
+        &Surroundings::default(),
+    );
+    assert!(
+        error
+            .unwrap_err()
+            .to_string()
+            .contains("SIDECARBON_SINK_URL")
+    );
+}
+
+#[test]
+fn the_key_comes_from_the_first_place_that_has_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    file("api-key", "credential");
+    let in_toml = file("toml", "from-file");
+    let in_environment = file("env", "from-env-file");
+    let toml = format!("[sink]\napi_key_file = \"{in_toml}\"\napi_key = \"inline\"");
+    let credentials = Surroundings {
+        credentials_directory: Some(directory.path().into()),
+        ..Surroundings::default()
+    };
+    let platform = Surroundings {
+        platform_key: Some("platform".to_owned().into()),
+        ..Surroundings::default()
+    };
+    let none = Surroundings::default();
+    let file_variable = [("SIDECARBON_API_KEY_FILE", in_environment.as_str())];
+    let key_variable = [("SIDECARBON_API_KEY", "from-env")];
+    let inline = "[sink]\napi_key = \"inline\"";
+    for (toml, environment, surroundings, expected) in [
+        (
+            toml.as_str(),
+            &file_variable[..],
+            &credentials,
+            "from-env-file",
+        ),
+        (&toml, &key_variable[..], &credentials, "credential"),
+        (&toml, &key_variable[..], &platform, "from-file"),
+        (inline, &key_variable[..], &platform, "from-env"),
+        (inline, &[], &platform, "platform"),
+        (inline, &[], &none, "inline"),
+    ] {
+        let settings = read_with(toml, environment, surroundings).unwrap();
+        assert_eq!(settings.sink.key.expose(), expected.as_bytes());
+    }
+}
+
+#[test]
+fn a_small_queue_makes_small_blocks() {
+    let settings = read("[queue]\nbytes = \"100KiB\"").unwrap();
+    assert_eq!(settings.batch_bytes, 100 * 1024 / 8);
+}
+
+#[test]
+fn what_is_legal_but_odd_is_warned_about() {
+    for (text, expected) in [
+        (
+            "[listen]\nudp = [\"0.0.0.0:2003\"]",
+            "can write into the account",
+        ),
+        ("[sink]\nurl = \"http://h/\"\napi_key = \"k\"", "in clear"),
+        (
+            "[sink]\nurl = \"tcp://h:1\"\napi_key = \"k\"",
+            "does not look like",
+        ),
+        ("[admin]\nlisten = \"0.0.0.0:1\"", "can read the metrics"),
+        ("[listen]\nudp = []\ntcp = []", "no listener"),
+    ] {
+        let warnings = read(text).unwrap().warnings;
+        assert!(
+            warnings.iter().any(|w| w.contains(expected)),
+            "{text}: {warnings:?}"
+        );
+    }
+}

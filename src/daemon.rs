@@ -1,0 +1,192 @@
+//! How the process lives: start, signals, reload, drain, exit.
+
+mod logging;
+mod reload;
+mod signals;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use tokio::select;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tracing::{error, info, warn};
+
+use crate::admin::{Admin, Watched};
+use crate::config::{Overrides, Settings};
+use crate::pipeline::queue::Queue;
+use crate::pipeline::sink::Sink;
+use crate::pipeline::{Pipeline, SetupError};
+use crate::stats::Counters;
+use logging::Logging;
+use reload::Reloader;
+use signals::Signal;
+
+/// How the process ends; sysexits(3) where it has a code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Everything asked for was done, or given up and said so.
+    Done = 0,
+    /// The command line cannot be used.
+    Usage = 64,
+    /// A defect of ours: a task died.
+    Defect = 70,
+    /// A socket cannot be bound.
+    Bind = 71,
+    /// The configuration cannot be used.
+    Configuration = 78,
+}
+
+/// Validates what the settings name and prints them.
+pub fn check(settings: &Settings) -> Exit {
+    if let Err(error) = Sink::new(&settings.sink, Arc::default()) {
+        eprintln!("{error}");
+        return Exit::Configuration;
+    }
+    print!("{}", settings.render());
+    for warning in &settings.warnings {
+        eprintln!("warning: {warning}");
+    }
+    Exit::Done
+}
+
+/// Runs the daemon until it is told to stop.
+pub fn run(settings: Settings, overrides: &Overrides) -> Exit {
+    let logging = logging::start(settings.log_level, settings.log_format);
+    // One thread moves the lines: handing them between threads would cost more
+    // than all the work on them.
+    let runtime = match tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            error!(%error, "cannot start");
+            return Exit::Defect;
+        }
+    };
+    let exit = runtime.block_on(live(settings, overrides, &logging));
+    // A resolver that hangs, or an output that blocks, is not waited for.
+    runtime.shutdown_background();
+    exit
+}
+
+async fn live(settings: Settings, overrides: &Overrides, logging: &Logging) -> Exit {
+    for warning in &settings.warnings {
+        warn!("{warning}");
+    }
+    let mut signals = match signals::listen() {
+        Ok(signals) => signals,
+        Err(error) => {
+            error!(%error, "cannot listen for signals");
+            return Exit::Defect;
+        }
+    };
+    let counters = Arc::new(Counters::default());
+    let mut pipeline = match Pipeline::start(&settings, counters.clone()) {
+        Ok(pipeline) => pipeline,
+        Err(error) => return refuse_to_start(&error),
+    };
+    let watched = Watched::new(
+        pipeline.queue().clone(),
+        counters.clone(),
+        logging.dropped(),
+    );
+    let mut admin = match Admin::start(settings.admin_listen.as_ref(), watched) {
+        Ok(admin) => admin,
+        Err(error) => {
+            error!(%error, "cannot serve metrics; set admin.listen, or \"\" for none");
+            return Exit::Bind;
+        }
+    };
+    info!(
+        sink = %settings.sink.url,
+        version = env!("CARGO_PKG_VERSION"),
+        "started"
+    );
+
+    let mut reloader = Reloader::new(overrides.clone(), settings, counters);
+    let defect = loop {
+        select! {
+            signal = signals.recv() => match signal {
+                Some(Signal::Reload) => reloader.reload(&mut pipeline, &mut admin, logging).await,
+                Some(Signal::Stop) | None => break None,
+            },
+            defect = pipeline.failed() => break Some(defect),
+            defect = admin.failed() => break Some(defect),
+        }
+    };
+    admin.watched().drain_begins();
+    let defect = match defect {
+        Some(defect) => Some(defect),
+        None => stop(&mut pipeline, &reloader, &mut signals).await,
+    };
+    // What was being sent is back in the queue before the account is read.
+    pipeline.abandon().await;
+    write_ledger(pipeline.queue());
+    match defect {
+        Some(defect) => {
+            error!(%defect, "this is a defect of sidecarbon; the process ends");
+            Exit::Defect
+        }
+        None => Exit::Done,
+    }
+}
+
+/// Drains, unless a second signal says not to. Answers with a defect that
+/// showed meanwhile.
+async fn stop(
+    pipeline: &mut Pipeline,
+    reloader: &Reloader,
+    signals: &mut UnboundedReceiver<Signal>,
+) -> Option<String> {
+    let grace = reloader.settings().shutdown_grace;
+    info!(?grace, "stopping");
+    select! {
+        defect = pipeline.drain(grace) => defect,
+        () = signals::second_stop(signals) => {
+            warn!("stopped at once");
+            None
+        }
+    }
+}
+
+fn refuse_to_start(error: &SetupError) -> Exit {
+    error!("{error}");
+    match error {
+        SetupError::Tls(_) => Exit::Configuration,
+        SetupError::Bind(_) | SetupError::Io(_) => Exit::Bind,
+    }
+}
+
+/// The account of all lines, the last thing that is logged.
+fn write_ledger(queue: &Queue) {
+    let ledger = queue.snapshot().ledger;
+    let left = ledger.queued() + ledger.in_flight();
+    if left > 0 {
+        error!(
+            lines = left,
+            "the upstream did not take all lines in time; these are lost"
+        );
+    }
+    if ledger.imbalance() != 0 {
+        error!(lines = %ledger.imbalance(), "the ledger does not balance; this is a defect of sidecarbon");
+    }
+    info!(
+        received = ledger.received_total(),
+        generated = ledger.generated(),
+        rejected = ledger.rejected_total(),
+        filtered = ledger.filtered(),
+        aggregated = ledger.aggregated(),
+        delivered = ledger.delivered(),
+        dropped = ledger.dropped_total(),
+        queued = ledger.queued(),
+        in_flight = ledger.in_flight(),
+        "ledger"
+    );
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}

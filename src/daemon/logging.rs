@@ -1,0 +1,125 @@
+//! Logs to standard error, by a thread of their own: an output that blocks
+//! costs log lines, which are counted, and delays nothing.
+
+use std::fmt;
+use std::io::{self, IsTerminal};
+use std::os::fd::AsFd;
+
+use tracing::level_filters::LevelFilter;
+use tracing::{Event, Level, Subscriber};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::format::{Format, Writer};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, Registry, reload};
+
+use crate::config::LogFormat;
+
+/// Log lines that wait while the output blocks. More are dropped and counted.
+const WAITING_LINES: usize = 1024;
+
+/// The logs of the process. Dropping it writes what still waits.
+#[derive(Debug)]
+pub struct Logging {
+    level: reload::Handle<Targets, Registry>,
+    dropped: ErrorCounter,
+    _writer: WorkerGuard,
+}
+
+/// Starts logging. Once in a process.
+pub fn start(level: LevelFilter, format: LogFormat) -> Logging {
+    let stderr = io::stderr();
+    let colours =
+        stderr.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty());
+    let format = match format {
+        LogFormat::Auto if is_journal(&stderr) => LogFormat::Journald,
+        LogFormat::Auto => LogFormat::Text,
+        format => format,
+    };
+    let (writer, guard) = NonBlockingBuilder::default()
+        .buffered_lines_limit(WAITING_LINES)
+        .thread_name("log")
+        .finish(stderr);
+    let dropped = writer.error_counter();
+    let (filter, handle) = reload::Layer::new(targets(level));
+    let layer = tracing_subscriber::fmt::layer()
+        .with_writer(writer)
+        .with_target(false);
+    let layer = match format {
+        LogFormat::Json => layer.json().flatten_event(true).boxed(),
+        LogFormat::Journald => layer.event_format(Journald).boxed(),
+        LogFormat::Text | LogFormat::Auto => layer.with_ansi(colours).boxed(),
+    };
+    tracing_subscriber::registry()
+        .with(layer.with_filter(filter))
+        .init();
+    Logging {
+        level: handle,
+        dropped,
+        _writer: guard,
+    }
+}
+
+impl Logging {
+    /// A new level, at a reload.
+    pub fn set_level(&self, level: LevelFilter) {
+        // Fails only when the subscriber is gone, and then nothing is logged.
+        let _ = self.level.reload(targets(level));
+    }
+
+    /// Counts the lines that a blocked output has cost.
+    pub fn dropped(&self) -> ErrorCounter {
+        self.dropped.clone()
+    }
+}
+
+/// Libraries are heard when something is wrong; their details hold bytes of
+/// requests.
+fn targets(level: LevelFilter) -> Targets {
+    Targets::new()
+        .with_target(env!("CARGO_PKG_NAME"), level)
+        .with_default(level.min(LevelFilter::WARN))
+}
+
+/// Whether standard error is the journal: systemd says which file that is, as
+/// `device:inode` (systemd.exec(5)).
+fn is_journal(stderr: impl AsFd) -> bool {
+    let Ok(journal) = std::env::var("JOURNAL_STREAM") else {
+        return false;
+    };
+    rustix::fs::fstat(stderr)
+        .is_ok_and(|stat| journal == format!("{}:{}", stat.st_dev, stat.st_ino))
+}
+
+/// The priority prefix of sd-daemon(3), and no time: the journal has its own.
+struct Journald;
+
+impl<S, N> FormatEvent<S, N> for Journald
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let priority = match *event.metadata().level() {
+            Level::ERROR => 3,
+            Level::WARN => 4,
+            Level::INFO => 6,
+            Level::DEBUG | Level::TRACE => 7,
+        };
+        write!(writer, "<{priority}>")?;
+        Format::default()
+            .without_time()
+            .with_level(false)
+            .with_target(false)
+            .with_ansi(false)
+            .format_event(context, writer, event)
+    }
+}

@@ -1,0 +1,24 @@
+//! sidecarbon: a Graphite endpoint on localhost that never gets in the way of
+//! applications and never loses a line in silence.
+//!
+//! Three rooms. [`config`] is what the user asked for, [`pipeline`] is how a
+//! line travels, [`daemon`] is how the process lives. Beside them, [`stats`]
+//! is what happened, in numbers, [`admin`] shows it, [`cli`] is the command
+//! line, and [`os`] is what only some systems offer.
+//!
+//! Dependencies point one way:
+//!
+//! ```text
+//! main → cli, daemon → pipeline, admin → config, stats
+//! ```
+//!
+//! To know the program, read [`pipeline`] and its modules in the order in
+//! which they are listed there: it is the order in which a line travels.
+
+pub mod admin;
+pub mod cli;
+pub mod config;
+pub mod daemon;
+pub mod os;
+pub mod pipeline;
+pub mod stats;

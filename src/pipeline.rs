@@ -1,0 +1,202 @@
+//! How a line travels. The modules are in the order in which it does:
+//!
+//! ```text
+//!         many tasks                    |  shared, one short lock |                 one task
+//!  udp ──┐                              |  open block             |
+//!  tcp ──┼─ split ─ line ─ pack ─ push ─┼─▶ sealed blocks ────────┼─▶ lease ─ encode(key) ─ tcp | tls | udp | http ─▶ upstream
+//!  unix ─┘        reject → ledger       |  oldest out → ledger    |     ▲                        │
+//!                                       |                         |     └── backoff ◀─ unavailable
+//! ```
+//!
+//! The queue is the fixed point: the listeners know it, the relay knows it,
+//! neither knows the other. A reload swaps a sink or rebinds a listener, and
+//! the waiting lines stay where they are.
+
+pub mod ingest;
+pub mod line;
+pub mod pack;
+pub mod queue;
+pub mod relay;
+pub mod sink;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::{JoinError, JoinHandle};
+use tokio::time::{Instant, timeout, timeout_at};
+use tracing::warn;
+
+use crate::config::Settings;
+use crate::os;
+use crate::stats::Counters;
+use ingest::{BindError, Ingest, Listeners, Plan};
+use queue::{Limits, Queue};
+use relay::{Relay, Replacement};
+use sink::{Sink, TlsError};
+
+/// Descriptors that are not for clients: listeners, the upstream, the admin
+/// endpoint, logs.
+const RESERVED_FILES: u64 = 64;
+
+/// A client that never stops sending must not keep the drain from beginning.
+const LAST_READS: Duration = Duration::from_secs(1);
+
+/// Why a pipeline cannot run as the settings say.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// A file that they name is of no use.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// An address that they name cannot be bound.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The system refused something that it should not.
+    #[error("cannot start a listener: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// A running pipeline.
+#[derive(Debug)]
+pub struct Pipeline {
+    queue: Queue,
+    ingest: Ingest,
+    listeners: Listeners,
+    relay: JoinHandle<()>,
+    replacements: mpsc::Sender<Replacement<Sink>>,
+    counters: Arc<Counters>,
+}
+
+/// What a reload will change; everything that can fail has been done.
+#[derive(Debug)]
+pub struct Change {
+    sink: Option<Sink>,
+    listeners: Plan,
+}
+
+impl Pipeline {
+    /// Makes the queue, starts the listeners on it, starts the relay on it.
+    pub fn start(settings: &Settings, counters: Arc<Counters>) -> Result<Self, SetupError> {
+        let queue = Queue::new(limits(settings));
+        let ingest = Ingest::new(
+            queue.clone(),
+            settings.listen.rules(&settings.sink.key),
+            max_connections(settings),
+            counters.clone(),
+        );
+        let sink = Sink::new(&settings.sink, counters.clone())?;
+
+        let mut listeners = Listeners::new(ingest.clone(), counters.clone());
+        listeners.apply(listeners.plan(&settings.listen)?)?;
+
+        let (replacements, incoming) = mpsc::channel(1);
+        let retry = settings.retry;
+        let first = Replacement { sink, retry };
+        let relay = Relay::new(queue.clone(), first, counters.clone(), incoming);
+        Ok(Self {
+            queue,
+            ingest,
+            listeners,
+            relay: tokio::spawn(relay.run()),
+            replacements,
+            counters,
+        })
+    }
+
+    /// The queue, for those who want to look at it.
+    pub fn queue(&self) -> &Queue {
+        &self.queue
+    }
+
+    /// Prepares a reload: whatever can fail does so here, with nothing changed.
+    pub fn prepare(&self, old: &Settings, new: &Settings) -> Result<Change, SetupError> {
+        // Files that the settings name may have changed under the same name.
+        let replaces = new.sink != old.sink || new.retry != old.retry || reads_files(new);
+        Ok(Change {
+            sink: replaces
+                .then(|| Sink::new(&new.sink, self.counters.clone()))
+                .transpose()?,
+            listeners: self.listeners.plan(&new.listen)?,
+        })
+    }
+
+    /// Carries out a reload. The waiting lines stay.
+    pub async fn apply(&mut self, change: Change, new: &Settings) -> io::Result<()> {
+        self.queue.set_limits(limits(new));
+        self.ingest
+            .reconfigure(new.listen.rules(&new.sink.key), max_connections(new));
+        if let Some(sink) = change.sink {
+            let retry = new.retry;
+            // A relay that is gone is noticed by `failed`.
+            let _ = self.replacements.send(Replacement { sink, retry }).await;
+        }
+        self.listeners.apply(change.listeners)
+    }
+
+    /// Ends when a task died: a defect, after which nothing can be trusted.
+    pub async fn failed(&mut self) -> String {
+        let describe = |what: &str, error: &JoinError| format!("{what} died: {error}");
+        tokio::select! {
+            error = self.listeners.failed() => describe("a listener", &error),
+            ended = &mut self.relay => match ended {
+                Err(error) => describe("the relay", &error),
+                Ok(()) => "the relay ended by itself".to_owned(),
+            },
+        }
+    }
+
+    /// Reads what has arrived, sends what waits, and says goodbye: within the
+    /// grace. Answers with the defect when a task died over it.
+    pub async fn drain(&mut self, grace: Duration) -> Option<String> {
+        let deadline = Instant::now() + grace;
+        match timeout(LAST_READS.min(grace), self.listeners.drain()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Some(format!("a listener died: {error}")),
+            Err(_) => warn!("a client goes on sending; it is not waited for"),
+        }
+        self.queue.close();
+        match timeout_at(deadline, &mut self.relay).await {
+            Ok(Err(error)) => Some(format!("the relay died: {error}")),
+            Ok(Ok(())) | Err(_) => None,
+        }
+    }
+
+    /// Ends the relay where it is. Its lease goes back into the queue, so that
+    /// the account is right afterwards.
+    pub async fn abandon(&mut self) {
+        if !self.relay.is_finished() {
+            self.relay.abort();
+            // Cancelled, as it was told.
+            let _ = (&mut self.relay).await;
+        }
+    }
+}
+
+fn limits(settings: &Settings) -> Limits {
+    Limits {
+        block_bytes: settings.batch_bytes,
+        queue_bytes: settings.queue_bytes,
+        linger: settings.batch_linger,
+    }
+}
+
+/// As many clients as the settings and the limit of open files allow.
+fn max_connections(settings: &Settings) -> usize {
+    let files = os::raise_file_limit();
+    let most = files.saturating_sub(RESERVED_FILES).max(files / 2);
+    let most = usize::try_from(most).unwrap_or(usize::MAX);
+    let wanted = settings.listen.max_connections;
+    if wanted > most {
+        warn!(
+            wanted,
+            most,
+            "listen.max_connections is over the limit of open files; raise LimitNOFILE or ulimit -n"
+        );
+    }
+    wanted.min(most)
+}
+
+fn reads_files(settings: &Settings) -> bool {
+    settings.sink.tls.ca_file.is_some() || settings.sink.tls.client_identity.is_some()
+}

@@ -1,0 +1,287 @@
+//! Lines in: from sockets to the queue.
+//!
+//! In: the listeners that the configuration names. Out: one push to the queue
+//! a read. Nothing is ever written to a client, and no client waits for the
+//! upstream. The sockets are in `ingest/{tcp,udp,unix}`, what their bytes mean
+//! in `ingest/{client,split,foreign}`, who is bound where in
+//! `ingest/listeners`.
+
+mod client;
+mod connections;
+mod foreign;
+mod listeners;
+mod split;
+mod tcp;
+mod udp;
+mod unix;
+
+use std::cell::RefCell;
+use std::fmt::Display;
+use std::io;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant, SystemTime};
+
+use rustix::net::SocketAddrAny;
+use tokio::sync::watch;
+use tracing::{error, warn};
+use zeroize::Zeroize;
+
+use crate::config::ListenSettings;
+use crate::stats::{Counters, ListenerCounters, RejectReason, Throttle};
+
+use super::line::Rules;
+use super::pack::Pack;
+use super::queue::Queue;
+use client::{Client, Ending};
+use connections::Connections;
+use tcp::Progress;
+use udp::Received;
+
+pub use listeners::{BindError, Listeners, Plan};
+
+/// No UDP datagram is larger, and a stream has rarely more at once.
+const READ_BYTES: usize = 64 << 10;
+
+/// How often each kind of rejection, or loss, may be logged.
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
+
+thread_local! {
+    /// Every read of a thread goes through this one buffer: none is held
+    /// across an await, so idle clients cost none.
+    static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch {
+        buffer: vec![0; READ_BYTES].into_boxed_slice(),
+        pack: Pack::default(),
+    });
+}
+
+struct Scratch {
+    buffer: Box<[u8]>,
+    pack: Pack,
+}
+
+/// What every listener needs: a handle.
+#[derive(Debug, Clone)]
+pub struct Ingest {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    queue: Queue,
+    rules: RwLock<Arc<Rules>>,
+    counters: Arc<Counters>,
+    connections: Arc<Connections>,
+    rejections: [Throttle; RejectReason::ALL.len()],
+    losses: Throttle,
+}
+
+/// Resolves once a listener has to stop.
+#[derive(Debug, Clone)]
+pub struct Stopping(watch::Receiver<bool>);
+
+impl Stopping {
+    /// Waits for the stop.
+    pub async fn wait(&mut self) {
+        // A sender that is gone has stopped its listeners too.
+        let _ = self.0.wait_for(|stopping| *stopping).await;
+    }
+}
+
+impl Ingest {
+    /// Puts lines that follow the rules into the queue.
+    pub fn new(
+        queue: Queue,
+        rules: Rules,
+        max_connections: usize,
+        counters: Arc<Counters>,
+    ) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                queue,
+                rules: RwLock::new(Arc::new(rules)),
+                counters,
+                connections: Connections::new(max_connections),
+                rejections: std::array::from_fn(|_| Throttle::new(LOG_INTERVAL)),
+                losses: Throttle::new(LOG_INTERVAL),
+            }),
+        }
+    }
+
+    /// New rules and limits, at a reload.
+    pub fn reconfigure(&self, rules: Rules, max_connections: usize) {
+        let mut current = self
+            .shared
+            .rules
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        *current = Arc::new(rules);
+        self.shared.connections.set_limit(max_connections);
+    }
+
+    fn connections(&self) -> &Arc<Connections> {
+        &self.shared.connections
+    }
+
+    fn rules(&self) -> Arc<Rules> {
+        let rules = self
+            .shared
+            .rules
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        rules.clone()
+    }
+
+    /// One read of a stream, from the socket to the queue.
+    fn read_stream(
+        &self,
+        listener: &ListenerCounters,
+        peer: &impl Display,
+        client: &mut Client,
+        read: impl FnOnce(&mut [u8]) -> io::Result<usize>,
+    ) -> io::Result<Progress> {
+        SCRATCH.with_borrow_mut(|Scratch { buffer, pack }| {
+            let length = read(buffer)?;
+            if length == 0 {
+                return Ok(Progress::Ended);
+            }
+            pack.begin(SystemTime::now());
+            let fed = client.feed(&buffer[..length], &self.rules(), pack);
+            self.push(listener, pack, peer, &mut buffer[..length]);
+            Ok(if fed.is_break() {
+                Progress::Foreign
+            } else {
+                Progress::Read
+            })
+        })
+    }
+
+    /// The end of a stream, whose last line may lack its newline.
+    fn end_stream(
+        &self,
+        listener: &ListenerCounters,
+        peer: &impl Display,
+        client: Client,
+        ending: Ending,
+    ) {
+        SCRATCH.with_borrow_mut(|Scratch { pack, .. }| {
+            pack.begin(SystemTime::now());
+            client.finish(ending, &self.rules(), pack);
+            self.push(listener, pack, peer, &mut []);
+        });
+    }
+
+    /// Datagrams, at most so many, until there are no more.
+    fn read_datagrams(
+        &self,
+        listener: &ListenerCounters,
+        most: usize,
+        mut receive: impl FnMut(&mut [u8]) -> io::Result<Received>,
+    ) -> io::Result<()> {
+        SCRATCH.with_borrow_mut(|Scratch { buffer, pack }| {
+            let rules = self.rules();
+            let mut peer = None;
+            let mut longest = 0;
+            pack.begin(SystemTime::now());
+            let mut ended = Ok(());
+            for _ in 0..most {
+                match receive(buffer) {
+                    Ok(received) => {
+                        let was_clean = !pack.has_sample();
+                        let bytes = &buffer[..received.length.min(buffer.len())];
+                        longest = longest.max(bytes.len());
+                        client::datagram(bytes, received.truncated, &rules, pack);
+                        if was_clean && pack.has_sample() {
+                            peer = received.peer;
+                        }
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                    Err(error) => {
+                        ended = Err(error);
+                        break;
+                    }
+                }
+            }
+            self.push(listener, pack, &Peer(peer), &mut buffer[..longest]);
+            ended
+        })
+    }
+
+    /// Hands a read's lines to the queue and says what was wrong with the
+    /// others, at a limited rate.
+    fn push(
+        &self,
+        listener: &ListenerCounters,
+        pack: &mut Pack,
+        peer: &impl Display,
+        read: &mut [u8],
+    ) {
+        if pack.carried_key() {
+            read.zeroize();
+        }
+        if pack.is_empty() {
+            return;
+        }
+        let dropped = self.shared.queue.push(listener.id, pack);
+        let now = Instant::now();
+        if dropped > 0 {
+            match self.shared.losses.allow(now) {
+                Some(_) => error!(
+                    lines = dropped,
+                    "the queue is full, the oldest lines are dropped"
+                ),
+                None => self.suppressed(),
+            }
+        }
+        let Some(sample) = pack.take_sample() else {
+            return;
+        };
+        let reason = sample.reject.reason;
+        match self.shared.rejections[reason as usize].allow(now) {
+            Some(suppressed) => warn!(
+                reason = reason.label(),
+                listener = %listener.label,
+                %peer,
+                line = %String::from_utf8_lossy(&sample.line).escape_debug(),
+                hint = sample.reject.hint,
+                suppressed,
+                "line rejected"
+            ),
+            None => self.suppressed(),
+        }
+    }
+
+    fn suppressed(&self) {
+        use std::sync::atomic::Ordering::Relaxed;
+        self.shared
+            .counters
+            .log_lines_suppressed
+            .fetch_add(1, Relaxed);
+    }
+}
+
+/// The sender of a datagram, for the log.
+struct Peer(Option<SocketAddrAny>);
+
+impl Display for Peer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let address = self
+            .0
+            .as_ref()
+            .and_then(|address| std::net::SocketAddr::try_from(address.clone()).ok());
+        match address {
+            Some(address) => write!(f, "{address}"),
+            None => f.write_str("unnamed"),
+        }
+    }
+}
+
+impl ListenSettings {
+    /// What these settings say about lines.
+    pub fn rules(&self, key: &crate::config::ApiKey) -> Rules {
+        Rules {
+            names: self.names,
+            max_line_bytes: self.max_line_bytes,
+            key: key.clone(),
+        }
+    }
+}

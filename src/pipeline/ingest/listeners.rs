@@ -1,0 +1,356 @@
+//! Which sockets are bound, and the tasks that serve them.
+//!
+//! A reload binds what is new before it stops what is gone, so that it can be
+//! refused as a whole. A socket whose address stays keeps its buffer and its
+//! backlog, even when the listener around it is written differently.
+
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::os::unix::net as unix_net;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio::task::{JoinError, JoinSet};
+use tracing::{info, warn};
+
+use crate::config::{ListenAddress, ListenSettings, UnixAddress};
+use crate::os;
+use crate::stats::{Counters, ListenerCounters};
+
+use super::unix::BoundPath;
+use super::{Ingest, Stopping, tcp, udp, unix};
+
+/// A listener that could not be bound.
+#[derive(Debug, thiserror::Error)]
+pub struct BindError {
+    label: String,
+    address: String,
+    holder: Option<String>,
+    source: io::Error,
+}
+
+/// One listener as configured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Spec {
+    Udp(ListenAddress),
+    Tcp(ListenAddress),
+    UnixStream(UnixAddress),
+    UnixDatagram(UnixAddress),
+}
+
+/// A socket that is bound, and the address that was asked for.
+#[derive(Debug)]
+enum Bound {
+    Udp(SocketAddr, UdpSocket),
+    Tcp(SocketAddr, TcpListener),
+    UnixStream(unix_net::UnixListener),
+    UnixDatagram(unix_net::UnixDatagram),
+}
+
+/// One listener, bound: its sockets, and its path in the file system.
+#[derive(Debug)]
+struct Listener {
+    spec: Spec,
+    sockets: Vec<Bound>,
+    /// Removes the path when the listener goes.
+    _path: Option<BoundPath>,
+    /// Dropped or set: the tasks stop.
+    stop: watch::Sender<bool>,
+}
+
+/// All listeners that run.
+#[derive(Debug)]
+pub struct Listeners {
+    ingest: Ingest,
+    counters: Arc<Counters>,
+    running: Vec<Listener>,
+    tasks: JoinSet<()>,
+}
+
+/// Sockets that a reload has bound and not yet put to use.
+#[derive(Debug)]
+pub struct Plan {
+    new: Vec<Listener>,
+    wanted: Vec<Spec>,
+}
+
+impl Listeners {
+    /// No listener yet.
+    pub fn new(ingest: Ingest, counters: Arc<Counters>) -> Self {
+        Self {
+            ingest,
+            counters,
+            running: Vec::new(),
+            tasks: JoinSet::new(),
+        }
+    }
+
+    /// Binds what the settings name and does not run yet. Nothing changes
+    /// before [`Listeners::apply`].
+    pub fn plan(&self, settings: &ListenSettings) -> Result<Plan, BindError> {
+        let wanted = specs(settings);
+        let mut new = Vec::new();
+        for spec in &wanted {
+            if !self.running.iter().any(|listener| listener.spec == *spec) {
+                new.push(self.bind(spec)?);
+            }
+        }
+        Ok(Plan { new, wanted })
+    }
+
+    /// Starts what is new, stops what is gone.
+    pub fn apply(&mut self, plan: Plan) -> io::Result<()> {
+        for listener in plan.new {
+            self.start(listener)?;
+        }
+        // Dropping a listener tells its tasks to stop; they end by themselves.
+        self.running
+            .retain(|listener| plan.wanted.contains(&listener.spec));
+        Ok(())
+    }
+
+    /// Ends when a task died, which none does by itself.
+    pub async fn failed(&mut self) -> JoinError {
+        loop {
+            match self.tasks.join_next().await {
+                Some(Err(error)) => return error,
+                // Stopped by a reload.
+                Some(Ok(())) => {}
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    /// Stops accepting, reads what has arrived, and ends.
+    pub async fn drain(&mut self) -> Result<(), JoinError> {
+        for listener in &self.running {
+            listener.stop.send_replace(true);
+        }
+        while let Some(ended) = self.tasks.join_next().await {
+            ended?;
+        }
+        self.running.clear();
+        Ok(())
+    }
+
+    fn start(&mut self, listener: Listener) -> io::Result<()> {
+        let counters = self.counters.listener(&listener.spec.label());
+        for socket in &listener.sockets {
+            let address = socket.local_address(&listener.spec)?;
+            info!(listener = %counters.label, %address, "listening");
+            let stopping = Stopping(listener.stop.subscribe());
+            self.serve(socket.try_clone()?, counters.clone(), stopping)?;
+        }
+        self.running.push(listener);
+        Ok(())
+    }
+
+    fn serve(
+        &mut self,
+        socket: Bound,
+        counters: Arc<ListenerCounters>,
+        stopping: Stopping,
+    ) -> io::Result<()> {
+        let ingest = self.ingest.clone();
+        match socket {
+            Bound::Udp(_, socket) => {
+                let socket = tokio::net::UdpSocket::from_std(socket)?;
+                self.tasks
+                    .spawn(udp::serve(socket, ingest, counters, stopping));
+            }
+            Bound::UnixDatagram(socket) => {
+                let socket = tokio::net::UnixDatagram::from_std(socket)?;
+                self.tasks
+                    .spawn(udp::serve(socket, ingest, counters, stopping));
+            }
+            Bound::Tcp(_, listener) => {
+                let listener = tokio::net::TcpListener::from_std(listener)?;
+                self.tasks
+                    .spawn(tcp::serve(listener, ingest, counters, stopping));
+            }
+            Bound::UnixStream(listener) => {
+                let listener = tokio::net::UnixListener::from_std(listener)?;
+                self.tasks
+                    .spawn(tcp::serve(listener, ingest, counters, stopping));
+            }
+        }
+        Ok(())
+    }
+
+    fn bind(&self, spec: &Spec) -> Result<Listener, BindError> {
+        let (sockets, path) = match spec {
+            Spec::Udp(address) => (self.bind_ip(spec, address, true)?, None),
+            Spec::Tcp(address) => (self.bind_ip(spec, address, false)?, None),
+            Spec::UnixStream(address) => unix::bind_stream(address)
+                .map(|(socket, path)| (vec![Bound::UnixStream(socket)], path))
+                .map_err(|source| spec.error(address.to_string(), source))?,
+            Spec::UnixDatagram(address) => unix::bind_datagram(address)
+                .map(|(socket, path)| (vec![Bound::UnixDatagram(socket)], path))
+                .map_err(|source| spec.error(address.to_string(), source))?,
+        };
+        Ok(Listener {
+            spec: spec.clone(),
+            sockets,
+            _path: path,
+            stop: watch::Sender::new(false),
+        })
+    }
+
+    /// Binds every address of a listener. Of `localhost`, one family may be
+    /// missing on this host.
+    fn bind_ip(
+        &self,
+        spec: &Spec,
+        listen: &ListenAddress,
+        is_udp: bool,
+    ) -> Result<Vec<Bound>, BindError> {
+        let mut bound: Vec<Bound> = Vec::new();
+        let mut missing = None;
+        for address in &listen.addresses {
+            let same_port = bound.first().and_then(Bound::ip_port);
+            match self.bind_address(*address, same_port, is_udp) {
+                Ok(socket) => bound.push(socket),
+                Err(error) if is_missing_family(&error) => missing = Some((address, error)),
+                Err(error) => {
+                    let holder = (error.kind() == io::ErrorKind::AddrInUse)
+                        .then(|| os::port_owner(is_udp, *address))
+                        .flatten();
+                    return Err(BindError {
+                        holder,
+                        ..spec.error(address.to_string(), error)
+                    });
+                }
+            }
+        }
+        if let Some((address, error)) = missing {
+            if bound.is_empty() {
+                return Err(spec.error(address.to_string(), error));
+            }
+            warn!(listener = %spec.label(), %address, %error, "this host lacks the address; going on without it");
+        }
+        Ok(bound)
+    }
+
+    /// Binds one address, or takes over the socket that is bound there. Where
+    /// any port will do, the one of the listener's first address is tried.
+    fn bind_address(
+        &self,
+        address: SocketAddr,
+        same_port: Option<u16>,
+        is_udp: bool,
+    ) -> io::Result<Bound> {
+        let ours = self.running.iter().flat_map(|listener| &listener.sockets);
+        for socket in ours {
+            match socket {
+                Bound::Udp(asked, _) if is_udp && *asked == address => return socket.try_clone(),
+                Bound::Tcp(asked, _) if !is_udp && *asked == address => return socket.try_clone(),
+                _ => {}
+            }
+        }
+        let bind = |at: SocketAddr| {
+            if is_udp {
+                udp::bind(at).map(|socket| Bound::Udp(address, socket))
+            } else {
+                tcp::bind(at).map(|listener| Bound::Tcp(address, listener))
+            }
+        };
+        if let (0, Some(port)) = (address.port(), same_port)
+            && let Ok(bound) = bind(SocketAddr::new(address.ip(), port))
+        {
+            return Ok(bound);
+        }
+        bind(address)
+    }
+}
+
+impl Spec {
+    /// Kind and address as configured.
+    fn label(&self) -> String {
+        match self {
+            Self::Udp(address) => format!("udp:{}", address.text),
+            Self::Tcp(address) => format!("tcp:{}", address.text),
+            Self::UnixStream(address) => format!("unix_stream:{address}"),
+            Self::UnixDatagram(address) => format!("unix_datagram:{address}"),
+        }
+    }
+
+    fn error(&self, address: String, source: io::Error) -> BindError {
+        BindError {
+            label: self.label(),
+            address,
+            holder: None,
+            source,
+        }
+    }
+}
+
+fn specs(settings: &ListenSettings) -> Vec<Spec> {
+    let udp = settings.udp.iter().cloned().map(Spec::Udp);
+    let tcp = settings.tcp.iter().cloned().map(Spec::Tcp);
+    let streams = settings.unix_stream.iter().cloned().map(Spec::UnixStream);
+    let datagrams = settings
+        .unix_datagram
+        .iter()
+        .cloned()
+        .map(Spec::UnixDatagram);
+    udp.chain(tcp).chain(streams).chain(datagrams).collect()
+}
+
+impl Bound {
+    fn try_clone(&self) -> io::Result<Self> {
+        Ok(match self {
+            Self::Udp(asked, socket) => Self::Udp(*asked, socket.try_clone()?),
+            Self::Tcp(asked, listener) => Self::Tcp(*asked, listener.try_clone()?),
+            Self::UnixStream(listener) => Self::UnixStream(listener.try_clone()?),
+            Self::UnixDatagram(socket) => Self::UnixDatagram(socket.try_clone()?),
+        })
+    }
+
+    fn local_address(&self, spec: &Spec) -> io::Result<String> {
+        Ok(match (self, spec) {
+            (Self::Udp(_, socket), _) => socket.local_addr()?.to_string(),
+            (Self::Tcp(_, listener), _) => listener.local_addr()?.to_string(),
+            (_, Spec::UnixStream(address) | Spec::UnixDatagram(address)) => address.to_string(),
+            _ => String::new(),
+        })
+    }
+
+    fn ip_port(&self) -> Option<u16> {
+        let address = match self {
+            Self::Udp(_, socket) => socket.local_addr(),
+            Self::Tcp(_, listener) => listener.local_addr(),
+            _ => return None,
+        };
+        address.ok().map(|address| address.port())
+    }
+}
+
+/// What binding ::1 says on a host without IPv6.
+fn is_missing_family(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::ADDRNOTAVAIL | Errno::AFNOSUPPORT)
+    )
+}
+
+impl fmt::Display for BindError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            label,
+            address,
+            holder,
+            source,
+        } = self;
+        if source.kind() == io::ErrorKind::AddrInUse {
+            let by = holder.as_deref().unwrap_or("another process");
+            write!(
+                f,
+                "{label}: the address {address} is in use by {by}; stop it, or listen elsewhere"
+            )
+        } else {
+            write!(f, "{label}: cannot listen on {address}: {source}")
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! Datagrams: receive, never answer. Unix datagrams use the same loop.
+
+use std::future::Future;
+use std::io::{self, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::net::{RecvAncillaryBuffer, RecvFlags, ReturnFlags, SocketAddrAny};
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::io::Interest;
+use tokio::net::UdpSocket;
+use tokio::select;
+use tracing::{debug, warn};
+
+use crate::os;
+use crate::stats::ListenerCounters;
+
+use super::{Ingest, Stopping};
+
+/// Datagrams taken from the socket before the queue is locked once for all of
+/// them, and before other tasks have their turn.
+const DATAGRAMS_A_TURN: usize = 64;
+
+/// After an error of the socket itself, which should not happen.
+const REST: Duration = Duration::from_millis(100);
+
+/// A datagram socket of any family.
+pub trait DatagramSocket: AsFd + Send + Sync + 'static {
+    /// Waits until there is something to receive.
+    fn readable(&self) -> impl Future<Output = io::Result<()>> + Send;
+
+    /// Calls `receive` if there is something to receive.
+    fn try_io<R>(&self, receive: impl FnOnce() -> io::Result<R>) -> io::Result<R>;
+}
+
+/// One datagram in the shared buffer.
+#[derive(Debug)]
+pub struct Received {
+    /// How much of the buffer it fills.
+    pub length: usize,
+    /// Whether its end was cut off by the buffer's.
+    pub truncated: bool,
+    /// Who sent it; unnamed Unix sockets have no address.
+    pub peer: Option<SocketAddrAny>,
+}
+
+/// Opens a receiving socket.
+pub fn bind(address: SocketAddr) -> io::Result<std::net::UdpSocket> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::DGRAM.nonblocking(),
+        Some(Protocol::UDP),
+    )?;
+    if address.is_ipv6() && address.ip().is_loopback() {
+        socket.set_only_v6(true)?;
+    }
+    let granted = os::enlarge_receive_buffer(&socket);
+    debug!(%address, granted, wanted = os::RECEIVE_BUFFER, "receive buffer");
+    socket.bind(&address.into())?;
+    Ok(socket.into())
+}
+
+/// Receives until told to stop, then what is still in the socket's buffer.
+pub async fn serve<S: DatagramSocket>(
+    socket: S,
+    ingest: Ingest,
+    counters: Arc<ListenerCounters>,
+    mut stopping: Stopping,
+) {
+    loop {
+        select! {
+            biased;
+            readable = socket.readable() => {
+                let received = readable.and_then(|()| {
+                    ingest.read_datagrams(&counters, DATAGRAMS_A_TURN, |buffer| {
+                        socket.try_io(|| receive(&socket, buffer))
+                    })
+                });
+                if let Err(error) = received {
+                    warn!(%error, listener = %counters.label, "cannot receive");
+                    tokio::time::sleep(REST).await;
+                }
+                tokio::task::yield_now().await;
+            }
+            () = stopping.wait() => return,
+        }
+    }
+}
+
+fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<Received> {
+    let mut slices = [IoSliceMut::new(buffer)];
+    let mut control_space: [MaybeUninit<u8>; 0] = [];
+    let mut control = RecvAncillaryBuffer::new(&mut control_space);
+    let message = rustix::net::recvmsg(
+        socket,
+        &mut slices,
+        &mut control,
+        RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC,
+    )?;
+    Ok(Received {
+        length: message.bytes,
+        truncated: message.flags.contains(ReturnFlags::TRUNC),
+        peer: message.address,
+    })
+}
+
+impl DatagramSocket for UdpSocket {
+    async fn readable(&self) -> io::Result<()> {
+        Self::readable(self).await
+    }
+
+    fn try_io<R>(&self, receive: impl FnOnce() -> io::Result<R>) -> io::Result<R> {
+        Self::try_io(self, Interest::READABLE, receive)
+    }
+}

@@ -1,0 +1,143 @@
+//! The same two loops on Unix sockets: how they are bound, and named.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net as unix;
+use std::path::{Path, PathBuf};
+
+use tokio::io::Interest;
+use tokio::net::{UnixDatagram, UnixListener, UnixStream};
+
+use crate::config::UnixAddress;
+use crate::os;
+
+use super::tcp::{Acceptor, ReadyStream};
+use super::udp::DatagramSocket;
+
+/// Whoever can reach the directory may send, as on a port of localhost. A
+/// directory with tighter permissions narrows it down.
+const MODE: u32 = 0o666;
+
+/// Removes a socket's path when the listener goes.
+#[derive(Debug)]
+pub struct BoundPath(PathBuf);
+
+/// Opens a listening stream socket.
+pub fn bind_stream(address: &UnixAddress) -> io::Result<(unix::UnixListener, Option<BoundPath>)> {
+    let (listener, path) = bind(
+        address,
+        |socket| unix::UnixListener::bind_addr(socket),
+        |socket| unix::UnixStream::connect_addr(socket).map(drop),
+    )?;
+    listener.set_nonblocking(true)?;
+    Ok((listener, path))
+}
+
+/// Opens a receiving datagram socket.
+pub fn bind_datagram(address: &UnixAddress) -> io::Result<(unix::UnixDatagram, Option<BoundPath>)> {
+    let (socket, path) = bind(
+        address,
+        |socket| unix::UnixDatagram::bind_addr(socket),
+        |socket| unix::UnixDatagram::unbound()?.connect_addr(socket),
+    )?;
+    socket.set_nonblocking(true)?;
+    os::enlarge_receive_buffer(&socket);
+    Ok((socket, path))
+}
+
+/// Binds; a stale path, which nobody answers at, is replaced, a live one is
+/// not.
+fn bind<S>(
+    address: &UnixAddress,
+    bind: impl Fn(&unix::SocketAddr) -> io::Result<S>,
+    connect: impl Fn(&unix::SocketAddr) -> io::Result<()>,
+) -> io::Result<(S, Option<BoundPath>)> {
+    let path = match address {
+        UnixAddress::Abstract(name) => return Ok((bind(&abstract_address(name)?)?, None)),
+        UnixAddress::Path(path) => path,
+    };
+    let socket_address = unix::SocketAddr::from_pathname(path)?;
+    let socket = match bind(&socket_address) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            if !is_socket(path) {
+                return Err(io::Error::other(
+                    "there is a file of another kind at this path",
+                ));
+            }
+            match connect(&socket_address) {
+                // Of the other kind, but somebody's.
+                Ok(()) => return Err(error),
+                Err(refused) if refused.kind() == io::ErrorKind::ConnectionRefused => {}
+                Err(_) => return Err(error),
+            }
+            fs::remove_file(path)?;
+            bind(&socket_address)?
+        }
+        bound => bound?,
+    };
+    fs::set_permissions(path, fs::Permissions::from_mode(MODE))?;
+    Ok((socket, Some(BoundPath(path.clone()))))
+}
+
+#[cfg(target_os = "linux")]
+fn abstract_address(name: &str) -> io::Result<unix::SocketAddr> {
+    use std::os::linux::net::SocketAddrExt;
+    unix::SocketAddr::from_abstract_name(name)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn abstract_address(_name: &str) -> io::Result<unix::SocketAddr> {
+    Err(io::Error::new(
+        io::ErrorKind::Unsupported,
+        "only Linux has abstract socket names; write a path",
+    ))
+}
+
+fn is_socket(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket())
+}
+
+impl Drop for BoundPath {
+    fn drop(&mut self) {
+        // Gone already is as good.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+impl Acceptor for UnixListener {
+    type Stream = UnixStream;
+
+    async fn accept(&self) -> io::Result<(UnixStream, String)> {
+        let (stream, _) = Self::accept(self).await?;
+        // Clients are hardly ever bound to a name; the process is known.
+        let peer = match stream.peer_cred() {
+            Ok(peer) => match peer.pid() {
+                Some(pid) => format!("pid {pid} uid {}", peer.uid()),
+                None => format!("uid {}", peer.uid()),
+            },
+            Err(_) => "unknown".to_owned(),
+        };
+        Ok((stream, peer))
+    }
+}
+
+impl ReadyStream for UnixStream {
+    async fn readable(&self) -> io::Result<()> {
+        Self::readable(self).await
+    }
+
+    fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        Self::try_read(self, buffer)
+    }
+}
+
+impl DatagramSocket for UnixDatagram {
+    async fn readable(&self) -> io::Result<()> {
+        Self::readable(self).await
+    }
+
+    fn try_io<R>(&self, receive: impl FnOnce() -> io::Result<R>) -> io::Result<R> {
+        Self::try_io(self, Interest::READABLE, receive)
+    }
+}

@@ -1,0 +1,226 @@
+//! The fixed point between the listeners and the relay.
+//!
+//! ```text
+//!            oldest lost first                      newest
+//!                  │                                  │
+//!   lent ◀── [ sealed | sealed | … | sealed ]   [ open block ] ◀── push
+//!    │              ▲
+//!    ├─ settled     └── a lease that is dropped goes back to its place
+//!    └─ given up
+//! ```
+//!
+//! In: one [`Pack`] a read. Out: a [`Lease`] on the oldest block. All blocks,
+//! open, waiting and lent, are within one bound of bytes really allocated. A
+//! block is sealed when it is full; the open one is lent as it is once it has
+//! lingered long enough, so that lines gather while the relay is busy and leave
+//! at once while it is not.
+//!
+//! What is decided is in `queue/state.rs`; this half locks and wakes. The mutex
+//! is never held across an await and is taken once a read.
+
+mod block;
+mod state;
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use tokio::sync::Notify;
+
+use crate::stats::{DropReason, Ledger, ListenerId};
+
+use super::pack::Pack;
+use block::Block;
+use state::State;
+pub use state::{Limits, Readiness};
+
+/// A handle on the queue; all handles are the same queue.
+#[derive(Clone)]
+pub struct Queue {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    changed: Notify,
+    closing: Notify,
+}
+
+/// What the queue holds at one moment.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// The account of all lines.
+    pub ledger: Ledger,
+    /// Bytes allocated for lines that wait or are lent.
+    pub allocated: usize,
+    /// The limits in force.
+    pub limits: Limits,
+}
+
+impl Queue {
+    /// An empty queue.
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                state: Mutex::new(State::new(limits)),
+                changed: Notify::new(),
+                closing: Notify::new(),
+            }),
+        }
+    }
+
+    /// Takes the lines of one read. Says how many older lines were dropped to
+    /// make room.
+    pub fn push(&self, listener: ListenerId, pack: &Pack) -> u64 {
+        let dropped = self.lock().push(listener, pack, Instant::now());
+        if pack.lines() > 0 {
+            self.shared.changed.notify_one();
+        }
+        dropped
+    }
+
+    /// Waits until there is something to lend. `false` once the queue is
+    /// closed and empty.
+    pub async fn ready(&self) -> bool {
+        loop {
+            let readiness = self.lock().readiness(Instant::now());
+            match readiness {
+                Readiness::Ready => return true,
+                Readiness::Finished => return false,
+                Readiness::Idle => self.shared.changed.notified().await,
+                Readiness::At(due) => {
+                    let changed = self.shared.changed.notified();
+                    // Either way the state is asked again.
+                    let _ = tokio::time::timeout_at(due.into(), changed).await;
+                }
+            }
+        }
+    }
+
+    /// Borrows the oldest block, if one is ready.
+    pub fn lease(&self) -> Option<Lease> {
+        let block = self.lock().lend(Instant::now())?;
+        Some(Lease {
+            queue: self.clone(),
+            block: Some(block),
+        })
+    }
+
+    /// Takes no more lines and stops lingering: the drain has begun.
+    pub fn close(&self) {
+        self.lock().close();
+        self.shared.changed.notify_one();
+        self.shared.closing.notify_waiters();
+    }
+
+    /// Waits until the drain begins.
+    pub async fn closing(&self) {
+        let mut closing = std::pin::pin!(self.shared.closing.notified());
+        // Listens before it looks, so that it cannot miss the moment.
+        closing.as_mut().enable();
+        if !self.is_closed() {
+            closing.await;
+        }
+    }
+
+    /// Whether the drain has begun.
+    pub fn is_closed(&self) -> bool {
+        self.lock().is_closed()
+    }
+
+    /// Sets new limits; the oldest lines go when there is less room.
+    pub fn set_limits(&self, limits: Limits) {
+        self.lock().set_limits(limits);
+        self.shared.changed.notify_one();
+    }
+
+    /// What the queue holds now.
+    pub fn snapshot(&self) -> Snapshot {
+        let state = self.lock();
+        Snapshot {
+            ledger: state.ledger().clone(),
+            allocated: state.allocated(),
+            limits: state.limits(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic while it was held ends the process with exit 70 anyway; until
+        // then the account must stay readable.
+        self.shared
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Queue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Queue").finish_non_exhaustive()
+    }
+}
+
+/// A block on loan. Settle its lines as they are delivered; what is not
+/// settled when the lease is dropped, for whatever reason, is in front again.
+pub struct Lease {
+    queue: Queue,
+    /// `Some` until it is dropped.
+    block: Option<Block>,
+}
+
+impl Lease {
+    /// The lines still to be delivered, each with its newline, without key.
+    pub fn bytes(&self) -> &[u8] {
+        self.block.as_ref().map_or(&[], Block::bytes)
+    }
+
+    /// How many lines are still to be delivered.
+    pub fn lines(&self) -> u64 {
+        self.block.as_ref().map_or(0, Block::lines)
+    }
+
+    /// The first `bytes` bytes, whole lines, are about to be handed to a
+    /// socket: from now on they count as resent when they are handed over again.
+    pub fn send(&mut self, bytes: usize) {
+        self.with(|state, block| state.send(block, bytes));
+    }
+
+    /// The first `bytes` bytes, whole lines, have reached the upstream.
+    pub fn settle(&mut self, bytes: usize) {
+        self.with(|state, block| state.settle(block, bytes));
+    }
+
+    /// All lines have reached the upstream.
+    pub fn settle_all(mut self) {
+        self.settle(self.bytes().len());
+    }
+
+    /// The first `bytes` bytes, whole lines, are given up.
+    pub fn give_up(&mut self, bytes: usize, reason: DropReason) {
+        self.with(|state, block| state.give_up(block, bytes, reason));
+    }
+
+    fn with(&mut self, act: impl FnOnce(&mut State, &mut Block)) {
+        if let Some(block) = &mut self.block {
+            act(&mut self.queue.lock(), block);
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if let Some(block) = self.block.take() {
+            self.queue.lock().give_back(block);
+            // The relay may have asked, and found nothing, while it was away.
+            self.queue.shared.changed.notify_one();
+        }
+    }
+}
+
+impl fmt::Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lease")
+            .field("lines", &self.lines())
+            .finish_non_exhaustive()
+    }
+}

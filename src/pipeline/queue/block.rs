@@ -1,0 +1,128 @@
+//! A run of stored lines: the unit that waits, is lent and is dropped.
+
+use std::time::Instant;
+
+use memchr::memchr_iter;
+
+/// What a block costs beside its lines: itself, and the allocator's header.
+const OVERHEAD: usize = size_of::<Block>() + 16;
+
+/// The smallest buffer that an open block begins with.
+const FIRST_BYTES: usize = 4096;
+
+/// Lines end to end, without the key, each with its newline.
+#[derive(Debug)]
+pub struct Block {
+    /// Its place among all blocks; older ones have lower numbers.
+    pub sequence: u64,
+    /// When its first line arrived.
+    pub opened: Instant,
+    /// How many of [`Block::bytes`] may have reached a socket before.
+    touched: usize,
+    bytes: Vec<u8>,
+    /// Where the lines that are still to be delivered begin.
+    start: usize,
+    lines: u64,
+}
+
+impl Block {
+    /// An empty block that reuses a buffer.
+    pub fn open(sequence: u64, now: Instant, mut buffer: Vec<u8>) -> Self {
+        buffer.clear();
+        Self {
+            sequence,
+            opened: now,
+            touched: 0,
+            bytes: buffer,
+            start: 0,
+            lines: 0,
+        }
+    }
+
+    /// The lines that are still to be delivered.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes[self.start..]
+    }
+
+    /// How many lines are still to be delivered.
+    pub fn lines(&self) -> u64 {
+        self.lines
+    }
+
+    /// Whether nothing is left to deliver.
+    pub fn is_empty(&self) -> bool {
+        self.lines == 0
+    }
+
+    /// The memory that it holds, as the allocator sees it.
+    pub fn allocated(&self) -> usize {
+        self.bytes.capacity() + OVERHEAD
+    }
+
+    /// What a new block with this buffer would hold.
+    pub fn allocated_for(capacity: usize) -> usize {
+        capacity + OVERHEAD
+    }
+
+    /// The capacity that holding `more` bytes takes. Grows by three eighths, so that
+    /// a trickle never costs half more than its bytes, and to `full` at most, as
+    /// long as the lines fit.
+    pub fn capacity_for(&self, more: usize, full: usize) -> usize {
+        let needed = self.bytes.len() + more;
+        if needed <= self.bytes.capacity() {
+            return self.bytes.capacity();
+        }
+        let grown = (self.bytes.capacity() / 8 * 11).max(FIRST_BYTES).min(full);
+        grown.max(needed)
+    }
+
+    /// Appends whole lines, in a buffer of the given capacity.
+    pub fn append(&mut self, lines: &[u8], count: u64, capacity: usize) {
+        self.bytes.reserve_exact(capacity - self.bytes.len());
+        self.bytes.extend_from_slice(lines);
+        self.lines += count;
+    }
+
+    /// Takes lines off the front: those in the first `bytes` bytes, which end
+    /// with a newline. Says how many there were.
+    pub fn settle(&mut self, bytes: usize) -> u64 {
+        let settled = if bytes == self.bytes().len() {
+            self.lines
+        } else {
+            count_lines(&self.bytes()[..bytes])
+        };
+        self.start += bytes;
+        self.touched = self.touched.saturating_sub(bytes);
+        self.lines -= settled;
+        settled
+    }
+
+    /// The first `bytes` bytes are handed to a socket. Says how many of their
+    /// lines may have reached one before.
+    pub fn send(&mut self, bytes: usize) -> u64 {
+        let again = count_lines(&self.bytes()[..bytes.min(self.touched)]);
+        self.touched = self.touched.max(bytes);
+        again
+    }
+
+    /// Gives memory back that a waiting block does not need. A full one keeps
+    /// its buffer, which is then of the size for the next.
+    pub fn shrink(&mut self) {
+        self.bytes.drain(..self.start);
+        self.start = 0;
+        let unused = self.bytes.capacity() - self.bytes.len();
+        if unused > self.bytes.capacity() / 8 {
+            self.bytes.shrink_to_fit();
+        }
+    }
+
+    /// The buffer, for the next block.
+    pub fn into_buffer(self) -> Vec<u8> {
+        self.bytes
+    }
+}
+
+/// How many lines a run of whole lines holds.
+pub fn count_lines(bytes: &[u8]) -> u64 {
+    memchr_iter(b'\n', bytes).count() as u64
+}

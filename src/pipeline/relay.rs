@@ -1,0 +1,219 @@
+//! From the queue to the sink, one lease after the other.
+//!
+//! In: leases. Out: nothing but settled lines, a state of the upstream for the
+//! metrics, and a line in the log when it changes. What a failure means for
+//! the lines is decided here by its type alone; status codes and errnos stay
+//! in the sink.
+
+mod backoff;
+mod outage;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use tokio::select;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tracing::{debug, error, info, warn};
+
+use crate::config::RetrySettings;
+use crate::stats::Counters;
+
+use super::queue::{Lease, Queue};
+use super::sink::{Deliver, Failure};
+use backoff::Backoff;
+use outage::{News, Outage};
+
+/// While draining, there is no time for long delays.
+const DRAIN_DELAY: Duration = Duration::from_millis(500);
+
+/// How long a delivery under way may go on after a reload has replaced its
+/// sink: as long as a planned close takes.
+const REPLACE_GRACE: Duration = Duration::from_secs(5);
+
+/// A new way to the upstream, at a reload.
+#[derive(Debug)]
+pub struct Replacement<S> {
+    /// The sink to use from now on.
+    pub sink: S,
+    /// The delays to use from now on.
+    pub retry: RetrySettings,
+}
+
+/// Moves lines until the queue is closed and empty.
+#[derive(Debug)]
+pub struct Relay<S> {
+    queue: Queue,
+    sink: S,
+    backoff: Backoff,
+    outage: Outage,
+    counters: Arc<Counters>,
+    replacements: mpsc::Receiver<Replacement<S>>,
+    /// Sinks of former configurations that say goodbye.
+    closing: JoinSet<()>,
+}
+
+/// What one round of the relay ended with.
+enum Round<S> {
+    /// Lines went out, or a failure was waited out.
+    Done,
+    /// A reload has come.
+    Replaced(Replacement<S>),
+    /// The queue is closed and empty.
+    Drained,
+}
+
+impl<S: Deliver + 'static> Relay<S> {
+    /// A relay that takes a new sink from `replacements` whenever one comes.
+    pub fn new(
+        queue: Queue,
+        first: Replacement<S>,
+        counters: Arc<Counters>,
+        replacements: mpsc::Receiver<Replacement<S>>,
+    ) -> Self {
+        Self {
+            queue,
+            sink: first.sink,
+            backoff: Backoff::new(first.retry),
+            outage: Outage::default(),
+            counters,
+            replacements,
+            closing: JoinSet::new(),
+        }
+    }
+
+    /// Runs until the queue is drained, then says goodbye to the upstream.
+    pub async fn run(mut self) {
+        loop {
+            match self.round().await {
+                Round::Done => {}
+                Round::Replaced(new) => self.replace(new),
+                Round::Drained => break,
+            }
+        }
+        self.sink.close().await;
+        self.closing.join_all().await;
+    }
+
+    async fn round(&mut self) -> Round<S> {
+        // 1. Wait for lines, with an eye on the idle connection.
+        select! {
+            biased;
+            Some(new) = self.replacements.recv() => return Round::Replaced(new),
+            has_lines = self.queue.ready() => if !has_lines { return Round::Drained },
+            ended = self.sink.ended() => {
+                debug!(%ended, "the idle connection has ended");
+                return Round::Done;
+            }
+        }
+        // 2. Make sure of a way before any line is in flight.
+        let connected = select! {
+            biased;
+            Some(new) = self.replacements.recv() => return Round::Replaced(new),
+            connected = self.sink.connect() => connected,
+        };
+        // 3. Hand over.
+        let delivered = match (connected, self.queue.lease()) {
+            (Err(failure), _) => Err(failure),
+            (Ok(()), None) => return Round::Done,
+            (Ok(()), Some(lease)) => match self.deliver(lease).await {
+                Ok(delivered) => delivered,
+                Err(new) => return Round::Replaced(new),
+            },
+        };
+        match delivered {
+            Ok(()) => self.delivered(),
+            Err(failure) => {
+                let delay = self.failed(&failure);
+                if let Some(new) = self.pause(delay).await {
+                    return Round::Replaced(new);
+                }
+            }
+        }
+        Round::Done
+    }
+
+    /// Delivers, or gives up shortly after a reload has brought another sink.
+    async fn deliver(&mut self, lease: Lease) -> Result<Result<(), Failure>, Replacement<S>> {
+        let delivery = self.sink.deliver(lease);
+        tokio::pin!(delivery);
+        select! {
+            biased;
+            delivered = &mut delivery => Ok(delivered),
+            Some(new) = self.replacements.recv() => {
+                // Whatever this fails with is the old sink's, and the lines
+                // that it leaves are the new one's.
+                let _ = timeout(REPLACE_GRACE, delivery).await;
+                Err(new)
+            }
+        }
+    }
+
+    fn replace(&mut self, new: Replacement<S>) {
+        let old = std::mem::replace(&mut self.sink, new.sink);
+        self.backoff = Backoff::new(new.retry);
+        self.outage.reconfigured();
+        while self.closing.try_join_next().is_some() {}
+        self.closing.spawn(old.close());
+    }
+
+    fn delivered(&mut self) {
+        self.backoff.reset();
+        self.counters.sink_up.store(true, Relaxed);
+        match self.outage.delivered(Instant::now()) {
+            Some(News::FirstDelivery) => info!("the upstream takes lines"),
+            Some(News::Back { lasted, attempts }) => {
+                let waiting = self.queue.snapshot().ledger.queued();
+                info!(?lasted, attempts, waiting, "the upstream is back");
+            }
+            Some(News::Away { .. }) | None => {}
+        }
+    }
+
+    /// Says what is wrong and answers how long to wait.
+    fn failed(&mut self, failure: &Failure) -> Duration {
+        self.counters.sink_up.store(false, Relaxed);
+        self.counters.sink_failed(failure.cause().kind);
+        let random = fastrand::f64();
+        let delay = match failure {
+            Failure::Unavailable(_) | Failure::Refused(_) => self.backoff.after_failure(random),
+            Failure::Unauthorized(_) | Failure::Misconfigured(_) => self.backoff.longest(random),
+        };
+        let news = self.outage.failed(failure, Instant::now());
+        let Some(News::Away { lasted, attempts }) = news else {
+            debug!(error = %failure, ?delay, "an attempt failed");
+            return delay;
+        };
+        let waiting = self.queue.snapshot().ledger.queued();
+        match failure {
+            Failure::Unavailable(_) => {
+                warn!(error = %failure, ?lasted, attempts, waiting, "upstream unavailable, lines wait");
+            }
+            Failure::Refused(_) | Failure::Unauthorized(_) | Failure::Misconfigured(_) => {
+                error!(error = %failure, ?lasted, attempts, waiting, "upstream refuses us, lines wait");
+            }
+        }
+        delay
+    }
+
+    /// Waits, but not past a reload, and not long while the daemon drains.
+    async fn pause(&mut self, delay: Duration) -> Option<Replacement<S>> {
+        let queue = self.queue.clone();
+        let patience = async {
+            select! {
+                () = sleep(delay) => {}
+                () = queue.closing() => sleep(delay.min(DRAIN_DELAY)).await,
+            }
+        };
+        select! {
+            biased;
+            Some(new) = self.replacements.recv() => Some(new),
+            () = patience => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

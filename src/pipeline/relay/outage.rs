@@ -1,0 +1,131 @@
+//! What is said about the upstream: one line when its state changes, and a
+//! reminder a minute while it is away, however many attempts are made.
+
+use std::time::{Duration, Instant};
+
+use crate::pipeline::sink::Failure;
+
+/// How often an outage that goes on is mentioned again.
+const REMINDER: Duration = Duration::from_secs(60);
+
+/// The upstream as the log knows it.
+#[derive(Debug, Default)]
+pub struct Outage {
+    now: Option<Current>,
+    was_up: bool,
+}
+
+#[derive(Debug)]
+struct Current {
+    since: Instant,
+    attempts: u64,
+    last_said: Instant,
+    /// What was said last: another kind of failure is news.
+    said: Failure,
+}
+
+/// Something worth a line in the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum News {
+    /// Lines went out for the first time.
+    FirstDelivery,
+    /// The upstream is away, for this long already.
+    Away {
+        /// Since the first failure.
+        lasted: Duration,
+        /// How many attempts have failed.
+        attempts: u64,
+    },
+    /// Lines go out again.
+    Back {
+        /// Since the first failure.
+        lasted: Duration,
+        /// How many attempts had failed.
+        attempts: u64,
+    },
+}
+
+impl Outage {
+    /// An attempt failed.
+    pub fn failed(&mut self, failure: &Failure, now: Instant) -> Option<News> {
+        let Some(current) = &mut self.now else {
+            self.now = Some(Current {
+                since: now,
+                attempts: 1,
+                last_said: now,
+                said: failure.clone(),
+            });
+            return Some(News::Away {
+                lasted: Duration::ZERO,
+                attempts: 1,
+            });
+        };
+        current.attempts += 1;
+        let same = current.said.cause().kind == failure.cause().kind;
+        if same && now < current.last_said + REMINDER {
+            return None;
+        }
+        current.last_said = now;
+        current.said = failure.clone();
+        Some(News::Away {
+            lasted: now - current.since,
+            attempts: current.attempts,
+        })
+    }
+
+    /// Lines were delivered.
+    pub fn delivered(&mut self, now: Instant) -> Option<News> {
+        let first = !std::mem::replace(&mut self.was_up, true);
+        match self.now.take() {
+            Some(over) => Some(News::Back {
+                lasted: now - over.since,
+                attempts: over.attempts,
+            }),
+            None => first.then_some(News::FirstDelivery),
+        }
+    }
+
+    /// The configuration has changed: whatever fails now is news.
+    pub fn reconfigured(&mut self) {
+        if let Some(current) = &mut self.now {
+            current.last_said = current
+                .last_said
+                .checked_sub(REMINDER)
+                .unwrap_or(current.since);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stats::FailureKind;
+
+    #[test]
+    fn one_line_a_change_and_one_a_minute() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let refused = Failure::unavailable(FailureKind::Connect, "refused");
+        let unresolved = Failure::unavailable(FailureKind::Dns, "no such name");
+        let away = |lasted, attempts| {
+            Some(News::Away {
+                lasted: Duration::from_secs(lasted),
+                attempts,
+            })
+        };
+        let mut outage = Outage::default();
+        assert_eq!(outage.delivered(at(0)), Some(News::FirstDelivery));
+        assert_eq!(outage.delivered(at(1)), None);
+        assert_eq!(outage.failed(&refused, at(2)), away(0, 1));
+        assert_eq!(outage.failed(&refused, at(30)), None);
+        assert_eq!(outage.failed(&unresolved, at(31)), away(29, 3));
+        assert_eq!(outage.failed(&unresolved, at(90)), None);
+        assert_eq!(outage.failed(&unresolved, at(91)), away(89, 5));
+        let back = News::Back {
+            lasted: Duration::from_secs(98),
+            attempts: 5,
+        };
+        assert_eq!(outage.delivered(at(100)), Some(back));
+        assert_eq!(outage.failed(&refused, at(101)), away(0, 1));
+    }
+}

@@ -1,0 +1,168 @@
+//! Lines out: one way to the upstream, chosen by `sink.url`.
+//!
+//! In: a [`Lease`]. Out: its lines settled, or a [`Failure`] that says what is
+//! to be done; what was not settled is back in the queue by then. The shape of
+//! each transport is in `sink/{stream,udp,http,stdout}`, how connections come
+//! about in `sink/{wire,tcp,tls,proxy,resolve}`.
+
+mod encode;
+mod failure;
+mod http;
+mod proxy;
+mod resolve;
+mod stdout;
+mod stream;
+mod tcp;
+mod tls;
+mod udp;
+mod wire;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::{SinkSettings, SinkUrl};
+use crate::stats::Counters;
+
+use super::queue::Lease;
+use encode::Encoder;
+use http::{HttpSink, Target};
+use resolve::Resolver;
+use stdout::StdoutSink;
+use stream::StreamSink;
+use tcp::Timeouts;
+use tls::Tls;
+use udp::UdpSink;
+use wire::Connector;
+
+pub use failure::{Cause, Failure};
+pub use tls::TlsError;
+
+/// How long a connection that says goodbye may take to end.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(5);
+
+/// What the relay needs of a sink. Its tests script one; the daemon has
+/// [`Sink`].
+pub trait Deliver: Send {
+    /// Makes sure that lines can be handed over, as far as can be known. Asked
+    /// before a lease is taken, so that no line is in flight while there is
+    /// nowhere to go.
+    fn connect(&mut self) -> impl Future<Output = Result<(), Failure>> + Send;
+
+    /// Hands the lines over and settles those that have arrived. May be
+    /// dropped at any time; the lines not settled are then back in the queue.
+    fn deliver(&mut self, lease: Lease) -> impl Future<Output = Result<(), Failure>> + Send;
+
+    /// Watches an idle connection and ends when it has ended.
+    fn ended(&mut self) -> impl Future<Output = Failure> + Send;
+
+    /// Says goodbye, so that nothing that was handed over is destroyed.
+    fn close(self) -> impl Future<Output = ()> + Send;
+}
+
+/// One way to the upstream.
+#[derive(Debug)]
+pub enum Sink {
+    /// TCP or TLS.
+    Stream(Box<StreamSink>),
+    /// Datagrams.
+    Udp(Box<UdpSink>),
+    /// HTTP or HTTPS.
+    Http(Box<HttpSink>),
+    /// Standard output.
+    Stdout(Box<StdoutSink>),
+}
+
+impl Sink {
+    /// The sink that the settings describe. Reads the files that they name and
+    /// connects nowhere.
+    pub fn new(settings: &SinkSettings, counters: Arc<Counters>) -> Result<Self, TlsError> {
+        let timeouts = Timeouts {
+            connect: settings.connect_timeout,
+            write: settings.write_timeout,
+        };
+        let tls = |endpoint, http| Tls::new(&settings.tls, endpoint, http);
+        let max_age = settings.max_connection_age;
+        Ok(match &settings.url {
+            SinkUrl::Tls(endpoint) | SinkUrl::Tcp(endpoint) => {
+                let is_tls = settings.url.is_secure();
+                let tls = is_tls.then(|| tls(endpoint, false)).transpose()?;
+                let connector = Connector::new(endpoint.clone(), tls, None, timeouts);
+                let encoder = Encoder::new(&settings.key);
+                let sink = StreamSink::new(
+                    connector,
+                    encoder,
+                    is_tls,
+                    timeouts.write,
+                    max_age,
+                    counters,
+                );
+                Self::Stream(Box::new(sink))
+            }
+            SinkUrl::Udp(endpoint) => Self::Udp(Box::new(UdpSink::new(
+                Resolver::new(endpoint.clone(), timeouts.connect),
+                Encoder::new(&settings.key),
+                settings.datagram_bytes,
+                max_age,
+                counters,
+            ))),
+            SinkUrl::Http {
+                secure,
+                endpoint,
+                path,
+            } => {
+                let tls = secure.then(|| tls(endpoint, true)).transpose()?;
+                let proxy = settings.proxy.clone();
+                let connector = Connector::new(endpoint.clone(), tls, proxy, timeouts);
+                let target = Target::new(*secure, endpoint, path, &settings.key);
+                let timeout = settings.request_timeout;
+                Self::Http(Box::new(HttpSink::new(
+                    connector, target, timeout, max_age, counters,
+                )))
+            }
+            SinkUrl::Stdout => Self::Stdout(Box::new(StdoutSink::new())),
+        })
+    }
+}
+
+impl Deliver for Sink {
+    async fn connect(&mut self) -> Result<(), Failure> {
+        match self {
+            Self::Stream(sink) => sink.connect().await,
+            Self::Udp(sink) => sink.connect().await,
+            Self::Http(sink) => sink.connect().await,
+            Self::Stdout(_) => Ok(()),
+        }
+    }
+
+    async fn deliver(&mut self, lease: Lease) -> Result<(), Failure> {
+        match self {
+            Self::Stream(sink) => sink.deliver(lease).await,
+            Self::Udp(sink) => sink.deliver(lease).await,
+            Self::Http(sink) => sink.deliver(lease).await,
+            Self::Stdout(sink) => sink.deliver(lease).await,
+        }
+    }
+
+    async fn ended(&mut self) -> Failure {
+        match self {
+            Self::Stream(sink) => sink.ended().await,
+            Self::Http(sink) => sink.ended().await,
+            Self::Udp(_) | Self::Stdout(_) => std::future::pending().await,
+        }
+    }
+
+    async fn close(self) {
+        match self {
+            Self::Stream(sink) => sink.close().await,
+            // An HTTP request that was answered needs no goodbye.
+            Self::Udp(_) | Self::Http(_) | Self::Stdout(_) => {}
+        }
+    }
+}
+
+/// The age at which a connection is renewed: a tenth more or less, so that a
+/// fleet that started together does not reconnect together.
+fn jittered_age(age: Duration) -> Duration {
+    age.mul_f64(0.9 + 0.2 * fastrand::f64())
+}

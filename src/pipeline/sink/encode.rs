@@ -1,0 +1,165 @@
+//! The key enters the bytes: `name value time` becomes `KEY.name value time`.
+//!
+//! One of the two places where the key is exposed. The buffers that it passes
+//! through are zeroed after use, so that no copy of it lies in memory beside a
+//! name (promise 6).
+
+use memchr::memchr;
+use zeroize::{Zeroize, Zeroizing};
+
+use crate::config::ApiKey;
+
+/// Puts the key before each name.
+pub struct Encoder {
+    prefix: Zeroizing<Vec<u8>>,
+}
+
+/// Bytes on their way to a socket. Zeroed when emptied, and when dropped.
+#[derive(Default)]
+pub struct WireBuffer(Zeroizing<Vec<u8>>);
+
+impl Encoder {
+    /// Writes `KEY.` before each name, or nothing where there is no key.
+    pub fn new(key: &ApiKey) -> Self {
+        // Of its final size at once, so that growing leaves no copy.
+        let mut prefix = Zeroizing::new(Vec::with_capacity(key.len() + 1));
+        if !key.is_empty() {
+            prefix.extend_from_slice(key.expose());
+            prefix.push(b'.');
+        }
+        Self { prefix }
+    }
+
+    /// Writes `<key>.` before each name, for people to look at.
+    pub fn masked() -> Self {
+        Self {
+            prefix: Zeroizing::new(b"<key>.".to_vec()),
+        }
+    }
+
+    /// Fills an empty buffer with as many whole lines as `limit` holds, but
+    /// with one at least. Answers how many bytes of `lines` went in.
+    pub fn encode(&self, lines: &[u8], limit: usize, out: &mut WireBuffer) -> usize {
+        out.clear();
+        let out = &mut *out.0;
+        let mut taken = 0;
+        while let Some(newline) = memchr(b'\n', &lines[taken..]) {
+            let end = taken + newline + 1;
+            let encoded = self.prefix.len() + newline + 1;
+            if !out.is_empty() && out.len() + encoded > limit {
+                break;
+            }
+            reserve(out, encoded, limit);
+            out.extend_from_slice(&self.prefix);
+            out.extend_from_slice(&lines[taken..end]);
+            taken = end;
+        }
+        taken
+    }
+}
+
+/// Makes room without letting the old memory go as it is.
+fn reserve(out: &mut Vec<u8>, more: usize, limit: usize) {
+    if out.capacity() - out.len() < more {
+        let needed = out.len() + more;
+        let mut grown = Vec::with_capacity((out.capacity() * 2).min(limit).max(needed));
+        grown.extend_from_slice(out);
+        out.zeroize();
+        *out = grown;
+    }
+}
+
+impl WireBuffer {
+    /// What is to be written.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Zeroes what was written.
+    pub fn clear(&mut self) {
+        // `Vec::zeroize` would clear the whole capacity each time.
+        self.0.as_mut_slice().zeroize();
+        self.0.clear();
+    }
+}
+
+impl std::fmt::Debug for Encoder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Encoder")
+    }
+}
+
+impl std::fmt::Debug for WireBuffer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "WireBuffer({} bytes)", self.0.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn all(encoder: &Encoder, mut lines: &[u8], limit: usize) -> Vec<Vec<u8>> {
+        let mut out = WireBuffer::default();
+        let mut chunks = Vec::new();
+        while !lines.is_empty() {
+            let taken = encoder.encode(lines, limit, &mut out);
+            chunks.push(out.bytes().to_vec());
+            lines = &lines[taken..];
+        }
+        chunks
+    }
+
+    #[test]
+    fn each_line_gets_the_key() {
+        let encoder = Encoder::new(&ApiKey::parse("K").unwrap());
+        assert_eq!(
+            all(&encoder, b"a 1 5\nb 2 5\n", 99),
+            [b"K.a 1 5\nK.b 2 5\n"]
+        );
+        let bare = Encoder::new(&ApiKey::none());
+        assert_eq!(all(&bare, b"a 1 5\n", 99), [b"a 1 5\n"]);
+        assert_eq!(all(&Encoder::masked(), b"a 1 5\n", 99), [b"<key>.a 1 5\n"]);
+    }
+
+    #[test]
+    fn lines_are_never_cut() {
+        let encoder = Encoder::new(&ApiKey::parse("K").unwrap());
+        assert_eq!(
+            all(
+                &encoder,
+                b"a 1 5\nlonger.than.the.limit 1 5\nb 1 5\nc 1 5\n",
+                16
+            ),
+            [
+                &b"K.a 1 5\n"[..],
+                b"K.longer.than.the.limit 1 5\n",
+                b"K.b 1 5\nK.c 1 5\n"
+            ]
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn taking_the_key_off_gives_the_lines_back(
+            lines in "([a-c]{1,9} 1 5\n){0,30}",
+            limit in 1..200_usize,
+        ) {
+            let encoder = Encoder::new(&ApiKey::parse("some.key").unwrap());
+            let chunks = all(&encoder, lines.as_bytes(), limit);
+            for chunk in &chunks {
+                prop_assert!(chunk.ends_with(b"\n"));
+                let one_line = chunk.iter().filter(|byte| **byte == b'\n').count() == 1;
+                prop_assert!(chunk.len() <= limit || one_line);
+            }
+            let joined = String::from_utf8(chunks.concat()).unwrap();
+            let stripped: String = joined
+                .lines()
+                .map(|line| format!("{}\n", line.strip_prefix("some.key.").unwrap()))
+                .collect();
+            prop_assert_eq!(stripped, lines);
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! Names to addresses, anew for every attempt.
+//!
+//! `getaddrinfo` can hang for half a minute and cannot be cancelled. It runs
+//! on a thread of its own, one at a time, and nobody waits longer than the
+//! deadline: a resolver that hangs holds up no line, no reload and no exit.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+
+use crate::config::Endpoint;
+use crate::stats::FailureKind;
+
+use super::failure::Failure;
+
+/// The upstream has about nine addresses (FACTS.md); far more are a mistake.
+const MAX_ADDRESSES: usize = 64;
+
+/// Resolves one endpoint.
+#[derive(Debug)]
+pub struct Resolver {
+    endpoint: Endpoint,
+    timeout: Duration,
+    /// A look-up that a former attempt did not wait for to the end.
+    pending: Option<JoinHandle<io::Result<Vec<SocketAddr>>>>,
+}
+
+impl Resolver {
+    /// A resolver that is waited for `timeout` an attempt.
+    pub fn new(endpoint: Endpoint, timeout: Duration) -> Self {
+        Self {
+            endpoint,
+            timeout,
+            pending: None,
+        }
+    }
+
+    /// The endpoint.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// All addresses, in the resolver's order of preference.
+    pub async fn resolve(&mut self) -> Result<Vec<SocketAddr>, Failure> {
+        let Endpoint { host, port } = self.endpoint.clone();
+        if let Ok(ip) = host.parse::<IpAddr>() {
+            return Ok(vec![SocketAddr::new(ip, port)]);
+        }
+        let name = host.clone();
+        let look_up = self.pending.get_or_insert_with(|| {
+            tokio::task::spawn_blocking(move || {
+                let mut addresses: Vec<SocketAddr> = Vec::new();
+                for address in (host.as_str(), port).to_socket_addrs()? {
+                    if !addresses.contains(&address) && addresses.len() < MAX_ADDRESSES {
+                        addresses.push(address);
+                    }
+                }
+                Ok(addresses)
+            })
+        });
+        let found = tokio::time::timeout(self.timeout, look_up).await;
+        let fail = |what: String| Err(Failure::unavailable(FailureKind::Dns, what));
+        let Ok(found) = found else {
+            let timeout = self.timeout;
+            return fail(format!("no answer for the name {name} within {timeout:?}"));
+        };
+        self.pending = None;
+        match found {
+            Ok(Ok(addresses)) if addresses.is_empty() => {
+                fail(format!("the name {name} has no address"))
+            }
+            Ok(Ok(addresses)) => Ok(addresses),
+            Ok(Err(error)) => fail(format!("cannot resolve {name}: {error}")),
+            Err(error) => fail(format!("cannot resolve {name}: {error}")),
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! Lines in datagrams, filled to a size, never a line cut.
+//!
+//! UDP acknowledges nothing: a datagram that the kernel took is delivered. The
+//! one thing that can be known is a port that nobody listens on. The ICMP
+//! answer comes as an error of the next call, so the first datagram after a
+//! silence waits a moment for it, and what was refused is sent again.
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use tokio::net::UdpSocket;
+use tracing::warn;
+
+use crate::pipeline::queue::Lease;
+use crate::stats::{Counters, DropReason, FailureKind};
+
+use super::encode::{Encoder, WireBuffer};
+use super::failure::Failure;
+use super::resolve::Resolver;
+
+/// The upstream's machines are swapped all the time; names may be remembered
+/// for a minute (FACTS.md).
+const ADDRESS_AGE: Duration = Duration::from_secs(60);
+
+/// How long the first datagram waits for an ICMP answer. One from the same
+/// host or network is there at once.
+const REFUSAL_WAIT: Duration = Duration::from_millis(50);
+
+/// A port that took datagrams so recently is not asked again.
+const PROVEN_FOR: Duration = Duration::from_secs(5);
+
+/// Sends lines in datagrams.
+#[derive(Debug)]
+pub struct UdpSink {
+    resolver: Resolver,
+    encoder: Encoder,
+    buffer: WireBuffer,
+    datagram_bytes: usize,
+    max_age: Duration,
+    counters: Arc<Counters>,
+    connection: Option<Connection>,
+}
+
+#[derive(Debug)]
+struct Connection {
+    socket: UdpSocket,
+    expires: Instant,
+    /// When a datagram was last sent without a refusal.
+    proven: Option<Instant>,
+}
+
+impl UdpSink {
+    /// A sink that resolves the name when the first line is due.
+    pub fn new(
+        resolver: Resolver,
+        encoder: Encoder,
+        datagram_bytes: usize,
+        max_age: Duration,
+        counters: Arc<Counters>,
+    ) -> Self {
+        Self {
+            resolver,
+            encoder,
+            buffer: WireBuffer::default(),
+            datagram_bytes,
+            max_age: max_age.min(ADDRESS_AGE),
+            counters,
+            connection: None,
+        }
+    }
+
+    /// Makes sure of a socket with a fresh address.
+    pub async fn connect(&mut self) -> Result<(), Failure> {
+        self.connection
+            .take_if(|connection| connection.expires <= Instant::now());
+        if self.connection.is_some() {
+            return Ok(());
+        }
+        let addresses = self.resolver.resolve().await?;
+        let mut tried = Vec::new();
+        for address in addresses {
+            match open(address).await {
+                Ok(socket) => {
+                    self.counters.sink_connects.fetch_add(1, Relaxed);
+                    self.connection = Some(Connection {
+                        socket,
+                        expires: Instant::now() + self.max_age,
+                        proven: None,
+                    });
+                    return Ok(());
+                }
+                Err(error) => tried.push(format!("{address}: {error}")),
+            }
+        }
+        Err(Failure::unavailable(FailureKind::Connect, tried.join(", ")))
+    }
+
+    /// Sends the lines of a lease and settles them datagram by datagram.
+    pub async fn deliver(&mut self, mut lease: Lease) -> Result<(), Failure> {
+        let Some(connection) = &mut self.connection else {
+            return Ok(());
+        };
+        while lease.lines() > 0 {
+            let taken = self
+                .encoder
+                .encode(lease.bytes(), self.datagram_bytes, &mut self.buffer);
+            lease.send(taken);
+            let sent = connection.send(self.buffer.bytes()).await;
+            self.buffer.clear();
+            match sent {
+                Ok(()) => lease.settle(taken),
+                Err(error) if is_too_large(&error) => {
+                    warn!(
+                        bytes = taken,
+                        "a line is too large for a datagram and is dropped"
+                    );
+                    lease.give_up(taken, DropReason::TooLarge);
+                }
+                Err(error) => {
+                    // A new socket: whatever errors are still to come belong to
+                    // the datagrams of this one.
+                    self.connection = None;
+                    return Err(explain(&error));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Connection {
+    /// Sends one datagram; says whether this or an earlier one was refused.
+    async fn send(&mut self, datagram: &[u8]) -> io::Result<()> {
+        self.socket.send(datagram).await?;
+        let is_proven = self
+            .proven
+            .is_some_and(|proven| proven.elapsed() < PROVEN_FOR);
+        if !is_proven {
+            let mut nothing = [0; 1];
+            let refusal = self.socket.recv(&mut nothing);
+            // An answer of any kind, or none: only a refusal counts.
+            if let Ok(Err(error)) = tokio::time::timeout(REFUSAL_WAIT, refusal).await {
+                return Err(error);
+            }
+        }
+        self.proven = Some(Instant::now());
+        Ok(())
+    }
+}
+
+async fn open(address: SocketAddr) -> io::Result<UdpSocket> {
+    let any = if address.is_ipv4() {
+        SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))
+    } else {
+        SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0))
+    };
+    let socket = UdpSocket::bind(any).await?;
+    socket.connect(address).await?;
+    Ok(socket)
+}
+
+fn is_too_large(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    Errno::from_io_error(error) == Some(Errno::MSGSIZE)
+}
+
+fn explain(error: &io::Error) -> Failure {
+    if error.kind() == io::ErrorKind::ConnectionRefused {
+        Failure::unavailable(
+            FailureKind::Connect,
+            "nobody listens on the upstream's port",
+        )
+    } else {
+        Failure::unavailable(FailureKind::Io, format!("cannot send: {error}"))
+    }
+}

@@ -1,0 +1,13 @@
+//! What happened, in numbers: the [`Ledger`] that accounts for every line, and
+//! the [`Counters`] for everything that is not a line (connections, attempts).
+//!
+//! Nothing here knows of the pipeline; every stage reports here, `/metrics`
+//! and the last log line read it.
+
+mod counters;
+mod ledger;
+mod throttle;
+
+pub use counters::{CloseReason, Counters, FailureKind, ListenerCounters};
+pub use ledger::{DropReason, Ledger, ListenerId, RejectReason};
+pub use throttle::Throttle;

@@ -1,0 +1,221 @@
+//! Counters for what is not a line: connections, attempts, the sink's state.
+//!
+//! Each is an atomic of its own. They are read one by one and need not agree
+//! with each other to the event, unlike the ledger.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::ListenerId;
+
+/// What kind of thing went wrong on the way to the upstream. The label of
+/// `sink_errors_total`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FailureKind {
+    /// The upstream's name could not be resolved.
+    Dns,
+    /// No address could be connected to.
+    Connect,
+    /// The TLS handshake failed.
+    Tls,
+    /// The upstream's certificate was not accepted.
+    Certificate,
+    /// The connection broke or was closed.
+    Closed,
+    /// A deadline passed.
+    Timeout,
+    /// The upstream refuses the key.
+    Unauthorized,
+    /// The upstream answered something else than "accepted".
+    Status,
+    /// The proxy did not let us through.
+    Proxy,
+    /// Any other error of the operating system.
+    Io,
+}
+
+impl FailureKind {
+    /// Every kind.
+    pub const ALL: [Self; 10] = [
+        Self::Dns,
+        Self::Connect,
+        Self::Tls,
+        Self::Certificate,
+        Self::Closed,
+        Self::Timeout,
+        Self::Unauthorized,
+        Self::Status,
+        Self::Proxy,
+        Self::Io,
+    ];
+
+    /// The kind as metrics and logs show it.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Dns => "dns",
+            Self::Connect => "connect",
+            Self::Tls => "tls",
+            Self::Certificate => "certificate",
+            Self::Closed => "closed",
+            Self::Timeout => "timeout",
+            Self::Unauthorized => "unauthorized",
+            Self::Status => "status",
+            Self::Proxy => "proxy",
+            Self::Io => "io",
+        }
+    }
+}
+
+/// Why a client's connection was closed. The label of
+/// `connections_closed_total`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CloseReason {
+    /// The client ended it.
+    Client,
+    /// The connection broke.
+    Error,
+    /// It was the longest idle one when the limit was reached.
+    Limit,
+    /// It did not speak the line protocol.
+    Protocol,
+    /// The daemon stops, or no longer listens there.
+    Shutdown,
+}
+
+impl CloseReason {
+    /// Every reason.
+    pub const ALL: [Self; 5] = [
+        Self::Client,
+        Self::Error,
+        Self::Limit,
+        Self::Protocol,
+        Self::Shutdown,
+    ];
+
+    /// The reason as metrics show it.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Error => "error",
+            Self::Limit => "limit",
+            Self::Protocol => "protocol",
+            Self::Shutdown => "shutdown",
+        }
+    }
+}
+
+/// What one listener counts beside lines.
+#[derive(Debug)]
+pub struct ListenerCounters {
+    /// Kind and address as configured, `udp:localhost:2003`.
+    pub label: String,
+    /// Where its lines stand in the ledger.
+    pub id: ListenerId,
+    /// Connections open now; stays 0 for datagrams.
+    pub connections: AtomicU64,
+    closed: [AtomicU64; CloseReason::ALL.len()],
+}
+
+impl ListenerCounters {
+    /// A connection was accepted.
+    pub fn opened(&self) {
+        self.connections.fetch_add(1, Relaxed);
+    }
+
+    /// A connection ended.
+    pub fn closed(&self, reason: CloseReason) {
+        self.connections.fetch_sub(1, Relaxed);
+        self.closed[reason as usize].fetch_add(1, Relaxed);
+    }
+
+    /// How many connections ended for one reason.
+    pub fn closed_for(&self, reason: CloseReason) -> u64 {
+        self.closed[reason as usize].load(Relaxed)
+    }
+}
+
+/// All counters of the process but the lines.
+#[derive(Debug)]
+pub struct Counters {
+    listeners: Mutex<Vec<Arc<ListenerCounters>>>,
+    /// Whether the sink can take lines, as far as is known: until an attempt
+    /// fails, and again once lines went out.
+    pub sink_up: AtomicBool,
+    /// Connections made to the upstream.
+    pub sink_connects: AtomicU64,
+    sink_errors: [AtomicU64; FailureKind::ALL.len()],
+    /// Whether the last reload was accepted.
+    pub reload_success: AtomicBool,
+    /// Log lines left out by rate limits.
+    pub log_lines_suppressed: AtomicU64,
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self {
+            listeners: Mutex::default(),
+            sink_up: AtomicBool::new(true),
+            sink_connects: AtomicU64::new(0),
+            sink_errors: Default::default(),
+            reload_success: AtomicBool::new(true),
+            log_lines_suppressed: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Counters {
+    /// The counters of the listener with this label; the same ones when it
+    /// comes back after a reload, so that no counter ever goes backwards.
+    pub fn listener(&self, label: &str) -> Arc<ListenerCounters> {
+        let mut listeners = self.lock();
+        if let Some(known) = listeners.iter().find(|known| known.label == label) {
+            return known.clone();
+        }
+        let new = Arc::new(ListenerCounters {
+            label: label.to_owned(),
+            id: ListenerId(listeners.len()),
+            connections: AtomicU64::new(0),
+            closed: Default::default(),
+        });
+        listeners.push(new.clone());
+        new
+    }
+
+    /// All listeners that there ever were.
+    pub fn listeners(&self) -> Vec<Arc<ListenerCounters>> {
+        self.lock().clone()
+    }
+
+    /// Something went wrong on the way to the upstream.
+    pub fn sink_failed(&self, kind: FailureKind) {
+        self.sink_errors[kind as usize].fetch_add(1, Relaxed);
+    }
+
+    /// How often this kind of thing went wrong.
+    pub fn sink_failures(&self, kind: FailureKind) -> u64 {
+        self.sink_errors[kind as usize].load(Relaxed)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Arc<ListenerCounters>>> {
+        self.listeners
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listener_that_returns_keeps_its_counters() {
+        let counters = Counters::default();
+        let first = counters.listener("tcp:localhost:2003");
+        let other = counters.listener("udp:localhost:2003");
+        assert_ne!(first.id, other.id);
+        assert!(Arc::ptr_eq(
+            &first,
+            &counters.listener("tcp:localhost:2003")
+        ));
+    }
+}

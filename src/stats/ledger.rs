@@ -1,0 +1,289 @@
+//! The account in which every line stands exactly once, at every moment.
+//!
+//! ```text
+//! received + generated = rejected + filtered + aggregated
+//!                      + delivered + dropped + queued + in flight
+//! ```
+//!
+//! The ledger has no locks of its own. It lives inside the queue's state, so
+//! that a line and its account move under the same lock and a reader never
+//! sees one without the other.
+
+/// Why a line was not accepted. The label of `lines_rejected_total`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RejectReason {
+    /// The name is empty, or refused by `listen.names`.
+    Name,
+    /// The value is not a number.
+    Value,
+    /// The value is NaN, infinite, or overflows a double.
+    NotFinite,
+    /// The timestamp is not a time in seconds.
+    Timestamp,
+    /// Fewer than two fields, or more than three.
+    Fields,
+    /// Longer than `listen.max_line_bytes`.
+    TooLong,
+    /// The cut end of a datagram, or of a stream that broke.
+    Truncated,
+    /// Control bytes, or no UTF-8.
+    Encoding,
+    /// Pickle, HTTP or TLS on a line port.
+    Protocol,
+}
+
+impl RejectReason {
+    /// Every reason, in the order of the contract.
+    pub const ALL: [Self; 9] = [
+        Self::Name,
+        Self::Value,
+        Self::NotFinite,
+        Self::Timestamp,
+        Self::Fields,
+        Self::TooLong,
+        Self::Truncated,
+        Self::Encoding,
+        Self::Protocol,
+    ];
+
+    /// The reason as metrics and logs show it.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Name => "name",
+            Self::Value => "value",
+            Self::NotFinite => "not_finite",
+            Self::Timestamp => "timestamp",
+            Self::Fields => "fields",
+            Self::TooLong => "too_long",
+            Self::Truncated => "truncated",
+            Self::Encoding => "encoding",
+            Self::Protocol => "protocol",
+        }
+    }
+}
+
+/// Why an accepted line was given up. The label of `lines_dropped_total`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum DropReason {
+    /// The queue was at its bound, and this line was the oldest.
+    QueueFull,
+    /// The upstream refused the line itself.
+    Refused,
+    /// Its delivery could not be known, and the configuration says to drop.
+    Uncertain,
+    /// No datagram or request can hold it.
+    TooLarge,
+    /// It came after the queue was closed.
+    Shutdown,
+}
+
+impl DropReason {
+    /// Every reason, in the order of the contract.
+    pub const ALL: [Self; 5] = [
+        Self::QueueFull,
+        Self::Refused,
+        Self::Uncertain,
+        Self::TooLarge,
+        Self::Shutdown,
+    ];
+
+    /// The reason as metrics and logs show it.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::QueueFull => "queue_full",
+            Self::Refused => "refused",
+            Self::Uncertain => "uncertain",
+            Self::TooLarge => "too_large",
+            Self::Shutdown => "shutdown",
+        }
+    }
+}
+
+/// Which listener a line came from: an index into [`Ledger::received`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ListenerId(pub usize);
+
+/// The account. Its methods are the moves that a line can make, and the only
+/// way to change it.
+#[derive(Debug, Clone, Default)]
+pub struct Ledger {
+    received: Vec<u64>,
+    rejected: [u64; RejectReason::ALL.len()],
+    dropped: [u64; DropReason::ALL.len()],
+    generated: u64,
+    filtered: u64,
+    aggregated: u64,
+    delivered: u64,
+    queued: u64,
+    in_flight: u64,
+    resent: u64,
+}
+
+impl Ledger {
+    /// A listener took `accepted` lines into the queue.
+    pub fn accept(&mut self, listener: ListenerId, accepted: u64) {
+        *self.received_by(listener) += accepted;
+        self.queued += accepted;
+    }
+
+    /// A listener refused `lines` for one reason.
+    pub fn reject(&mut self, listener: ListenerId, reason: RejectReason, lines: u64) {
+        *self.received_by(listener) += lines;
+        self.rejected[reason as usize] += lines;
+    }
+
+    /// `lines` waiting were lent to the relay.
+    pub fn lend(&mut self, lines: u64) {
+        self.queued -= lines;
+        self.in_flight += lines;
+    }
+
+    /// `lines` lent came back undelivered.
+    pub fn give_back(&mut self, lines: u64) {
+        self.in_flight -= lines;
+        self.queued += lines;
+    }
+
+    /// `lines` lent have reached the upstream.
+    pub fn deliver(&mut self, lines: u64) {
+        self.in_flight -= lines;
+        self.delivered += lines;
+    }
+
+    /// `lines` waiting were given up.
+    pub fn drop_queued(&mut self, reason: DropReason, lines: u64) {
+        self.queued -= lines;
+        self.dropped[reason as usize] += lines;
+    }
+
+    /// `lines` lent were given up.
+    pub fn drop_in_flight(&mut self, reason: DropReason, lines: u64) {
+        self.in_flight -= lines;
+        self.dropped[reason as usize] += lines;
+    }
+
+    /// `lines` are sent again although some of their bytes reached a socket
+    /// before. They stay one line each.
+    pub fn resend(&mut self, lines: u64) {
+        self.resent += lines;
+    }
+
+    /// Lines received by one listener.
+    pub fn received(&self, listener: ListenerId) -> u64 {
+        self.received.get(listener.0).copied().unwrap_or(0)
+    }
+
+    /// Lines received by all listeners.
+    pub fn received_total(&self) -> u64 {
+        self.received.iter().sum()
+    }
+
+    /// Points that the daemon made itself.
+    pub fn generated(&self) -> u64 {
+        self.generated
+    }
+
+    /// Lines rejected for one reason.
+    pub fn rejected(&self, reason: RejectReason) -> u64 {
+        self.rejected[reason as usize]
+    }
+
+    /// Lines rejected for any reason.
+    pub fn rejected_total(&self) -> u64 {
+        self.rejected.iter().sum()
+    }
+
+    /// Lines left out by a filter.
+    pub fn filtered(&self) -> u64 {
+        self.filtered
+    }
+
+    /// Samples folded into aggregates.
+    pub fn aggregated(&self) -> u64 {
+        self.aggregated
+    }
+
+    /// Lines that the upstream has.
+    pub fn delivered(&self) -> u64 {
+        self.delivered
+    }
+
+    /// Lines given up for one reason.
+    pub fn dropped(&self, reason: DropReason) -> u64 {
+        self.dropped[reason as usize]
+    }
+
+    /// Lines given up for any reason.
+    pub fn dropped_total(&self) -> u64 {
+        self.dropped.iter().sum()
+    }
+
+    /// Lines waiting.
+    pub fn queued(&self) -> u64 {
+        self.queued
+    }
+
+    /// Lines lent to the relay and not settled.
+    pub fn in_flight(&self) -> u64 {
+        self.in_flight
+    }
+
+    /// Lines sent again.
+    pub fn resent(&self) -> u64 {
+        self.resent
+    }
+
+    /// What came in less what is accounted for. Anything but 0 is a defect.
+    pub fn imbalance(&self) -> i128 {
+        let came = i128::from(self.received_total()) + i128::from(self.generated);
+        let stands = [
+            self.rejected_total(),
+            self.filtered,
+            self.aggregated,
+            self.delivered,
+            self.dropped_total(),
+            self.queued,
+            self.in_flight,
+        ];
+        came - stands.into_iter().map(i128::from).sum::<i128>()
+    }
+
+    fn received_by(&mut self, listener: ListenerId) -> &mut u64 {
+        if self.received.len() <= listener.0 {
+            self.received.resize(listener.0 + 1, 0);
+        }
+        &mut self.received[listener.0]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_follow_the_order_of_the_arrays() {
+        for (index, reason) in RejectReason::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, index);
+        }
+        for (index, reason) in DropReason::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, index);
+        }
+    }
+
+    #[test]
+    fn each_move_keeps_the_balance() {
+        let mut ledger = Ledger::default();
+        ledger.accept(ListenerId(1), 10);
+        ledger.reject(ListenerId(0), RejectReason::Value, 3);
+        ledger.drop_queued(DropReason::QueueFull, 2);
+        ledger.lend(8);
+        ledger.deliver(3);
+        ledger.drop_in_flight(DropReason::TooLarge, 1);
+        ledger.give_back(4);
+        assert_eq!(ledger.imbalance(), 0);
+        assert_eq!(ledger.received_total(), 13);
+        assert_eq!(ledger.received(ListenerId(0)), 3);
+        assert_eq!(ledger.queued(), 4);
+        assert_eq!(ledger.in_flight(), 0);
+    }
+}

@@ -1,0 +1,220 @@
+//! The admin listener: metrics and health, for machines.
+
+use std::io::Write;
+use std::net::TcpStream;
+
+use crate::support::{Config, Daemon, KEY, Port, Upstream, wait_for};
+
+const REJECTED: [&str; 9] = [
+    "name",
+    "value",
+    "not_finite",
+    "timestamp",
+    "fields",
+    "too_long",
+    "truncated",
+    "encoding",
+    "protocol",
+];
+
+const DROPPED: [&str; 5] = [
+    "queue_full",
+    "refused",
+    "uncertain",
+    "too_large",
+    "shutdown",
+];
+
+fn start() -> (Upstream, Daemon) {
+    let upstream = Upstream::tcp();
+    let daemon = Daemon::start(&Config::to(upstream.url()));
+    (upstream, daemon)
+}
+
+#[test]
+fn every_number_is_there_from_the_start() {
+    let (_upstream, daemon) = start();
+    let metrics = daemon.metrics();
+    for name in [
+        "lines_generated_total",
+        "lines_filtered_total",
+        "lines_aggregated_total",
+        "lines_delivered_total",
+        "queue_lines",
+        "in_flight_lines",
+        "queue_bytes",
+    ] {
+        assert_eq!(
+            metrics.get(&format!("sidecarbon_{name}")),
+            Some(0),
+            "{name}"
+        );
+    }
+    for reason in REJECTED {
+        let sample = format!("sidecarbon_lines_rejected_total{{reason=\"{reason}\"}}");
+        assert_eq!(metrics.get(&sample), Some(0), "{sample}");
+    }
+    for reason in DROPPED {
+        let sample = format!("sidecarbon_lines_dropped_total{{reason=\"{reason}\"}}");
+        assert_eq!(metrics.get(&sample), Some(0), "{sample}");
+    }
+    for listener in ["udp:localhost:0", "tcp:localhost:0"] {
+        let sample = format!("sidecarbon_lines_received_total{{listener=\"{listener}\"}}");
+        assert_eq!(metrics.get(&sample), Some(0), "{sample}");
+    }
+    assert_eq!(
+        metrics.get("sidecarbon_connections{listener=\"tcp:localhost:0\"}"),
+        Some(0)
+    );
+    assert_eq!(
+        metrics.get("sidecarbon_queue_limit_bytes"),
+        Some(64 * 1024 * 1024)
+    );
+    assert_eq!(metrics.get("sidecarbon_reload_success"), Some(1));
+    assert_eq!(metrics.sum("sidecarbon_sink_errors_total"), Some(0));
+    assert_eq!(metrics.sum("sidecarbon_connections_closed_total"), Some(0));
+    assert!(metrics.get("sidecarbon_sink_up").is_some());
+    assert!(metrics.get("sidecarbon_sink_connects_total").is_some());
+    assert_eq!(metrics.sum("sidecarbon_build_info"), Some(1));
+    let version = format!("\"{}\"", env!("CARGO_PKG_VERSION"));
+    let mut builds = metrics
+        .names()
+        .filter(|name| name.starts_with("sidecarbon_build_info"));
+    assert!(builds.any(|name| name.contains(&version)));
+}
+
+#[test]
+fn every_number_says_what_it_is() {
+    let (_upstream, daemon) = start();
+    let metrics = daemon.metrics();
+    for sample in metrics.names() {
+        let name = sample.split('{').next().unwrap_or_default();
+        assert!(name.starts_with("sidecarbon_"), "{sample}");
+        let summed = ["_bucket", "_sum", "_count"]
+            .iter()
+            .find_map(|part| name.strip_suffix(part))
+            .is_some_and(|histogram| metrics.has_type(histogram));
+        assert!(metrics.has_type(name) || summed, "no type for {sample}");
+    }
+    let answer = daemon.try_get("/metrics").expect("an answer");
+    let kind = answer.field("content-type").unwrap_or_default();
+    assert!(kind.starts_with("text/plain"), "{kind}");
+}
+
+#[test]
+fn the_numbers_follow_the_lines() {
+    let (upstream, daemon) = start();
+    daemon.udp("numbers.udp 1 1700000000\nnumbers.bad oops\n");
+    daemon.tcp("numbers.tcp 1 1700000000\nnumbers.nan nan\n\n");
+    upstream.expect(&format!("{KEY}.numbers.udp 1 1700000000"));
+    upstream.expect(&format!("{KEY}.numbers.tcp 1 1700000000"));
+    daemon.wait_delivered(2);
+    let metrics = daemon.metrics();
+    for (sample, value) in [
+        ("lines_received_total{listener=\"udp:localhost:0\"}", 2),
+        ("lines_received_total{listener=\"tcp:localhost:0\"}", 2),
+        ("lines_rejected_total{reason=\"value\"}", 1),
+        ("lines_rejected_total{reason=\"not_finite\"}", 1),
+        ("lines_delivered_total", 2),
+        ("queue_lines", 0),
+        ("in_flight_lines", 0),
+        ("sink_up", 1),
+    ] {
+        assert_eq!(
+            metrics.get(&format!("sidecarbon_{sample}")),
+            Some(value),
+            "{sample}"
+        );
+    }
+    assert!(metrics.get("sidecarbon_sink_connects_total") >= Some(1));
+
+    let client = daemon.connect();
+    let open = || daemon.metric("sidecarbon_connections{listener=\"tcp:localhost:0\"}");
+    wait_for("the connection to be counted", || open() == 1);
+    drop(client);
+    wait_for("the connection to be forgotten", || open() == 0);
+}
+
+#[test]
+fn health_does_not_depend_on_the_upstream() {
+    let port = Port::reserve();
+    let config = Config::to(port.url()).set("queue.bytes", "1MiB");
+    let daemon = Daemon::start(&config);
+    assert_eq!((daemon.get("/healthz"), daemon.get("/readyz")), (200, 200));
+    // Nor on a queue that is full.
+    daemon.tcp("health.line 1 1700000000\n".repeat(100_000));
+    daemon.wait_received(100_000);
+    assert!(daemon.total("sidecarbon_lines_dropped_total") > 0);
+    assert_eq!((daemon.get("/healthz"), daemon.get("/readyz")), (200, 200));
+    wait_for("an attempt", || {
+        daemon.total("sidecarbon_sink_errors_total") > 0
+    });
+    assert_eq!((daemon.get("/healthz"), daemon.get("/readyz")), (200, 200));
+    assert_eq!(daemon.metric("sidecarbon_sink_up"), 0);
+}
+
+#[test]
+fn what_is_not_there_is_refused() {
+    let (_upstream, daemon) = start();
+    for path in ["/nothing", "/metrics/more", "/../etc/passwd", "//"] {
+        assert_eq!(daemon.get(path), 404, "{path}");
+    }
+    for method in ["POST", "DELETE", "PUT"] {
+        let request = format!(
+            "{method} /metrics HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        );
+        let answer = daemon.ask(&request).ok().flatten().expect("an answer");
+        assert_eq!(answer.word(1), "405", "{method}");
+    }
+}
+
+#[test]
+fn silent_visitors_hinder_nobody() {
+    let (upstream, daemon) = start();
+    let address = daemon.address("admin");
+    let silent: Vec<TcpStream> = (0..200)
+        .map(|_| TcpStream::connect(address).expect("the admin listener"))
+        .collect();
+    daemon.udp("visitors.line 1 1700000000");
+    upstream.expect(&format!("{KEY}.visitors.line 1 1700000000"));
+    daemon.wait_delivered(1);
+    drop(silent);
+    assert_eq!(daemon.get("/healthz"), 200);
+}
+
+#[test]
+fn endless_requests_hinder_nobody() {
+    let (upstream, daemon) = start();
+    let megabyte = vec![b'a'; 1024 * 1024];
+    let mut visitors = Vec::new();
+    for head in [
+        &b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nX-Long: "[..],
+        b"GET /",
+        b"POST /metrics HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000000\r\n\r\n",
+        b"\x16\x03\x01",
+    ] {
+        let mut visitor = TcpStream::connect(daemon.address("admin")).expect("the admin listener");
+        visitor
+            .set_write_timeout(Some(std::time::Duration::from_secs(1)))
+            .expect("an open socket");
+        // The daemon may hang up on it at any time, or stop to read.
+        let _ = visitor
+            .write_all(head)
+            .and_then(|()| visitor.write_all(&megabyte));
+        visitors.push(visitor);
+    }
+    assert_eq!(daemon.get("/metrics"), 200);
+    daemon.udp("endless.line 1 1700000000");
+    upstream.expect(&format!("{KEY}.endless.line 1 1700000000"));
+}
+
+#[test]
+fn it_can_be_switched_off() {
+    let upstream = Upstream::tcp();
+    let config = Config::to(upstream.url()).set("admin.listen", "");
+    let daemon = Daemon::start(&config);
+    assert_eq!(daemon.addresses("admin"), [""; 0]);
+    daemon.udp("off.line 1 1700000000");
+    upstream.expect(&format!("{KEY}.off.line 1 1700000000"));
+    assert_eq!(daemon.stop().delivered, 1);
+}

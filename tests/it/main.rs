@@ -1,0 +1,18 @@
+//! The built daemon, over real sockets.
+//!
+//! Each test starts upstream doubles and the daemon on ports that the kernel
+//! chooses, sends what applications send, and waits for a fact: a line arrived,
+//! a counter moved, the log said something. No test waits for time to pass.
+
+mod support;
+
+mod admin;
+mod cli;
+mod flow;
+mod hostile;
+mod lines;
+mod outage;
+mod reload;
+mod secrets;
+mod shutdown;
+mod tls;

@@ -1,0 +1,206 @@
+//! SIGHUP: what changes, what stays, and what a broken file does.
+
+use std::io::{ErrorKind, Write};
+use std::net::{TcpListener, UdpSocket};
+
+use rustix::process::Signal;
+
+use crate::support::{
+    Config, Daemon, HttpUpstream, KEY, NEW_KEY, Port, Upstream, assert_same_lines, is_silent,
+    keyed, numbered, payload, wait_for,
+};
+
+const SUCCESS: &str = "sidecarbon_reload_success";
+
+#[test]
+fn lines_that_wait_go_out_with_the_new_key() {
+    let port = Port::reserve();
+    let config = Config::to(port.url());
+    let daemon = Daemon::start(&config);
+    let sent = numbered("rekeyed", 1000);
+    daemon.tcp(payload(&sent));
+    daemon.wait_received(1000);
+    config.write_key(NEW_KEY);
+    daemon.reload(&config);
+    assert_eq!(daemon.metric(SUCCESS), 1);
+
+    let upstream = Upstream::tcp_at(&port);
+    let with_new_key: Vec<String> = sent
+        .iter()
+        .map(|line| format!("{NEW_KEY}.{line}"))
+        .collect();
+    assert_same_lines(&upstream.expect_lines(1000), &with_new_key);
+}
+
+#[test]
+fn a_key_that_the_upstream_refused_can_be_put_right() {
+    let upstream = HttpUpstream::plain();
+    upstream.take_key(NEW_KEY);
+    // So long that only the reload can be what makes it go on.
+    let config = Config::to(upstream.url())
+        .set("retry.first", "5m")
+        .set("retry.max", "5m");
+    let daemon = Daemon::start(&config);
+    let sent = numbered("refused", 100);
+    daemon.tcp(payload(&sent));
+    wait_for("a refusal", || {
+        upstream
+            .requests()
+            .iter()
+            .any(|request| request.answered == 401)
+    });
+    assert_eq!((daemon.waiting(), daemon.delivered()), (100, 0));
+
+    config.write_key(NEW_KEY);
+    daemon.reload(&config);
+    assert_same_lines(&upstream.expect_lines(100), &sent);
+}
+
+#[test]
+fn lines_that_wait_go_to_the_new_upstream() {
+    let nobody = Port::reserve();
+    let config = Config::to(nobody.url());
+    let daemon = Daemon::start(&config);
+    let sent = numbered("moved", 1000);
+    daemon.tcp(payload(&sent));
+    daemon.wait_received(1000);
+
+    let upstream = Upstream::tcp();
+    daemon.reload(&config.set("sink.url", upstream.url()));
+    assert_same_lines(&upstream.expect_lines(1000), &keyed(&sent));
+    let ledger = daemon.stop();
+    assert_eq!((ledger.delivered, ledger.dropped), (1000, 0));
+    assert_same_lines(&upstream.finish(), &keyed(&sent));
+}
+
+#[test]
+fn a_broken_file_changes_nothing_and_is_named() {
+    let upstream = Upstream::tcp();
+    let config = Config::to(upstream.url());
+    let daemon = Daemon::start(&config);
+    let mut stream = daemon.connect();
+    stream
+        .write_all(b"broken.before 1 1700000000\n")
+        .expect("the daemon reads");
+    upstream.expect(&format!("{KEY}.broken.before 1 1700000000"));
+
+    // The key is on the line in question, as everywhere in this file.
+    config.write_text(&format!(
+        "# The key has moved.\n\
+         [sink]\n\
+         url = \"{}\"\n\
+         api_kye = \"{NEW_KEY}\"\n",
+        upstream.url()
+    ));
+    daemon.signal(Signal::HUP);
+    let error = daemon
+        .log
+        .find("the error", |line| line.contains("sidecarbon.toml:4"));
+    assert!(error.contains(" ERROR "), "{error}");
+    assert!(
+        error.contains("api_kye") && error.contains("sink.api_key"),
+        "{error}"
+    );
+    wait_for("the failure to be counted", || daemon.metric(SUCCESS) == 0);
+
+    // Old connections, old key, old listeners, old upstream.
+    stream
+        .write_all(b"broken.open 1 1700000000\n")
+        .expect("the daemon reads");
+    upstream.expect(&format!("{KEY}.broken.open 1 1700000000"));
+    daemon.udp("broken.after 1 1700000000");
+    upstream.expect(&format!("{KEY}.broken.after 1 1700000000"));
+    assert_eq!(daemon.get("/readyz"), 200);
+    assert_eq!(upstream.connections(), 1);
+
+    daemon.reload(&config);
+    assert_eq!(daemon.metric(SUCCESS), 1);
+}
+
+#[test]
+fn listeners_come_and_go_and_the_others_keep_their_connections() {
+    let upstream = Upstream::tcp();
+    let config = Config::to(upstream.url());
+    let daemon = Daemon::start(&config);
+    let tcp = daemon.address("tcp");
+    let mut stream = daemon.connect();
+    stream
+        .write_all(b"kept.before 1 1700000000\n")
+        .expect("the daemon reads");
+    upstream.expect(&format!("{KEY}.kept.before 1 1700000000"));
+
+    let socket = config.path("added.sock");
+    let changed = config.clone().set("listen.udp", [""; 0]).set(
+        "listen.unix_datagram",
+        [socket.to_str().expect("a path in UTF-8")],
+    );
+    daemon.reload(&changed);
+
+    stream
+        .write_all(b"kept.after 1 1700000000\n")
+        .expect("the daemon reads");
+    upstream.expect(&format!("{KEY}.kept.after 1 1700000000"));
+    assert!(is_silent(&mut stream));
+    assert_eq!(daemon.address("tcp"), tcp);
+    daemon.tcp("kept.new 1 1700000000\n");
+    upstream.expect(&format!("{KEY}.kept.new 1 1700000000"));
+    daemon.unix_datagram(&socket.display().to_string(), "added.line 1 1700000000");
+    upstream.expect(&format!("{KEY}.added.line 1 1700000000"));
+    assert_refused(&daemon);
+
+    // And back again.
+    daemon.reload(&config);
+    daemon.udp("back.line 1 1700000000");
+    upstream.expect(&format!("{KEY}.back.line 1 1700000000"));
+    stream
+        .write_all(b"kept.still 1 1700000000\n")
+        .expect("the daemon reads");
+    upstream.expect(&format!("{KEY}.kept.still 1 1700000000"));
+    wait_for("the unused socket to be removed", || !socket.exists());
+}
+
+/// Nobody receives where the UDP listener was.
+fn assert_refused(daemon: &Daemon) {
+    let client = UdpSocket::bind("127.0.0.1:0").expect("a client's socket");
+    client.connect(daemon.address("udp")).expect("an address");
+    wait_for("a refused datagram", || {
+        // The kernel reports a refusal with the datagram after it.
+        let sent = client.send(b"gone.line 1 1700000000");
+        sent.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
+    });
+}
+
+#[test]
+fn a_listener_that_cannot_be_bound_changes_nothing() {
+    let upstream = Upstream::tcp();
+    let config = Config::to(upstream.url());
+    let daemon = Daemon::start(&config);
+    let other = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let taken = other.local_addr().expect("a bound socket").to_string();
+    config
+        .clone()
+        .set("listen.tcp", ["localhost:0", taken.as_str()])
+        .write();
+    daemon.signal(Signal::HUP);
+    wait_for("the failure to be counted", || daemon.metric(SUCCESS) == 0);
+    daemon.log.find("the error", |line| {
+        line.contains(" ERROR ") && line.contains(&taken)
+    });
+    daemon.tcp("unbound.line 1 1700000000\n");
+    upstream.expect(&format!("{KEY}.unbound.line 1 1700000000"));
+}
+
+#[test]
+fn the_log_level_changes() {
+    let upstream = Upstream::tcp();
+    let config = Config::to(upstream.url()).set("log.level", "info");
+    let daemon = Daemon::start(&config);
+    daemon.tcp("level.info 1 1700000000\n");
+    upstream.expect(&format!("{KEY}.level.info 1 1700000000"));
+    let is_debug = |line: &str| line.contains(" DEBUG ");
+    assert!(!daemon.log.lines().iter().any(|line| is_debug(line)));
+
+    daemon.reload(&config.set("log.level", "debug"));
+    daemon.tcp("level.debug 1 1700000000\n");
+    daemon.log.find("a debug line", is_debug);
+}

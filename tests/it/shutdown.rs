@@ -1,0 +1,164 @@
+//! The daemon ends: what is delivered before, and how long that may take.
+
+use std::io::Write;
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::support::{
+    Config, Daemon, KEY, Launch, Memory, Port, Upstream, assert_same_lines, keyed, numbered,
+    payload, wait_for,
+};
+
+#[test]
+fn everything_that_waits_is_delivered_first() {
+    drains(Signal::TERM);
+}
+
+#[test]
+fn an_interrupt_drains_just_the_same() {
+    drains(Signal::INT);
+}
+
+fn drains(signal: Signal) {
+    const LINES: usize = 50_000;
+    let port = Port::reserve();
+    let daemon = Daemon::start(&Config::to(port.url()));
+    let sent = numbered("drain", LINES);
+    daemon.tcp(payload(&sent));
+    daemon.wait_received(LINES);
+    let upstream = Upstream::tcp_slow_at(&port);
+    daemon.signal(signal);
+    let ended = daemon.wait_end();
+    assert_eq!(ended.code, Some(0));
+    let ledger = ended.ledger.expect("a ledger line");
+    assert_eq!(ledger.received, LINES as u64);
+    assert_eq!(
+        (ledger.delivered, ledger.dropped, ledger.left()),
+        (LINES as u64, 0, 0)
+    );
+    assert_same_lines(&upstream.finish(), &keyed(&sent));
+}
+
+#[test]
+fn a_dead_upstream_is_given_up_at_the_grace() {
+    const GRACE: Duration = Duration::from_secs(1);
+    // The rest is for a busy machine; the default grace is 8 s, our own 30 s.
+    const SLACK: Duration = Duration::from_secs(5);
+    let port = Port::reserve();
+    let config = Config::to(port.url()).set("shutdown.grace", "1s");
+    let daemon = Daemon::start(&config);
+    daemon.tcp(payload(&numbered("dead", 5000)));
+    daemon.wait_received(5000);
+    daemon.signal(Signal::TERM);
+    let ended = daemon.wait_end();
+    assert_eq!(ended.code, Some(0));
+    assert!(ended.took < GRACE + SLACK, "took {:?}", ended.took);
+    let ledger = ended.ledger.expect("a ledger line");
+    assert_eq!((ledger.received, ledger.delivered), (5000, 0));
+    assert_eq!((ledger.left(), ledger.dropped), (5000, 0), "{ledger:?}");
+}
+
+#[test]
+fn a_second_signal_stops_at_once() {
+    for second in [Signal::TERM, Signal::INT] {
+        let port = Port::reserve();
+        // Longer than the test waits for anything.
+        let config = Config::to(port.url()).set("shutdown.grace", "5m");
+        let daemon = Daemon::start(&config);
+        daemon.udp("second.line 1");
+        daemon.wait_received(1);
+        daemon.signal(Signal::TERM);
+        wait_for("the drain", || {
+            daemon
+                .try_get("/readyz")
+                .is_none_or(|answer| answer.word(1) == "503")
+        });
+        daemon.signal(second);
+        daemon.wait_end();
+    }
+}
+
+#[test]
+fn an_idle_daemon_stops_without_waiting() {
+    let port = Port::reserve();
+    let config = Config::to(port.url()).set("shutdown.grace", "5m");
+    let ledger = Daemon::start(&config).stop();
+    assert_eq!((ledger.received, ledger.left()), (0, 0));
+}
+
+#[test]
+fn what_clients_have_written_already_is_still_read() {
+    const CLIENTS: usize = 4;
+    const LINES: usize = 1500;
+    let upstream = Upstream::tcp();
+    let config = Config::to(upstream.url()).with_unix_listeners();
+    let daemon = Daemon::start(&config);
+    let address = daemon.addresses("unix_stream").remove(0);
+    let mut clients: Vec<Box<dyn Write>> = vec![Box::new(daemon.unix_stream(&address))];
+    for _ in 1..CLIENTS {
+        clients.push(Box::new(daemon.connect()));
+    }
+    wait_for("all clients to be accepted", || {
+        daemon.connections() == CLIENTS as u64
+    });
+
+    // Nobody reads while it is stopped, so the lines wait in the sockets.
+    daemon.signal(Signal::STOP);
+    let memory = Memory::of(daemon.id());
+    wait_for("the daemon to stand still", || memory.is_stopped());
+    let mut sent = Vec::new();
+    for (number, client) in clients.iter_mut().enumerate() {
+        let lines = numbered(&format!("buffered.{number}"), LINES);
+        client
+            .write_all(&payload(&lines))
+            .expect("room in the socket");
+        sent.extend(lines);
+    }
+    daemon.signal(Signal::TERM);
+    daemon.signal(Signal::CONT);
+    let ended = daemon.wait_end();
+    assert_eq!(ended.code, Some(0));
+    let ledger = ended.ledger.expect("a ledger line");
+    assert_eq!(ledger.delivered, (CLIENTS * LINES) as u64, "{ledger:?}");
+
+    // In order for each client; the clients among each other have none.
+    let mut arrived = upstream.finish();
+    arrived.sort();
+    assert_same_lines(&arrived, &keyed(&sent));
+}
+
+#[test]
+fn a_standard_output_that_nobody_reads_holds_up_nothing() {
+    // Much more than the pipe takes.
+    const LINES: usize = 10_000;
+    let config = Config::to("stdout:").set("shutdown.grace", "1s");
+    let daemon = Launch::with(&config).nobody_reads_stdout().start();
+    daemon.tcp(payload(&numbered("blocked", LINES)));
+    daemon.wait_received(LINES);
+    daemon.udp("blocked.later 1\nblocked.last 2\n");
+    daemon.wait_received(LINES + 2);
+    assert_eq!(daemon.get("/healthz"), 200);
+    assert!(daemon.waiting() > 0, "a pipe that takes everything");
+
+    daemon.signal(Signal::TERM);
+    let ended = daemon.wait_end();
+    assert_eq!(ended.code, Some(0));
+    assert!(
+        ended.took < Duration::from_secs(10),
+        "took {:?}",
+        ended.took
+    );
+    let ledger = ended.ledger.expect("a ledger line");
+    assert!(ledger.left() > 0, "{ledger:?}");
+}
+
+#[test]
+fn a_last_line_just_before_the_signal_arrives() {
+    let upstream = Upstream::tcp();
+    let daemon = Daemon::start(&Config::to(upstream.url()));
+    daemon.tcp("last.word 1 1700000000\n");
+    let ledger = daemon.stop();
+    assert_eq!((ledger.received, ledger.delivered), (1, 1));
+    assert_eq!(upstream.finish(), [format!("{KEY}.last.word 1 1700000000")]);
+}

@@ -1,0 +1,37 @@
+//! What the tests are written with: the daemon, its clients and its upstreams.
+
+mod certs;
+mod client;
+mod config;
+mod daemon;
+mod http;
+mod inbox;
+mod launch;
+mod ledger;
+mod metrics;
+mod numbered;
+mod proc;
+mod process;
+mod upstream;
+mod wait;
+
+pub use certs::Certs;
+pub use client::{closes_silently, is_silent, reset, say_and_hang_up};
+pub use config::Config;
+pub use daemon::Daemon;
+pub use inbox::Inbox;
+pub use launch::{Launch, Outcome};
+pub use metrics::Metrics;
+pub use numbered::{assert_same_lines, keyed, numbered, payload};
+pub use proc::{Memory, raise_open_files};
+pub use upstream::{HttpUpstream, Port, Proxy, UdpPort, UdpUpstream, Upstream};
+pub use wait::{now, wait_for, wait_until};
+
+/// The key of the tests. Upper and lower case, so that folding shows.
+pub const KEY: &str = "6f1C2a9E-0d4B-4c57-9A3e-5b8E7d2F1a60";
+
+/// The key after a change.
+pub const NEW_KEY: &str = "6f1C2a9E-0d4B-4c57-9A3e-5b8E7d2F1a61";
+
+/// What all keys of the tests begin with: no output of any process may hold it.
+pub const KEY_STEM: &str = "6f1C2a9E-0d4B-4c57-9A3e-5b8E7d2F1a6";

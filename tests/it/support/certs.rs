@@ -1,0 +1,117 @@
+//! A private certificate authority.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rcgen::{
+    BasicConstraints, Certificate, CertificateParams, DnType, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
+};
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::PrivatePkcs8KeyDer;
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
+use tempfile::TempDir;
+
+/// The authority, and the files that a configuration names.
+pub struct Certs {
+    authority: Certificate,
+    issuer: Issuer<'static, KeyPair>,
+    directory: TempDir,
+}
+
+impl Certs {
+    /// A new authority that nobody trusts yet.
+    pub fn new() -> Self {
+        let mut params = CertificateParams::default();
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "sidecarbon test authority");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        let key = KeyPair::generate().expect("a key pair");
+        let authority = params.self_signed(&key).expect("a certificate");
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        fs::write(directory.path().join("ca.pem"), authority.pem()).expect("ca.pem");
+        Self {
+            authority,
+            issuer: Issuer::new(params, key),
+            directory,
+        }
+    }
+
+    /// What `sink.tls.ca_file` may name.
+    pub fn ca_file(&self) -> PathBuf {
+        self.directory.path().join("ca.pem")
+    }
+
+    /// A client certificate and its key, as files.
+    pub fn client_files(&self) -> (PathBuf, PathBuf) {
+        let (certificate, key) = self.issue(&["client.example"]);
+        let write = |name: &str, text: String| {
+            let path = self.directory.path().join(name);
+            fs::write(&path, text).expect("a file for the client certificate");
+            path
+        };
+        (
+            write("client.pem", certificate.pem()),
+            write("client.key", key.serialize_pem()),
+        )
+    }
+
+    /// A server that proves these names.
+    pub fn server(&self, names: &[&str]) -> Arc<ServerConfig> {
+        let builder = builder().with_no_client_auth();
+        self.finish(builder, names)
+    }
+
+    /// A server for `localhost` that wants a client certificate of ours.
+    pub fn server_that_asks(&self) -> Arc<ServerConfig> {
+        let mut roots = RootCertStore::empty();
+        roots
+            .add(self.authority.der().clone())
+            .expect("our authority");
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
+            .build()
+            .expect("a verifier");
+        self.finish(
+            builder().with_client_cert_verifier(verifier),
+            &["localhost"],
+        )
+    }
+
+    fn finish(
+        &self,
+        builder: rustls::ConfigBuilder<ServerConfig, rustls::server::WantsServerCert>,
+        names: &[&str],
+    ) -> Arc<ServerConfig> {
+        let (certificate, key) = self.issue(names);
+        let key = PrivatePkcs8KeyDer::from(key.serialize_der());
+        let config = builder
+            .with_single_cert(vec![certificate.der().clone()], key.into())
+            .expect("a certificate with its key");
+        Arc::new(config)
+    }
+
+    fn issue(&self, names: &[&str]) -> (Certificate, KeyPair) {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut params = CertificateParams::new(names).expect("valid names");
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "sidecarbon test");
+        let key = KeyPair::generate().expect("a key pair");
+        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
+        (certificate, key)
+    }
+}
+
+fn builder() -> rustls::ConfigBuilder<ServerConfig, rustls::WantsVerifier> {
+    ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .expect("protocol versions")
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(ring::default_provider())
+}

@@ -1,0 +1,74 @@
+//! What clients do to a TCP or Unix stream listener, and what they never see:
+//! a byte.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use super::wait::DEADLINE;
+
+/// A stream that can be half-closed.
+pub trait Connection: Read + Write {
+    fn hang_up(&self) -> io::Result<()>;
+    fn read_for_at_most(&self, limit: Duration) -> io::Result<()>;
+}
+
+impl Connection for TcpStream {
+    fn hang_up(&self) -> io::Result<()> {
+        self.shutdown(Shutdown::Write)
+    }
+    fn read_for_at_most(&self, limit: Duration) -> io::Result<()> {
+        self.set_read_timeout(Some(limit))
+    }
+}
+
+impl Connection for UnixStream {
+    fn hang_up(&self) -> io::Result<()> {
+        self.shutdown(Shutdown::Write)
+    }
+    fn read_for_at_most(&self, limit: Duration) -> io::Result<()> {
+        self.set_read_timeout(Some(limit))
+    }
+}
+
+/// Writes, half-closes as `nc -N` does, and waits for the daemon to close.
+#[track_caller]
+pub fn say_and_hang_up(mut stream: impl Connection, bytes: impl AsRef<[u8]>) {
+    stream.write_all(bytes.as_ref()).expect("the daemon reads");
+    stream.hang_up().expect("an open connection");
+    closes_silently(&mut stream);
+}
+
+/// Waits until the daemon has closed the connection; it may not write before.
+#[track_caller]
+pub fn closes_silently(stream: &mut impl Connection) {
+    stream.read_for_at_most(DEADLINE).expect("a read deadline");
+    match stream.read(&mut [0; 64]) {
+        Ok(0) => {}
+        Ok(read) => panic!("the daemon wrote {read} bytes to a client"),
+        // Bytes that the daemon left unread make its close a reset.
+        Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
+        Err(error) => panic!("the daemon does not close: {error}"),
+    }
+}
+
+/// Whether the connection is open and the daemon has written nothing to it.
+pub fn is_silent(stream: &mut TcpStream) -> bool {
+    stream.set_nonblocking(true).expect("an open socket");
+    let silent = match stream.read(&mut [0; 64]) {
+        Ok(0) => false,
+        Ok(read) => panic!("the daemon wrote {read} bytes to a client"),
+        Err(error) => error.kind() == ErrorKind::WouldBlock,
+    };
+    stream.set_nonblocking(false).expect("an open socket");
+    silent
+}
+
+/// Breaks the connection off with an RST.
+pub fn reset(stream: TcpStream) {
+    let socket = socket2::Socket::from(stream);
+    socket
+        .set_linger(Some(Duration::ZERO))
+        .expect("an open socket");
+}

@@ -1,0 +1,129 @@
+//! How the binary is started: its arguments, and an environment without
+//! anything that the test did not put there.
+
+use std::ffi::OsStr;
+use std::process::Command;
+
+use super::config::Config;
+use super::daemon::Daemon;
+use super::process::{Process, Stdout};
+
+/// What a developer's or a build machine's shell may hold and a test must not
+/// depend on.
+const FOREIGN: [&str; 12] = [
+    "HOSTEDGRAPHITE_APIKEY",
+    "CREDENTIALS_DIRECTORY",
+    "HTTPS_PROXY",
+    "https_proxy",
+    "HTTP_PROXY",
+    "http_proxy",
+    "ALL_PROXY",
+    "all_proxy",
+    "NO_PROXY",
+    "no_proxy",
+    "NOTIFY_SOCKET",
+    "JOURNAL_STREAM",
+];
+
+/// A command line in the making.
+pub struct Launch {
+    command: Command,
+    stdout: Stdout,
+    config: Option<Config>,
+}
+
+/// What a command that ends by itself said.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Its exit code; `None` where a signal ended it.
+    pub code: Option<i32>,
+    /// Both outputs.
+    pub said: String,
+}
+
+impl Launch {
+    /// The binary alone.
+    pub fn bare() -> Self {
+        Self::from_command(Command::new(env!("CARGO_BIN_EXE_sidecarbon")))
+    }
+
+    /// The daemon with its configuration, which is written now.
+    pub fn with(config: &Config) -> Self {
+        Self::bare().config(config)
+    }
+
+    /// As [`Launch::with`], but the process may open only so many files.
+    pub fn with_open_files(config: &Config, limit: u32) -> Self {
+        let mut command = Command::new("sh");
+        command
+            .arg("-c")
+            .arg(format!("ulimit -n {limit}; exec \"$0\" \"$@\""))
+            .arg(env!("CARGO_BIN_EXE_sidecarbon"));
+        Self::from_command(command).config(config)
+    }
+
+    fn from_command(mut command: Command) -> Self {
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("SIDECARBON_") {
+                command.env_remove(name);
+            }
+        }
+        for name in FOREIGN {
+            command.env_remove(name);
+        }
+        Self {
+            command,
+            stdout: Stdout::Read,
+            config: None,
+        }
+    }
+
+    fn config(mut self, config: &Config) -> Self {
+        config.write();
+        self.config = Some(config.clone());
+        self.arg("--config").arg(config.file())
+    }
+
+    /// Adds an argument.
+    pub fn arg(mut self, argument: impl AsRef<OsStr>) -> Self {
+        self.command.arg(argument);
+        self
+    }
+
+    /// Adds arguments.
+    pub fn args<const N: usize>(mut self, arguments: [&str; N]) -> Self {
+        self.command.args(arguments);
+        self
+    }
+
+    /// Sets an environment variable.
+    pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    /// Standard output becomes a pipe that nobody reads.
+    pub fn nobody_reads_stdout(mut self) -> Self {
+        self.stdout = Stdout::Unread;
+        self
+    }
+
+    /// Starts the daemon and waits until it is ready.
+    #[track_caller]
+    pub fn start(mut self) -> Daemon {
+        let process = Process::spawn(&mut self.command, self.stdout);
+        Daemon::ready(process, self.config)
+    }
+
+    /// Runs a command to its end.
+    #[track_caller]
+    pub fn run(mut self) -> Outcome {
+        let mut process = Process::spawn(&mut self.command, self.stdout);
+        let code = process.wait().code();
+        let said = [process.output.lines(), process.log.lines()].concat();
+        Outcome {
+            code,
+            said: said.join("\n"),
+        }
+    }
+}

@@ -129,6 +129,14 @@ impl Admin {
         Ok(Self { watched, server })
     }
 
+    /// Serves nowhere.
+    pub fn off(watched: Watched) -> Self {
+        Self {
+            watched,
+            server: None,
+        }
+    }
+
     /// Serves at another address. On an error the old one stays.
     pub fn rebind(&mut self, address: Option<&ListenAddress>) -> io::Result<()> {
         self.server = address

@@ -91,10 +91,15 @@ async fn live(settings: Settings, overrides: &Overrides, logging: &Logging) -> E
         counters.clone(),
         logging.dropped(),
     );
-    let mut admin = match Admin::start(settings.admin_listen.as_ref(), watched) {
+    let admin = Admin::start(settings.admin_listen.as_ref(), watched.clone());
+    let mut admin = match admin {
         Ok(admin) => admin,
+        Err(error) if !settings.admin_is_asked_for => {
+            warn!(%error, "no metrics are served; set admin.listen to another address, or to \"\"");
+            Admin::off(watched)
+        }
         Err(error) => {
-            error!(%error, "cannot serve metrics; set admin.listen, or \"\" for none");
+            error!(%error, "cannot serve metrics; set admin.listen to another address, or to \"\"");
             return Exit::Bind;
         }
     };

@@ -7,37 +7,36 @@ use std::fmt::{Display, Write};
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::pipeline::queue::Snapshot;
-use crate::stats::{CloseReason, Counters, DropReason, FailureKind, RejectReason};
+use crate::stats::{CloseReason, Counters, DropReason, FailureKind, Ledger, RejectReason};
 
 /// All metrics, from one look at the queue.
 pub fn render(queue: &Snapshot, counters: &Counters, log_lines_dropped: u64) -> String {
     let mut page = Page(String::with_capacity(8192));
-    let ledger = &queue.ledger;
-    let listeners = counters.listeners();
+    ledger(&mut page, &queue.ledger, counters);
+    memory(&mut page, queue);
+    clients(&mut page, counters);
+    sink(&mut page, counters);
+    process(&mut page, counters, log_lines_dropped);
+    page.0
+}
 
-    page.counter(
-        "lines_received_total",
-        "Lines that came in, accepted or not.",
-    );
-    for listener in &listeners {
-        page.value(
-            "lines_received_total",
-            &[("listener", &listener.label)],
-            ledger.received(listener.id),
-        );
+fn ledger(page: &mut Page, ledger: &Ledger, counters: &Counters) {
+    let received = "lines_received_total";
+    page.counter(received, "Lines that came in, accepted or not.");
+    for listener in counters.listeners() {
+        let labels = [("listener", listener.label.as_str())];
+        page.value(received, &labels, ledger.received(listener.id));
     }
     page.single_counter(
         "lines_generated_total",
         "Points that sidecarbon made itself.",
         ledger.generated(),
     );
-    page.counter("lines_rejected_total", "Lines that are none, by reason.");
+    let rejected = "lines_rejected_total";
+    page.counter(rejected, "Lines that are none, by reason.");
     for reason in RejectReason::ALL {
-        page.value(
-            "lines_rejected_total",
-            &[("reason", reason.label())],
-            ledger.rejected(reason),
-        );
+        let labels = [("reason", reason.label())];
+        page.value(rejected, &labels, ledger.rejected(reason));
     }
     page.single_counter(
         "lines_filtered_total",
@@ -54,16 +53,11 @@ pub fn render(queue: &Snapshot, counters: &Counters, log_lines_dropped: u64) -> 
         "Lines that the upstream has.",
         ledger.delivered(),
     );
-    page.counter(
-        "lines_dropped_total",
-        "Accepted lines that were given up, by reason.",
-    );
+    let dropped = "lines_dropped_total";
+    page.counter(dropped, "Accepted lines that were given up, by reason.");
     for reason in DropReason::ALL {
-        page.value(
-            "lines_dropped_total",
-            &[("reason", reason.label())],
-            ledger.dropped(reason),
-        );
+        let labels = [("reason", reason.label())];
+        page.value(dropped, &labels, ledger.dropped(reason));
     }
     page.single_gauge("queue_lines", "Lines that wait.", ledger.queued());
     page.single_gauge(
@@ -76,7 +70,9 @@ pub fn render(queue: &Snapshot, counters: &Counters, log_lines_dropped: u64) -> 
         "Lines sent again after some of their bytes had reached a socket.",
         ledger.resent(),
     );
+}
 
+fn memory(page: &mut Page, queue: &Snapshot) {
     page.single_gauge(
         "queue_bytes",
         "Memory allocated for lines that wait or are being sent.",
@@ -87,33 +83,29 @@ pub fn render(queue: &Snapshot, counters: &Counters, log_lines_dropped: u64) -> 
         "The bound of that memory.",
         queue.limits.queue_bytes,
     );
+}
 
-    page.gauge("connections", "Clients connected now.");
-    for listener in &listeners {
-        page.value(
-            "connections",
-            &[("listener", &listener.label)],
-            listener.connections.load(Relaxed),
-        );
+fn clients(page: &mut Page, counters: &Counters) {
+    let open = "connections";
+    page.gauge(open, "Clients connected now.");
+    for listener in counters.listeners() {
+        let labels = [("listener", listener.label.as_str())];
+        page.value(open, &labels, listener.connections.load(Relaxed));
     }
-    page.counter(
-        "connections_closed_total",
-        "Clients' connections that ended, by reason.",
-    );
-    for listener in &listeners {
+    let closed = "connections_closed_total";
+    page.counter(closed, "Clients' connections that ended, by reason.");
+    for listener in counters.listeners() {
         for reason in CloseReason::ALL {
             let labels = [
                 ("listener", listener.label.as_str()),
                 ("reason", reason.label()),
             ];
-            page.value(
-                "connections_closed_total",
-                &labels,
-                listener.closed_for(reason),
-            );
+            page.value(closed, &labels, listener.closed_for(reason));
         }
     }
+}
 
+fn sink(page: &mut Page, counters: &Counters) {
     page.single_gauge(
         "sink_up",
         "1 until an attempt to deliver fails, and again once lines went out.",
@@ -124,18 +116,15 @@ pub fn render(queue: &Snapshot, counters: &Counters, log_lines_dropped: u64) -> 
         "Connections made to the upstream.",
         counters.sink_connects.load(Relaxed),
     );
-    page.counter(
-        "sink_errors_total",
-        "Attempts to deliver that failed, by kind.",
-    );
+    let errors = "sink_errors_total";
+    page.counter(errors, "Attempts to deliver that failed, by kind.");
     for kind in FailureKind::ALL {
-        page.value(
-            "sink_errors_total",
-            &[("kind", kind.label())],
-            counters.sink_failures(kind),
-        );
+        let labels = [("kind", kind.label())];
+        page.value(errors, &labels, counters.sink_failures(kind));
     }
+}
 
+fn process(page: &mut Page, counters: &Counters, log_lines_dropped: u64) {
     page.single_gauge(
         "reload_success",
         "Whether the last reload was accepted; 1 before the first.",
@@ -146,9 +135,9 @@ pub fn render(queue: &Snapshot, counters: &Counters, log_lines_dropped: u64) -> 
         "Log lines left out by rate limits, or lost to a blocked output.",
         counters.log_lines_suppressed.load(Relaxed) + log_lines_dropped,
     );
-    page.gauge("build_info", "What runs; always 1.");
-    page.value("build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
-    page.0
+    let build = "build_info";
+    page.gauge(build, "What runs; always 1.");
+    page.value(build, &[("version", env!("CARGO_PKG_VERSION"))], 1);
 }
 
 struct Page(String);

@@ -35,6 +35,9 @@ pub struct Settings {
     pub shutdown_grace: Duration,
     /// Where metrics are served.
     pub admin_listen: Option<ListenAddress>,
+    /// Whether somebody asked for that address. The default one may be taken
+    /// by another instance; that is no reason not to forward lines.
+    pub admin_is_asked_for: bool,
     /// What is logged.
     pub log_level: LevelFilter,
     /// How logs look.
@@ -146,6 +149,7 @@ pub fn settle(source: &mut Source, surroundings: &Surroundings) -> Settings {
         retry,
         shutdown_grace: grace,
         admin_listen,
+        admin_is_asked_for: source.is_set("admin.listen"),
         log_level: log_level.unwrap_or(LevelFilter::INFO),
         log_format: log_format.unwrap_or(LogFormat::Auto),
         warnings,

@@ -216,3 +216,80 @@ fn what_is_legal_but_odd_is_warned_about() {
         );
     }
 }
+
+/// The reference file is the manual: it names every key, and the defaults that
+/// it shows are the defaults.
+#[test]
+fn the_reference_file_shows_every_key_with_its_default() {
+    let reference = include_str!("../../config/sidecarbon.toml");
+    let is_setting = |line: &str| {
+        line.split_once(" = ")
+            .is_some_and(|(name, _)| name.chars().all(|c| c.is_ascii_lowercase() || c == '_'))
+    };
+    let written: String = reference
+        .lines()
+        .map(|line| {
+            line.strip_prefix("# ")
+                .filter(|line| is_setting(line))
+                .unwrap_or(line)
+        })
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let mut source = Source::new();
+    source.add_toml(Path::new("sidecarbon.toml"), &written);
+    let unset: Vec<&str> = KEYS
+        .iter()
+        .map(|key| key.path)
+        .filter(|path| !source.is_set(path))
+        .collect();
+    assert!(unset.is_empty(), "not in the reference: {unset:?}");
+
+    let settings = settings::settle(&mut source, &Surroundings::default());
+    let defaults = read("").unwrap();
+    assert_eq!(settings.listen, defaults.listen);
+    assert_eq!(settings.retry, defaults.retry);
+    assert_eq!(settings.admin_listen, defaults.admin_listen);
+    assert_eq!(settings.shutdown_grace, defaults.shutdown_grace);
+    assert_eq!(
+        (
+            settings.batch_bytes,
+            settings.batch_linger,
+            settings.queue_bytes
+        ),
+        (
+            defaults.batch_bytes,
+            defaults.batch_linger,
+            defaults.queue_bytes
+        )
+    );
+    assert_eq!(
+        (settings.log_level, settings.log_format),
+        (defaults.log_level, defaults.log_format)
+    );
+    let (written, default) = (settings.sink, defaults.sink);
+    assert_eq!(written.tls, default.tls);
+    assert_eq!(
+        (
+            written.connect_timeout,
+            written.write_timeout,
+            written.request_timeout
+        ),
+        (
+            default.connect_timeout,
+            default.write_timeout,
+            default.request_timeout
+        )
+    );
+    assert_eq!(
+        (
+            written.max_connection_age,
+            written.datagram_bytes,
+            written.proxy
+        ),
+        (
+            default.max_connection_age,
+            default.datagram_bytes,
+            default.proxy
+        )
+    );
+}

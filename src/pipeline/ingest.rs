@@ -241,9 +241,9 @@ impl Ingest {
                 reason = reason.label(),
                 listener = %listener.label,
                 %peer,
-                line = %String::from_utf8_lossy(&sample.line).escape_debug(),
+                line = ?String::from_utf8_lossy(&sample.line),
                 hint = sample.reject.hint,
-                suppressed,
+                suppressed = (suppressed > 0).then_some(suppressed),
                 "line rejected"
             ),
             None => self.suppressed(),

@@ -175,7 +175,7 @@ mod tests {
     fn a_datagram_needs_no_last_newline() {
         let mut pieces = Vec::new();
         datagram(b"a 1\n0123456789\nb 2", LIMIT, |piece| {
-            pieces.push(show(piece))
+            pieces.push(show(piece));
         });
         assert_eq!(pieces, ["a 1", "!01234567", "b 2"]);
     }

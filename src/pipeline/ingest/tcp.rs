@@ -106,7 +106,7 @@ pub async fn serve<A: Acceptor>(
             }
             // The client was gone before we came to it.
             Err(error) => {
-                debug!(%error, listener = %counters.label, "a connection was not accepted")
+                debug!(%error, listener = %counters.label, "a connection was not accepted");
             }
         }
     }

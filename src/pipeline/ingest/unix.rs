@@ -25,22 +25,18 @@ pub struct BoundPath(PathBuf);
 
 /// Opens a listening stream socket.
 pub fn bind_stream(address: &UnixAddress) -> io::Result<(unix::UnixListener, Option<BoundPath>)> {
-    let (listener, path) = bind(
-        address,
-        |socket| unix::UnixListener::bind_addr(socket),
-        |socket| unix::UnixStream::connect_addr(socket).map(drop),
-    )?;
+    let (listener, path) = bind(address, unix::UnixListener::bind_addr, |socket| {
+        unix::UnixStream::connect_addr(socket).map(drop)
+    })?;
     listener.set_nonblocking(true)?;
     Ok((listener, path))
 }
 
 /// Opens a receiving datagram socket.
 pub fn bind_datagram(address: &UnixAddress) -> io::Result<(unix::UnixDatagram, Option<BoundPath>)> {
-    let (socket, path) = bind(
-        address,
-        |socket| unix::UnixDatagram::bind_addr(socket),
-        |socket| unix::UnixDatagram::unbound()?.connect_addr(socket),
-    )?;
+    let (socket, path) = bind(address, unix::UnixDatagram::bind_addr, |socket| {
+        unix::UnixDatagram::unbound()?.connect_addr(socket)
+    })?;
     socket.set_nonblocking(true)?;
     os::enlarge_receive_buffer(&socket);
     Ok((socket, path))

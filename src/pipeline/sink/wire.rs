@@ -89,7 +89,9 @@ impl Wire {
                 if let Poll::Ready(ended) = self.poll_discard(cx) {
                     return Poll::Ready(Err(ended));
                 }
-                Pin::new(&mut *self).poll_write(cx, bytes).map_err(lost)
+                Pin::new(&mut *self)
+                    .poll_write(cx, bytes)
+                    .map_err(|error| lost(&error))
             });
             let written = progress(timeout, step).await?;
             bytes = &bytes[written..];
@@ -98,7 +100,9 @@ impl Wire {
             if let Poll::Ready(ended) = self.poll_discard(cx) {
                 return Poll::Ready(Err(ended));
             }
-            Pin::new(&mut *self).poll_flush(cx).map_err(lost)
+            Pin::new(&mut *self)
+                .poll_flush(cx)
+                .map_err(|error| lost(&error))
         });
         progress(timeout, flush).await
     }
@@ -139,7 +143,7 @@ impl Wire {
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                     return Poll::Ready(closed());
                 }
-                Err(error) => return Poll::Ready(lost(error)),
+                Err(error) => return Poll::Ready(lost(&error)),
             }
         }
         cx.waker().wake_by_ref();
@@ -165,10 +169,11 @@ fn closed() -> Failure {
     Failure::unavailable(FailureKind::Closed, "the upstream closed the connection")
 }
 
-fn lost(error: io::Error) -> Failure {
+fn lost(error: &io::Error) -> Failure {
     let is_alert = error
         .get_ref()
-        .is_some_and(|inner| inner.is::<rustls::Error>());
+        .and_then(|inner| inner.downcast_ref::<rustls::Error>())
+        .is_some();
     if is_alert {
         // After the handshake, for example where a client certificate is wanted.
         return Failure::unavailable(FailureKind::Tls, format!("the upstream ended TLS: {error}"));

@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 
 use crate::support::{
     Certs, Config, Daemon, HttpUpstream, Inbox, KEY, Launch, Port, Proxy, UdpUpstream, Upstream,
-    assert_same_lines, keyed, now, numbered, payload, say_and_hang_up, wait_for,
+    assert_same_lines, keyed, now, numbered, payload, say_and_hang_up, udp_to, unix_datagram,
+    unix_stream, wait_for,
 };
 
 #[test]
@@ -79,7 +80,7 @@ fn every_listener_reaches(upstream: &Inbox, daemon: &Daemon, prefix: &str) {
     both_families(&addresses);
     for address in addresses {
         arrives(&format!("udp.{address}"), &|bytes| {
-            daemon.udp_to(address, bytes)
+            udp_to(address, bytes);
         });
     }
     let addresses = daemon.socket_addresses("tcp");
@@ -94,13 +95,13 @@ fn every_listener_reaches(upstream: &Inbox, daemon: &Daemon, prefix: &str) {
     assert_eq!(addresses.len(), 2, "a path and an abstract name");
     for address in addresses {
         arrives(&address, &|bytes| {
-            say_and_hang_up(daemon.unix_stream(&address), bytes)
+            say_and_hang_up(unix_stream(&address), bytes);
         });
     }
     let addresses = daemon.addresses("unix_datagram");
     assert_eq!(addresses.len(), 2, "a path and an abstract name");
     for address in addresses {
-        arrives(&address, &|bytes| daemon.unix_datagram(&address, bytes));
+        arrives(&address, &|bytes| unix_datagram(&address, bytes));
     }
 
     daemon.wait_delivered(sent);
@@ -131,13 +132,13 @@ fn a_burst_arrives_whole_and_in_order() {
 
     let over_stream = numbered("burst.unix_stream", 1000);
     let address = &daemon.addresses("unix_stream")[0];
-    say_and_hang_up(daemon.unix_stream(address), payload(&over_stream));
+    say_and_hang_up(unix_stream(address), payload(&over_stream));
     upstream.expect_lines(3000);
 
     let over_datagram = numbered("burst.unix_datagram", 1000);
     let address = &daemon.addresses("unix_datagram")[0];
     for line in &over_datagram {
-        daemon.unix_datagram(address, line);
+        unix_datagram(address, line);
     }
     upstream.expect_lines(4000);
 
@@ -297,7 +298,7 @@ fn every_address_of_the_upstream_is_tried() {
 #[test]
 fn an_old_connection_is_replaced_without_a_loss() {
     let upstream = Upstream::tcp();
-    let config = Config::to(upstream.url()).set("sink.max_connection_age", "100ms");
+    let config = Config::to(upstream.url()).set("sink.max_connection_age", "1s");
     let daemon = Daemon::start(&config);
     let mut sent = Vec::new();
     wait_for("a third connection", || {

@@ -4,6 +4,9 @@
 //! chooses, sends what applications send, and waits for a fact: a line arrived,
 //! a counter moved, the log said something. No test waits for time to pass.
 
+// Helpers too may fail where they stand, as tests do.
+#![allow(clippy::expect_used, clippy::panic)]
+
 mod support;
 
 mod admin;

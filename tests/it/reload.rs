@@ -7,7 +7,7 @@ use rustix::process::Signal;
 
 use crate::support::{
     Config, Daemon, HttpUpstream, KEY, NEW_KEY, Port, Upstream, assert_same_lines, is_silent,
-    keyed, numbered, payload, wait_for,
+    keyed, numbered, payload, unix_datagram, wait_for,
 };
 
 const SUCCESS: &str = "sidecarbon_reload_success";
@@ -144,7 +144,7 @@ fn listeners_come_and_go_and_the_others_keep_their_connections() {
     assert_eq!(daemon.address("tcp"), tcp);
     daemon.tcp("kept.new 1 1700000000\n");
     upstream.expect(&format!("{KEY}.kept.new 1 1700000000"));
-    daemon.unix_datagram(&socket.display().to_string(), "added.line 1 1700000000");
+    unix_datagram(&socket.display().to_string(), "added.line 1 1700000000");
     upstream.expect(&format!("{KEY}.added.line 1 1700000000"));
     assert_refused(&daemon);
 
@@ -200,7 +200,13 @@ fn the_log_level_changes() {
     let is_debug = |line: &str| line.contains(" DEBUG ");
     assert!(!daemon.log.lines().iter().any(|line| is_debug(line)));
 
-    daemon.reload(&config.set("log.level", "debug"));
+    // A new connection is worth a line at that level, and at no other.
+    let other = Upstream::tcp();
+    let config = config
+        .set("log.level", "debug")
+        .set("sink.url", other.url());
+    daemon.reload(&config);
     daemon.tcp("level.debug 1 1700000000\n");
+    other.expect(&format!("{KEY}.level.debug 1 1700000000"));
     daemon.log.find("a debug line", is_debug);
 }

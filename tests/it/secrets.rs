@@ -8,7 +8,6 @@ use std::net::TcpListener;
 
 use crate::support::{
     Certs, Config, Daemon, KEY, Launch, Memory, NEW_KEY, Port, Upstream, numbered, payload, reset,
-    wait_for,
 };
 
 #[test]
@@ -158,10 +157,7 @@ fn image_without_stamped_names(daemon: &Daemon, upstream: Upstream) {
     daemon.tcp(payload(&early));
     upstream.expect(&format!("{KEY}.{}", early[4999]));
     daemon.wait_delivered(early.len());
-    drop(upstream);
-    wait_for("the daemon to notice", || {
-        daemon.metric("sidecarbon_sink_up") == 0
-    });
+    upstream.leave();
 
     let late = numbered("memory.late", 5000);
     daemon.tcp(payload(&late));

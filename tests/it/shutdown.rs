@@ -7,7 +7,7 @@ use rustix::process::Signal;
 
 use crate::support::{
     Config, Daemon, KEY, Launch, Memory, Port, Upstream, assert_same_lines, keyed, numbered,
-    payload, wait_for,
+    payload, unix_stream, wait_for,
 };
 
 #[test]
@@ -95,7 +95,7 @@ fn what_clients_have_written_already_is_still_read() {
     let config = Config::to(upstream.url()).with_unix_listeners();
     let daemon = Daemon::start(&config);
     let address = daemon.addresses("unix_stream").remove(0);
-    let mut clients: Vec<Box<dyn Write>> = vec![Box::new(daemon.unix_stream(&address))];
+    let mut clients: Vec<Box<dyn Write>> = vec![Box::new(unix_stream(&address))];
     for _ in 1..CLIENTS {
         clients.push(Box::new(daemon.connect()));
     }

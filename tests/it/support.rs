@@ -16,7 +16,9 @@ mod upstream;
 mod wait;
 
 pub use certs::Certs;
-pub use client::{closes_silently, is_silent, reset, say_and_hang_up};
+pub use client::{
+    closes_silently, is_silent, reset, say_and_hang_up, udp_to, unix_datagram, unix_stream,
+};
 pub use config::Config;
 pub use daemon::Daemon;
 pub use inbox::Inbox;

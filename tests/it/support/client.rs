@@ -1,9 +1,9 @@
-//! What clients do to a TCP or Unix stream listener, and what they never see:
-//! a byte.
+//! What clients do, and what they never see: a byte.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpStream};
-use std::os::unix::net::UnixStream;
+use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr as UnixAddr, UnixDatagram, UnixStream};
 use std::time::Duration;
 
 use super::wait::DEADLINE;
@@ -71,4 +71,39 @@ pub fn reset(stream: TcpStream) {
     socket
         .set_linger(Some(Duration::ZERO))
         .expect("an open socket");
+}
+
+/// Sends one datagram to one of the daemon's addresses.
+#[track_caller]
+pub fn udp_to(address: SocketAddr, bytes: impl AsRef<[u8]>) {
+    let any = if address.is_ipv4() {
+        "127.0.0.1:0"
+    } else {
+        "[::1]:0"
+    };
+    let socket = UdpSocket::bind(any).expect("a client's socket");
+    socket.send_to(bytes.as_ref(), address).expect("a datagram");
+}
+
+/// Opens a connection to a Unix stream listener.
+#[track_caller]
+pub fn unix_stream(address: &str) -> UnixStream {
+    UnixStream::connect_addr(&unix_address(address)).expect("a Unix stream listener")
+}
+
+/// Sends one Unix datagram.
+#[track_caller]
+pub fn unix_datagram(address: &str, bytes: impl AsRef<[u8]>) {
+    let socket = UnixDatagram::unbound().expect("a client's socket");
+    socket
+        .send_to_addr(bytes.as_ref(), &unix_address(address))
+        .expect("a Unix datagram listener");
+}
+
+fn unix_address(address: &str) -> UnixAddr {
+    match address.strip_prefix('@') {
+        Some(name) => UnixAddr::from_abstract_name(name),
+        None => UnixAddr::from_pathname(address),
+    }
+    .expect("a Unix address")
 }

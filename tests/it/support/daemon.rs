@@ -1,15 +1,13 @@
 //! The running daemon.
 
 use std::io::{self, Write};
-use std::net::{SocketAddr, TcpStream, UdpSocket};
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr as UnixAddr, UnixDatagram, UnixStream};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use super::client::say_and_hang_up;
+use super::client::{say_and_hang_up, udp_to};
 use super::config::Config;
 use super::http::Message;
 use super::inbox::Inbox;
@@ -106,19 +104,7 @@ impl Daemon {
     /// Sends one datagram.
     #[track_caller]
     pub fn udp(&self, bytes: impl AsRef<[u8]>) {
-        self.udp_to(self.address("udp"), bytes);
-    }
-
-    /// Sends one datagram to one of its addresses.
-    #[track_caller]
-    pub fn udp_to(&self, address: SocketAddr, bytes: impl AsRef<[u8]>) {
-        let any = if address.is_ipv4() {
-            "127.0.0.1:0"
-        } else {
-            "[::1]:0"
-        };
-        let socket = UdpSocket::bind(any).expect("a client's socket");
-        socket.send_to(bytes.as_ref(), address).expect("a datagram");
+        udp_to(self.address("udp"), bytes);
     }
 
     /// Sends bytes over a TCP connection of their own, and waits until the
@@ -134,21 +120,6 @@ impl Daemon {
         let stream = TcpStream::connect(self.address("tcp")).expect("a TCP listener");
         stream.set_nodelay(true).expect("an open socket");
         stream
-    }
-
-    /// Opens a connection to a Unix stream listener.
-    #[track_caller]
-    pub fn unix_stream(&self, address: &str) -> UnixStream {
-        UnixStream::connect_addr(&unix_address(address)).expect("a Unix stream listener")
-    }
-
-    /// Sends one Unix datagram.
-    #[track_caller]
-    pub fn unix_datagram(&self, address: &str, bytes: impl AsRef<[u8]>) {
-        let socket = UnixDatagram::unbound().expect("a client's socket");
-        socket
-            .send_to_addr(bytes.as_ref(), &unix_address(address))
-            .expect("a Unix datagram listener");
     }
 
     // What it says of itself
@@ -252,23 +223,13 @@ impl Daemon {
     /// Waits until it has received so many lines.
     #[track_caller]
     pub fn wait_received(&self, lines: usize) {
-        self.wait_count("lines received", lines, || self.received());
+        wait_count("lines received", lines, || self.received());
     }
 
     /// Waits until it has delivered so many lines.
     #[track_caller]
     pub fn wait_delivered(&self, lines: usize) {
-        self.wait_count("lines delivered", lines, || self.delivered());
-    }
-
-    #[track_caller]
-    fn wait_count(&self, what: &str, wanted: usize, mut count: impl FnMut() -> u64) {
-        let wanted = wanted as u64;
-        let counted = wait_until(&format!("{wanted} {what}"), || {
-            let counted = count();
-            (counted >= wanted).then_some(counted)
-        });
-        assert_eq!(counted, wanted, "{what}");
+        wait_count("lines delivered", lines, || self.delivered());
     }
 
     // Its life
@@ -325,6 +286,16 @@ impl Daemon {
     }
 }
 
+#[track_caller]
+fn wait_count(what: &str, wanted: usize, mut count: impl FnMut() -> u64) {
+    let wanted = wanted as u64;
+    let counted = wait_until(&format!("{wanted} {what}"), || {
+        let counted = count();
+        (counted >= wanted).then_some(counted)
+    });
+    assert_eq!(counted, wanted, "{what}");
+}
+
 /// The message of a log line: `2026-11-22T19:00:00.000000Z  INFO listening …`,
 /// or the same as JSON.
 fn message(line: &str) -> &str {
@@ -349,12 +320,4 @@ fn json_field<'a>(line: &'a str, name: &str) -> Option<&'a str> {
     line.starts_with('{').then_some(())?;
     let (_, value) = line.split_once(&format!("\"{name}\":\""))?;
     value.split('"').next()
-}
-
-fn unix_address(address: &str) -> UnixAddr {
-    match address.strip_prefix('@') {
-        Some(name) => UnixAddr::from_abstract_name(name),
-        None => UnixAddr::from_pathname(address),
-    }
-    .expect("a Unix address")
 }

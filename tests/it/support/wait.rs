@@ -18,6 +18,10 @@ pub fn wait_for(what: &str, mut fact: impl FnMut() -> bool) {
 
 /// Waits until there is something to return.
 #[track_caller]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "no other task shares this thread"
+)]
 pub fn wait_until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + DEADLINE;
     loop {

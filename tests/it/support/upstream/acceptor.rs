@@ -46,7 +46,7 @@ impl Acceptor {
         let shared = Arc::new(Shared::default());
         let thread = thread::spawn({
             let shared = Arc::clone(&shared);
-            move || accept(&listener, &shared, &Arc::new(serve))
+            move || accept(listener, &shared, &Arc::new(serve))
         });
         Self {
             shared,
@@ -75,6 +75,23 @@ impl Acceptor {
         self.close_the_door();
         let thread = self.thread.as_ref();
         wait_for("the end of every connection", || {
+            thread.is_none_or(JoinHandle::is_finished)
+        });
+        self.join();
+    }
+
+    /// Accepts nobody new, says so to everybody, and waits until they have
+    /// hung up in turn: then they know.
+    #[track_caller]
+    pub fn hang_up(&mut self) {
+        self.close_the_door();
+        let thread = self.thread.as_ref();
+        wait_for("everybody to hang up in turn", || {
+            // Again and again, for those who came before the door was closed.
+            for stream in lock(&self.shared.open).values() {
+                // It may have ended by itself.
+                let _ = stream.shutdown(Shutdown::Write);
+            }
             thread.is_none_or(JoinHandle::is_finished)
         });
         self.join();
@@ -121,7 +138,7 @@ impl Drop for Acceptor {
     }
 }
 
-fn accept<F>(listener: &TcpListener, shared: &Arc<Shared>, serve: &Arc<F>)
+fn accept<F>(listener: TcpListener, shared: &Arc<Shared>, serve: &Arc<F>)
 where
     F: Fn(TcpStream, usize) -> After + Send + Sync + 'static,
 {
@@ -144,6 +161,8 @@ where
             }
         }));
     }
+    // Refuses everybody while the last ones are still here.
+    drop(listener);
     for worker in workers {
         worker.join().expect("the thread of a connection");
     }

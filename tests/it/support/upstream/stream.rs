@@ -116,6 +116,12 @@ impl Upstream {
         self.acceptor.ended()
     }
 
+    /// Goes down politely, and returns when the daemon has noticed.
+    #[track_caller]
+    pub fn leave(mut self) {
+        self.acceptor.hang_up();
+    }
+
     /// Everything that arrived, once the daemon has closed its connections.
     /// There may be no half line in it.
     #[track_caller]
@@ -186,6 +192,10 @@ impl Deref for Upstream {
 }
 
 /// Reads one connection to its end.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "no other task shares this thread"
+)]
 fn record(mut stream: impl Read, socket: &TcpStream, inbox: &Inbox, manner: Manner) {
     let mut lines = inbox.stream();
     let mut buffer = vec![0; SIP];

@@ -106,6 +106,14 @@ impl Overrides {
 }
 
 impl Settings {
+    /// A problem that only showed when a value was put to use, such as a file
+    /// that it names: told like all others.
+    pub fn problem_with(&self, path: &str, message: &str) -> Problem {
+        let effective = self.effective.iter().find(|known| known.path == path);
+        let origin = effective.map_or(Origin::Default, |known| known.origin.clone());
+        Problem::new(&origin, path, message)
+    }
+
     /// The settings in force as a file, each line with its origin; secrets are
     /// masked.
     pub fn render(&self) -> String {

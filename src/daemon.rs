@@ -39,7 +39,7 @@ pub enum Exit {
 /// Validates what the settings name and prints them.
 pub fn check(settings: &Settings) -> Exit {
     if let Err(error) = Sink::new(&settings.sink, Arc::default()) {
-        eprintln!("{error}");
+        eprintln!("{}", settings.problem_with(error.key, &error.message));
         return Exit::Configuration;
     }
     print!("{}", settings.render());
@@ -84,7 +84,7 @@ async fn live(settings: Settings, overrides: &Overrides, logging: &Logging) -> E
     let counters = Arc::new(Counters::default());
     let mut pipeline = match Pipeline::start(&settings, counters.clone()) {
         Ok(pipeline) => pipeline,
-        Err(error) => return refuse_to_start(&error),
+        Err(error) => return refuse_to_start(&error, &settings),
     };
     let watched = Watched::new(
         pipeline.queue().clone(),
@@ -155,8 +155,8 @@ async fn stop(
     }
 }
 
-fn refuse_to_start(error: &SetupError) -> Exit {
-    error!("{error}");
+fn refuse_to_start(error: &SetupError, settings: &Settings) -> Exit {
+    error!("{}", error.describe(settings));
     match error {
         SetupError::Tls(_) => Exit::Configuration,
         SetupError::Bind(_) | SetupError::Io(_) => Exit::Bind,

@@ -57,6 +57,16 @@ pub enum SetupError {
     Io(#[from] io::Error),
 }
 
+impl SetupError {
+    /// The error with its place in the configuration, where it has one.
+    pub fn describe(&self, settings: &Settings) -> String {
+        match self {
+            Self::Tls(error) => settings.problem_with(error.key, &error.message).to_string(),
+            Self::Bind(_) | Self::Io(_) => self.to_string(),
+        }
+    }
+}
+
 /// A running pipeline.
 #[derive(Debug)]
 pub struct Pipeline {

@@ -72,6 +72,18 @@ pub fn find(path: &str) -> Option<&'static Key> {
     KEYS.iter().find(|key| key.path == path)
 }
 
+/// What holds where nothing is written.
+pub fn default_of(path: &str) -> &'static str {
+    find(path).map_or("", |key| key.default)
+}
+
+/// The tables that hold the keys.
+pub fn tables() -> impl Iterator<Item = &'static str> {
+    KEYS.iter()
+        .filter_map(|key| key.path.rsplit_once('.'))
+        .map(|(table, _)| table)
+}
+
 /// The known name that is written most like this one, unless none is alike.
 pub fn nearest<'a>(written: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let (distance, name) = known

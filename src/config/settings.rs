@@ -292,8 +292,8 @@ fn key_file(
             source.problem(
                 origin.to_string(),
                 format!(
-                    "the key file {} {error}; write the API key into it, on one line",
-                    path.display()
+                    "sink.api_key_file {} {error}; write the API key into that file, on one line",
+                    quoted(&path.display().to_string())
                 ),
             );
             ApiKey::none()

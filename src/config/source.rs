@@ -7,6 +7,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -141,7 +143,9 @@ impl Source {
         path: &'static str,
         parse: impl Fn(&str) -> Result<T, String>,
     ) -> Option<T> {
-        let (text, origin) = self.written_text(path)?;
+        let Some((text, origin)) = self.written_text(path) else {
+            return parse(keys::default_of(path)).ok();
+        };
         match parse(&text) {
             Ok(value) => {
                 self.show(path, quoted(&text), origin);
@@ -149,7 +153,7 @@ impl Source {
             }
             Err(message) => {
                 self.problem(origin.to_string(), format!("{path} {message}"));
-                None
+                parse(keys::default_of(path)).ok()
             }
         }
     }
@@ -300,7 +304,8 @@ impl Source {
                 .insert(key.path, (Written::from_toml(value), origin));
             return;
         }
-        let hint = keys::nearest(path, KEYS.iter().map(|key| key.path)).map_or_else(
+        let known = KEYS.iter().map(|key| key.path).chain(keys::tables());
+        let hint = keys::nearest(path, known).map_or_else(
             || "; the keys are listed in config/sidecarbon.toml".to_owned(),
             |near| format!("; did you mean {near}?"),
         );
@@ -313,8 +318,7 @@ impl Source {
     fn written(&mut self, path: &'static str) -> (Written, Origin) {
         self.entries.remove_entry(path).map_or_else(
             || {
-                let default = keys::find(path).map_or("", |key| key.default);
-                let text = Zeroizing::new(default.to_owned());
+                let text = Zeroizing::new(keys::default_of(path).to_owned());
                 (Written::Text(text), Origin::Default)
             },
             |(path, (written, origin))| {
@@ -334,7 +338,7 @@ impl Source {
                 Some((Zeroizing::new(items.remove(0)), origin))
             }
             other => {
-                let example = keys::find(path).map_or("", |key| key.default);
+                let example = keys::default_of(path);
                 let message = if example.is_empty() {
                     format!("{path} is {}; write a text in quotes", other.kind())
                 } else {
@@ -396,6 +400,16 @@ impl fmt::Debug for Written {
     }
 }
 
+impl Problem {
+    /// A problem with a key, at the place where its value was written.
+    pub fn new(origin: &Origin, path: &str, message: &str) -> Self {
+        Self {
+            place: origin.to_string(),
+            message: format!("{path} {message}"),
+        }
+    }
+}
+
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.place, self.message)
@@ -418,15 +432,14 @@ pub fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
-fn read(path: &Path) -> std::io::Result<Zeroizing<String>> {
-    let metadata = std::fs::metadata(path)?;
-    if !metadata.is_file() {
-        return Err(std::io::Error::other("it is not a regular file"));
+fn read(path: &Path) -> io::Result<Zeroizing<String>> {
+    let mut text = Zeroizing::new(String::new());
+    let mut limited = File::open(path)?.take(MAX_FILE_BYTES + 1);
+    limited.read_to_string(&mut text)?;
+    if text.len() as u64 > MAX_FILE_BYTES {
+        return Err(io::Error::other("it is larger than 1 MiB"));
     }
-    if metadata.len() > MAX_FILE_BYTES {
-        return Err(std::io::Error::other("it is larger than 1 MiB"));
-    }
-    std::fs::read_to_string(path).map(Zeroizing::new)
+    Ok(text)
 }
 
 /// Line and column, both from 1, of where a span begins.

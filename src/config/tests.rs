@@ -77,7 +77,7 @@ fn problems_name_place_key_and_remedy() {
     refused("[sink]\nurl = \"tcp://h:1\"", "sink.api_key_file");
     refused(
         "[sink]\napi_key_file = \"/does/not/exist\"",
-        "s.toml:2: the key file /does/not/exist cannot be read",
+        "s.toml:2: sink.api_key_file \"/does/not/exist\" cannot be read",
     );
     refused("x", "s.toml:1:");
 }

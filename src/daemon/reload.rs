@@ -65,7 +65,7 @@ impl Reloader {
         let one = |error: &dyn std::fmt::Display| vec![error.to_string()];
         let change = pipeline
             .prepare(&self.settings, &new)
-            .map_err(|error| one(&error))?;
+            .map_err(|error| vec![error.describe(&new)])?;
         if new.admin_listen != self.settings.admin_listen {
             admin
                 .rebind(new.admin_listen.as_ref())

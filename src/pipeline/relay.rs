@@ -16,6 +16,7 @@ use tokio::select;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
+use tracing::field::DebugValue;
 use tracing::{debug, error, info, warn};
 
 use crate::config::RetrySettings;
@@ -166,7 +167,8 @@ impl<S: Deliver + 'static> Relay<S> {
             Some(News::FirstDelivery) => info!("the upstream takes lines"),
             Some(News::Back { lasted, attempts }) => {
                 let waiting = self.queue.snapshot().ledger.queued();
-                info!(?lasted, attempts, waiting, "the upstream is back");
+                let lasted = in_seconds(lasted);
+                info!(lasted, attempts, waiting, "the upstream is back");
             }
             Some(News::Away { .. }) | None => {}
         }
@@ -187,12 +189,13 @@ impl<S: Deliver + 'static> Relay<S> {
             return delay;
         };
         let waiting = self.queue.snapshot().ledger.queued();
+        let lasted = in_seconds(lasted);
         match failure {
             Failure::Unavailable(_) => {
-                warn!(error = %failure, ?lasted, attempts, waiting, "upstream unavailable, lines wait");
+                warn!(error = %failure, lasted, attempts, waiting, "upstream unavailable, lines wait");
             }
             Failure::Refused(_) | Failure::Unauthorized(_) | Failure::Misconfigured(_) => {
-                error!(error = %failure, ?lasted, attempts, waiting, "upstream refuses us, lines wait");
+                error!(error = %failure, lasted, attempts, waiting, "upstream refuses us, lines wait");
             }
         }
         delay
@@ -213,6 +216,12 @@ impl<S: Deliver + 'static> Relay<S> {
             () = patience => None,
         }
     }
+}
+
+/// A duration for the log: whole seconds, or nothing where there are none yet.
+fn in_seconds(duration: Duration) -> Option<DebugValue<Duration>> {
+    let seconds = Duration::from_secs(duration.as_secs());
+    (!seconds.is_zero()).then(|| tracing::field::debug(seconds))
 }
 
 #[cfg(test)]

@@ -144,11 +144,13 @@ fn each_bad_configuration_gets_its_message() {
 /// The files under `config/` are the manual.
 #[test]
 fn each_file_of_the_manual_passes_check() {
+    // Wins over the key file that the manual names, which is not on this machine.
+    let config = Config::to("stdout:");
     let files = toml_files(&repository().join("config"));
     assert!(files.len() >= 2, "{files:?}");
     for file in files {
         let outcome = Launch::bare()
-            .env("SIDECARBON_API_KEY", KEY)
+            .env("SIDECARBON_API_KEY_FILE", config.key_file())
             .args(["check", "--config"])
             .arg(&file)
             .run();

@@ -25,10 +25,12 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What the configuration names and cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[error("{key}: {message}")]
+#[error("{key} {message}")]
 pub struct TlsError {
-    key: &'static str,
-    message: String,
+    /// The key of the configuration that names it.
+    pub key: &'static str,
+    /// What is wrong with it.
+    pub message: String,
 }
 
 /// Who the upstream must prove to be, and how.
@@ -170,7 +172,10 @@ fn certificates(key: &'static str, path: &Path) -> Result<Vec<CertificateDer<'st
     let unreadable = |error: &dyn std::fmt::Display| {
         refuse(
             key,
-            format!("{} cannot be read as PEM: {error}", path.display()),
+            format!(
+                "\"{}\" cannot be read as PEM certificates: {error}; name a PEM file that sidecarbon may read",
+                path.display()
+            ),
         )
     };
     let certificates: Vec<_> = CertificateDer::pem_file_iter(path)

@@ -1,0 +1,88 @@
+#!/usr/bin/env bash
+# A resolver that never answers delays neither lines nor shutdown.
+#
+#   tests/faults/hung_resolver.sh path/to/sidecarbon
+#
+# Runs in network and mount name spaces of its own, where the only name server
+# is a socket that nobody reads. Needs root, unshare and ip. Exit: 0 passed,
+# 1 failed, 77 cannot be run here.
+set -euo pipefail
+
+binary=$(realpath "${1:?usage: $0 path/to/sidecarbon}")
+if [[ ${IN_NAMESPACE:-} != yes ]]; then
+    if ! command -v ip >/dev/null || ! unshare --net --mount true 2>/dev/null; then
+        echo "needs root, unshare and ip"
+        exit 77
+    fi
+    IN_NAMESPACE=yes exec unshare --net --mount "$0" "$binary"
+fi
+
+dir=$(mktemp -d)
+daemon=
+server=
+cleanup() {
+    [[ -z $daemon ]] || kill -KILL "$daemon" 2>/dev/null || true
+    [[ -z $server ]] || kill "$server" 2>/dev/null || true
+    rm -rf "$dir"
+}
+trap cleanup EXIT
+
+fail() {
+    echo "FAIL  $*"
+    cat "$dir/log"
+    exit 1
+}
+
+# Waits, for 20 seconds at most, until a command succeeds.
+until_true() {
+    local deadline=$((SECONDS + 20))
+    until "$@"; do
+        ((SECONDS < deadline)) || return 1
+        sleep 0.05
+    done
+}
+
+metric() {
+    exec 4<>/dev/tcp/127.0.0.1/12023
+    printf 'GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n' >&4
+    grep -F "$1 " <&4 | grep -v '^#' | tr -d '\r' | sed 's/.* //'
+    exec 4>&-
+}
+
+is() {
+    [[ $(metric "$1") == "$2" ]]
+}
+
+ip link set lo up
+printf 'nameserver 127.0.0.1\noptions timeout:30 attempts:5\n' >"$dir/resolv.conf"
+mount --bind "$dir/resolv.conf" /etc/resolv.conf
+python3 -c '
+import socket, time
+silent = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+silent.bind(("127.0.0.1", 53))
+time.sleep(120)' &
+server=$!
+
+SIDECARBON_SINK_URL=tcp://carbon.example.com:2003 SIDECARBON_API_KEY=resolver-test \
+    SIDECARBON_LISTEN_UDP= SIDECARBON_LISTEN_TCP=127.0.0.1:12003 \
+    SIDECARBON_ADMIN_LISTEN=127.0.0.1:12023 SIDECARBON_SHUTDOWN_GRACE=1s \
+    "$binary" --config /dev/null 2>"$dir/log" &
+daemon=$!
+
+until_true grep -q ' started ' "$dir/log" || fail "does not start"
+echo "a.b 1" >/dev/tcp/127.0.0.1/12003
+until_true is 'sidecarbon_lines_received_total{listener="tcp:127.0.0.1:12003"}' 1 || fail "no line came in"
+echo "PASS  a line comes in while the resolver hangs"
+
+until_true is 'sidecarbon_sink_errors_total{kind="dns"}' 1 || fail "the resolver is waited for"
+echo "c.d 2" >/dev/tcp/127.0.0.1/12003
+until_true is sidecarbon_queue_lines 2 || fail "lines do not wait"
+echo "PASS  the resolver is given up, and lines wait"
+
+kill -TERM "$daemon"
+before=$SECONDS
+wait "$daemon" || fail "exit code $?"
+daemon=
+((SECONDS - before < 10)) || fail "the exit took $((SECONDS - before)) s, the resolver hangs for longer"
+grep -q 'ledger received=2 .* queued=2 ' "$dir/log" || fail "no ledger"
+echo "PASS  the exit does not wait for the resolver, and the ledger says what was left"

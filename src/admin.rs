@@ -7,6 +7,7 @@
 
 mod metrics;
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
 use std::net::TcpListener as StdListener;
@@ -23,8 +24,8 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
-use tokio::task::JoinSet;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::{AbortHandle, JoinSet};
 use tracing::{debug, info, warn};
 use tracing_appender::non_blocking::ErrorCounter;
 
@@ -32,7 +33,8 @@ use crate::config::ListenAddress;
 use crate::pipeline::queue::Queue;
 use crate::stats::Counters;
 
-/// Scrapers and people are few. More connections wait in the backlog.
+/// Scrapers and people are few. Past so many on a socket the oldest gives way,
+/// so that visitors who say nothing keep nobody waiting.
 const MAX_CONNECTIONS: usize = 32;
 
 /// A request is one line and some headers.
@@ -209,41 +211,51 @@ fn bind(address: &ListenAddress) -> io::Result<Vec<StdListener>> {
 }
 
 async fn serve(listeners: Vec<StdListener>, watched: Watched, mut stopping: watch::Receiver<()>) {
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut tasks = JoinSet::new();
     for listener in listeners {
         match TcpListener::from_std(listener) {
             Ok(listener) => {
-                tasks.spawn(accept(listener, watched.clone(), places.clone()));
+                tasks.spawn(accept(listener, watched.clone()));
             }
             Err(error) => warn!(%error, "an admin socket cannot be used"),
         }
     }
-    // The sender is dropped when the daemon wants this to end.
-    let _ = stopping.changed().await;
+    tokio::select! {
+        // The sender is dropped when the daemon wants this to end.
+        _ = stopping.changed() => {}
+        // None ends by itself: the thread ends, and the daemon notices.
+        _ = tasks.join_next() => {}
+    }
 }
 
-async fn accept(listener: TcpListener, watched: Watched, places: Arc<Semaphore>) {
+async fn accept(listener: TcpListener, watched: Watched) {
+    // Ended with this task.
     let mut connections = JoinSet::new();
+    let mut oldest_first: VecDeque<AbortHandle> = VecDeque::new();
     loop {
-        while connections.try_join_next().is_some() {}
-        let Ok(place) = places.clone().acquire_owned().await else {
-            return;
-        };
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                let watched = watched.clone();
-                connections.spawn(async move {
-                    let _place = place;
-                    let talk = converse(stream, watched);
-                    let _ = tokio::time::timeout(CONNECTION_TIMEOUT, talk).await;
-                });
-            }
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
             Err(error) => {
                 debug!(%error, "an admin connection was not accepted");
                 tokio::time::sleep(REST).await;
+                continue;
+            }
+        };
+        while let Some(ended) = connections.try_join_next() {
+            if let Err(error) = ended
+                && error.is_panic()
+            {
+                std::panic::resume_unwind(error.into_panic());
             }
         }
+        oldest_first.retain(|connection| !connection.is_finished());
+        if oldest_first.len() >= MAX_CONNECTIONS
+            && let Some(oldest) = oldest_first.pop_front()
+        {
+            oldest.abort();
+        }
+        let talk = tokio::time::timeout(CONNECTION_TIMEOUT, converse(stream, watched.clone()));
+        oldest_first.push_back(connections.spawn(talk));
     }
 }
 

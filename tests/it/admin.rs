@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::net::TcpStream;
+use std::time::{Duration, Instant};
 
 use crate::support::{Config, Daemon, KEY, Port, Upstream, wait_for};
 
@@ -170,16 +171,20 @@ fn what_is_not_there_is_refused() {
 
 #[test]
 fn silent_visitors_hinder_nobody() {
+    // Far above a scrape, far below what waiting for a visitor would take.
+    const SOON: Duration = Duration::from_secs(3);
     let (upstream, daemon) = start();
     let address = daemon.address("admin");
+    let started = Instant::now();
     let silent: Vec<TcpStream> = (0..200)
         .map(|_| TcpStream::connect(address).expect("the admin listener"))
         .collect();
     daemon.udp("visitors.line 1 1700000000");
     upstream.expect(&format!("{KEY}.visitors.line 1 1700000000"));
     daemon.wait_delivered(1);
-    drop(silent);
     assert_eq!(daemon.get("/healthz"), 200);
+    assert!(started.elapsed() < SOON, "took {:?}", started.elapsed());
+    drop(silent);
 }
 
 #[test]
@@ -195,7 +200,7 @@ fn endless_requests_hinder_nobody() {
     ] {
         let mut visitor = TcpStream::connect(daemon.address("admin")).expect("the admin listener");
         visitor
-            .set_write_timeout(Some(std::time::Duration::from_secs(1)))
+            .set_write_timeout(Some(Duration::from_secs(1)))
             .expect("an open socket");
         // The daemon may hang up on it at any time, or stop to read.
         let _ = visitor

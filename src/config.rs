@@ -65,6 +65,17 @@ pub fn load(overrides: &Overrides) -> Result<Settings, ConfigError> {
     settle(source, &surroundings)
 }
 
+/// Reads a configuration from a text alone.
+pub fn parse(
+    name: &Path,
+    text: &str,
+    surroundings: &Surroundings,
+) -> Result<Settings, ConfigError> {
+    let mut source = Source::new();
+    source.add_toml(name, text);
+    settle(source, surroundings)
+}
+
 fn settle(mut source: Source, surroundings: &Surroundings) -> Result<Settings, ConfigError> {
     let mut settings = settings::settle(&mut source, surroundings);
     let (effective, problems) = source.finish();

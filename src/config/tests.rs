@@ -19,7 +19,7 @@ fn read_with(
 }
 
 fn read(text: &str) -> Result<Settings, ConfigError> {
-    read_with(text, &[], &Surroundings::default())
+    parse(Path::new("s.toml"), text, &Surroundings::default())
 }
 
 #[track_caller]

@@ -6,7 +6,7 @@
 //! in `ingest/{client,split,foreign}`, who is bound where in
 //! `ingest/listeners`.
 
-mod client;
+pub mod client;
 mod connections;
 mod foreign;
 mod listeners;

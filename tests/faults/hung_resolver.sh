@@ -64,7 +64,7 @@ time.sleep(120)' &
 server=$!
 
 SIDECARBON_SINK_URL=tcp://carbon.example.com:2003 SIDECARBON_API_KEY=resolver-test \
-    SIDECARBON_LISTEN_UDP= SIDECARBON_LISTEN_TCP=127.0.0.1:12003 \
+    SIDECARBON_LISTEN_UDP="" SIDECARBON_LISTEN_TCP=127.0.0.1:12003 \
     SIDECARBON_ADMIN_LISTEN=127.0.0.1:12023 SIDECARBON_SHUTDOWN_GRACE=1s \
     "$binary" --config /dev/null 2>"$dir/log" &
 daemon=$!

@@ -13,6 +13,7 @@ mod admin;
 mod cli;
 mod flow;
 mod hostile;
+mod layers;
 mod lines;
 mod outage;
 mod reload;

@@ -1,0 +1,94 @@
+//! Dependencies point one way: the arrows of docs/architecture.md, read off
+//! the sources.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Which rooms a room may know.
+const ROOMS: &[(&str, &[&str])] = &[
+    ("config", &[]),
+    ("stats", &[]),
+    ("os", &[]),
+    ("pipeline", &["config", "stats", "os"]),
+    ("admin", &["config", "stats", "pipeline"]),
+    ("cli", &["config"]),
+    ("daemon", &["admin", "config", "pipeline", "stats"]),
+];
+
+/// Which stages a stage may know: the next one to hand lines to, and what they
+/// are made of.
+const STAGES: &[(&str, &[&str])] = &[
+    ("line", &[]),
+    ("pack", &["line"]),
+    ("queue", &["pack"]),
+    ("ingest", &["line", "pack", "queue"]),
+    ("sink", &["queue"]),
+    ("relay", &["queue", "sink"]),
+];
+
+#[test]
+fn rooms_know_only_the_rooms_below_them() {
+    for (room, allowed) in ROOMS {
+        for (file, known) in uses(&source().join(room), "crate::") {
+            assert!(
+                known == *room || allowed.contains(&known.as_str()),
+                "{}: {room} must not know {known}",
+                file.display()
+            );
+        }
+    }
+}
+
+#[test]
+fn stages_know_only_the_next_stage() {
+    for (stage, allowed) in STAGES {
+        for (file, known) in uses(&source().join("pipeline").join(stage), "crate::pipeline::") {
+            assert!(
+                known == *stage || allowed.contains(&known.as_str()),
+                "{}: {stage} must not know {known}",
+                file.display()
+            );
+        }
+    }
+}
+
+fn source() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
+}
+
+/// What follows `prefix` in the files of a module, tests left out.
+fn uses(module: &Path, prefix: &str) -> Vec<(PathBuf, String)> {
+    let mut found = Vec::new();
+    for file in files(module) {
+        let text = fs::read_to_string(&file).expect("a source can be read");
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+        for (at, _) in code.match_indices(prefix) {
+            let rest = &code[at + prefix.len()..];
+            let end = rest.find(|c: char| !c.is_ascii_lowercase() && c != '_');
+            found.push((file.clone(), rest[..end.unwrap_or(rest.len())].to_owned()));
+        }
+    }
+    assert!(
+        !files(module).is_empty(),
+        "{} has no sources",
+        module.display()
+    );
+    found
+}
+
+/// `module.rs` and everything in `module/`.
+fn files(module: &Path) -> Vec<PathBuf> {
+    let mut files = vec![module.with_extension("rs")];
+    let mut folders = vec![module.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.file_name().is_some_and(|name| name != "tests.rs") {
+                files.push(path);
+            }
+        }
+    }
+    files
+}

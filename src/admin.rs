@@ -10,7 +10,7 @@ mod metrics;
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
-use std::net::TcpListener as StdListener;
+use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
@@ -30,6 +30,7 @@ use tracing::{debug, info, warn};
 use tracing_appender::non_blocking::ErrorCounter;
 
 use crate::config::ListenAddress;
+use crate::os;
 use crate::pipeline::queue::Queue;
 use crate::stats::Counters;
 
@@ -46,7 +47,7 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A pipeline that does not answer for so long does not move.
-const PULSE_TIMEOUT: Duration = Duration::from_secs(2);
+const PULSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// After an error of accept(2) that would repeat at once.
 const REST: Duration = Duration::from_millis(100);
@@ -183,7 +184,7 @@ impl Server {
 
 fn bind(address: &ListenAddress) -> io::Result<Vec<StdListener>> {
     let mut listeners: Vec<StdListener> = Vec::new();
-    let mut problem = None;
+    let mut missing = None;
     for at in &address.addresses {
         let mut at = *at;
         if let (0, Some(first)) = (at.port(), listeners.first()) {
@@ -192,22 +193,33 @@ fn bind(address: &ListenAddress) -> io::Result<Vec<StdListener>> {
         match StdListener::bind(at) {
             Ok(listener) => {
                 listener.set_nonblocking(true)?;
-                let local = listener.local_addr()?;
-                info!(listener = %format_args!("admin:{}", address.text), address = %local, "listening");
                 listeners.push(listener);
             }
-            Err(error) => problem = Some((at, error)),
+            // One family of localhost is enough.
+            Err(error) if os::is_missing_family(&error) => missing = Some((at, error)),
+            Err(error) => return Err(describe(at, &error)),
         }
     }
-    match problem {
-        // One family of localhost is enough.
-        Some((at, error)) if !listeners.is_empty() => {
-            warn!(listener = %format_args!("admin:{}", address.text), address = %at, %error, "this address cannot be bound; going on without it");
-            Ok(listeners)
+    match missing {
+        Some((at, error)) if listeners.is_empty() => return Err(describe(at, &error)),
+        Some((at, error)) => {
+            warn!(listener = %format_args!("admin:{}", address.text), address = %at, %error, "this host lacks the address; going on without it");
         }
-        Some((at, error)) => Err(io::Error::new(error.kind(), format!("{at}: {error}"))),
-        None => Ok(listeners),
+        None => {}
     }
+    for listener in &listeners {
+        let local = listener.local_addr()?;
+        info!(listener = %format_args!("admin:{}", address.text), address = %local, "listening");
+    }
+    Ok(listeners)
+}
+
+fn describe(address: SocketAddr, error: &io::Error) -> io::Error {
+    let holder = (error.kind() == io::ErrorKind::AddrInUse)
+        .then(|| os::port_owner(false, address))
+        .flatten()
+        .map_or_else(String::new, |holder| format!(" by {holder}"));
+    io::Error::new(error.kind(), format!("{address}: {error}{holder}"))
 }
 
 async fn serve(listeners: Vec<StdListener>, watched: Watched, mut stopping: watch::Receiver<()>) {

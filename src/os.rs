@@ -1,5 +1,6 @@
 //! What only some systems offer, behind functions that do less elsewhere.
 
+use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 
@@ -39,6 +40,15 @@ pub fn enlarge_receive_buffer(socket: impl AsFd) -> usize {
         let _ = sockopt::set_socket_recv_buffer_size(&socket, RECEIVE_BUFFER);
     }
     sockopt::socket_recv_buffer_size(&socket).unwrap_or(0)
+}
+
+/// What binding ::1 says on a host without IPv6.
+pub fn is_missing_family(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::ADDRNOTAVAIL | Errno::AFNOSUPPORT)
+    )
 }
 
 /// Who listens on an address, where that can be found out: `nginx (pid 42)`.

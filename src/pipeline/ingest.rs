@@ -170,22 +170,24 @@ impl Ingest {
         });
     }
 
-    /// Datagrams, at most so many, until there are no more.
+    /// Datagrams, at most so many, until there are no more. How many there were.
     fn read_datagrams(
         &self,
         listener: &ListenerCounters,
         most: usize,
         mut receive: impl FnMut(&mut [u8]) -> io::Result<Received>,
-    ) -> io::Result<()> {
+    ) -> io::Result<usize> {
         SCRATCH.with_borrow_mut(|Scratch { buffer, pack }| {
             let rules = self.rules();
             let mut peer = None;
             let mut longest = 0;
             pack.begin(SystemTime::now());
-            let mut ended = Ok(());
-            for _ in 0..most {
+            let mut count = 0;
+            let mut error = None;
+            while count < most {
                 match receive(buffer) {
                     Ok(received) => {
+                        count += 1;
                         let was_clean = !pack.has_sample();
                         let bytes = &buffer[..received.length.min(buffer.len())];
                         longest = longest.max(bytes.len());
@@ -194,15 +196,15 @@ impl Ingest {
                             peer = received.peer;
                         }
                     }
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                    Err(error) => {
-                        ended = Err(error);
+                    Err(blocked) if blocked.kind() == io::ErrorKind::WouldBlock => break,
+                    Err(other) => {
+                        error = Some(other);
                         break;
                     }
                 }
             }
             self.push(listener, pack, &Peer(peer), &mut buffer[..longest]);
-            ended
+            error.map_or(Ok(count), Err)
         })
     }
 

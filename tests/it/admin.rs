@@ -138,20 +138,25 @@ fn the_numbers_follow_the_lines() {
 
 #[test]
 fn health_does_not_depend_on_the_upstream() {
+    // A busy machine may hold up the pipeline for a moment, and `/healthz` may
+    // say so; what it must not do is to stay like that.
+    let is_well = |daemon: &Daemon| {
+        assert_eq!(daemon.get("/readyz"), 200);
+        wait_for("good health", || daemon.get("/healthz") == 200);
+    };
     let port = Port::reserve();
     let config = Config::to(port.url()).set("queue.bytes", "1MiB");
     let daemon = Daemon::start(&config);
-    assert_eq!((daemon.get("/healthz"), daemon.get("/readyz")), (200, 200));
-    // Nor on a queue that is full.
-    daemon.tcp("health.line 1 1700000000\n".repeat(100_000));
-    daemon.wait_received(100_000);
-    assert!(daemon.total("sidecarbon_lines_dropped_total") > 0);
-    assert_eq!((daemon.get("/healthz"), daemon.get("/readyz")), (200, 200));
-    wait_for("an attempt", || {
-        daemon.total("sidecarbon_sink_errors_total") > 0
+    is_well(&daemon);
+    wait_for("a full queue", || {
+        daemon.tcp("health.line 1 1700000000\n".repeat(10_000));
+        daemon.total("sidecarbon_lines_dropped_total") > 0
     });
-    assert_eq!((daemon.get("/healthz"), daemon.get("/readyz")), (200, 200));
-    assert_eq!(daemon.metric("sidecarbon_sink_up"), 0);
+    is_well(&daemon);
+    wait_for("a failed attempt", || {
+        daemon.total("sidecarbon_sink_errors_total") > 0 && daemon.metric("sidecarbon_sink_up") == 0
+    });
+    is_well(&daemon);
 }
 
 #[test]

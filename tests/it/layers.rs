@@ -10,7 +10,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("stats", &[]),
     ("os", &[]),
     ("pipeline", &["config", "stats", "os"]),
-    ("admin", &["config", "stats", "pipeline"]),
+    ("admin", &["config", "stats", "os", "pipeline"]),
     ("cli", &["config"]),
     ("daemon", &["admin", "config", "pipeline", "stats"]),
 ];

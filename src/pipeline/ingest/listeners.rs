@@ -211,7 +211,7 @@ impl Listeners {
             let same_port = bound.first().and_then(Bound::ip_port);
             match self.bind_address(*address, same_port, is_udp) {
                 Ok(socket) => bound.push(socket),
-                Err(error) if is_missing_family(&error) => missing = Some((address, error)),
+                Err(error) if os::is_missing_family(&error) => missing = Some((address, error)),
                 Err(error) => {
                     let holder = (error.kind() == io::ErrorKind::AddrInUse)
                         .then(|| os::port_owner(is_udp, *address))
@@ -324,15 +324,6 @@ impl Bound {
         };
         address.ok().map(|address| address.port())
     }
-}
-
-/// What binding ::1 says on a host without IPv6.
-fn is_missing_family(error: &io::Error) -> bool {
-    use rustix::io::Errno;
-    matches!(
-        Errno::from_io_error(error),
-        Some(Errno::ADDRNOTAVAIL | Errno::AFNOSUPPORT)
-    )
 }
 
 impl fmt::Display for BindError {

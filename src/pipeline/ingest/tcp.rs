@@ -1,12 +1,14 @@
 //! Streams: accept, read, never write. Unix streams use the same loops.
 
-use std::fmt::Display;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::ops::ControlFlow;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::net::RecvFlags;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::select;
@@ -26,6 +28,10 @@ const REST: Duration = Duration::from_millis(100);
 /// A peer that vanished without a word is noticed after some four minutes.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(120);
 
+/// A client that never stops sending is left after so many last reads, 64 MiB
+/// at most.
+const LAST_READS: usize = 1024;
+
 /// A burst of clients that all reconnect at once should not be turned away;
 /// the system's limit still holds.
 const BACKLOG: i32 = 1024;
@@ -37,11 +43,14 @@ pub trait Acceptor: Send + 'static {
 
     /// The next connection, with its peer's name for the log.
     fn accept(&self) -> impl Future<Output = io::Result<(Self::Stream, String)>> + Send;
+
+    /// A connection that waits in the backlog, asked of the system itself.
+    fn accept_now(&self) -> io::Result<(Self::Stream, String)>;
 }
 
 /// A stream that can be read into a shared buffer once it is readable, so that
 /// an idle one holds no buffer.
-pub trait ReadyStream: Send + Sync + 'static {
+pub trait ReadyStream: AsFd + Send + Sync + 'static {
     /// Waits until there is something to read.
     fn readable(&self) -> impl Future<Output = io::Result<()>> + Send;
 
@@ -68,13 +77,29 @@ pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
 
 /// Accepts and serves connections until told to stop, then takes those that
 /// wait in the backlog, lets all be read until they would block, and ends.
+///
+/// What the runtime knows of a socket may be older than the stop. So the last
+/// questions, here and in [`receive`], go to the system itself.
 pub async fn serve<A: Acceptor>(
     acceptor: A,
     ingest: Ingest,
     counters: Arc<ListenerCounters>,
-    mut stopping: Stopping,
+    stopping: Stopping,
 ) {
     let mut clients = JoinSet::new();
+    let serve = |clients: &mut JoinSet<()>, (stream, peer): (A::Stream, String)| {
+        counters.opened();
+        let seat = ingest.connections().seat();
+        let reception = Reception {
+            stream,
+            peer,
+            ingest: ingest.clone(),
+            counters: counters.clone(),
+            client: Client::default(),
+        };
+        clients.spawn(reception.run(seat, stopping.clone()));
+    };
+    let mut stopped = stopping.clone();
     loop {
         let accepted = select! {
             biased;
@@ -83,22 +108,10 @@ pub async fn serve<A: Acceptor>(
                 continue;
             }
             accepted = acceptor.accept() => accepted,
-            () = stopping.wait() => break,
+            () = stopped.wait() => break,
         };
         match accepted {
-            Ok((stream, peer)) => {
-                counters.opened();
-                let seat = ingest.connections().seat();
-                let reception = receive(
-                    stream,
-                    peer,
-                    ingest.clone(),
-                    counters.clone(),
-                    seat,
-                    stopping.clone(),
-                );
-                clients.spawn(reception);
-            }
+            Ok(connection) => serve(&mut clients, connection),
             Err(error) if is_exhaustion(&error) => {
                 warn!(%error, listener = %counters.label, "cannot accept a connection; the longest idle one is closed");
                 ingest.connections().make_room();
@@ -109,6 +122,9 @@ pub async fn serve<A: Acceptor>(
                 debug!(%error, listener = %counters.label, "a connection was not accepted");
             }
         }
+    }
+    while let Ok(connection) = acceptor.accept_now() {
+        serve(&mut clients, connection);
     }
     while let Some(ended) = clients.join_next().await {
         propagate(ended);
@@ -124,54 +140,96 @@ fn propagate(ended: Result<(), tokio::task::JoinError>) {
     }
 }
 
-/// Reads one client's stream to its end.
-async fn receive<S: ReadyStream>(
+/// One client's stream, being read.
+struct Reception<S> {
     stream: S,
-    peer: impl Display + Send,
+    peer: String,
     ingest: Ingest,
     counters: Arc<ListenerCounters>,
-    seat: Seat,
-    mut stopping: Stopping,
-) {
-    let mut client = Client::default();
-    let (reason, ending) = loop {
-        select! {
-            // What can be read is read before anything else, so that neither
-            // a stop nor an eviction loses what already is here.
-            biased;
-            readable = stream.readable() => {
-                let read = readable.and_then(|()| {
-                    ingest.read_stream(&counters, &peer, &mut client, |buffer| stream.try_read(buffer))
-                });
-                match read {
-                    Ok(Progress::Read) => seat.active(),
-                    Ok(Progress::Ended) => break (CloseReason::Client, Some(Ending::Clean)),
-                    Ok(Progress::Foreign) => break (CloseReason::Protocol, None),
-                    Err(error) if is_transient(&error) => {}
-                    Err(error) => {
-                        debug!(%error, %peer, listener = %counters.label, "a connection broke");
-                        break (CloseReason::Error, Some(Ending::Broken));
-                    }
-                }
-                // A client at full speed leaves turns for the others.
-                tokio::task::yield_now().await;
-            }
-            () = seat.evicted() => break (CloseReason::Limit, Some(Ending::Broken)),
-            () = stopping.wait() => break (CloseReason::Shutdown, Some(Ending::Broken)),
-        }
-    };
-    if let Some(ending) = ending {
-        ingest.end_stream(&counters, &peer, client, ending);
-    }
-    drop(stream);
-    counters.closed(reason);
+    client: Client,
 }
+
+impl<S: ReadyStream> Reception<S> {
+    /// Reads to the end, or until the stream has to leave.
+    async fn run(mut self, seat: Seat, mut stopping: Stopping) {
+        let (reason, ending) = loop {
+            select! {
+                biased;
+                readable = self.stream.readable() => {
+                    let read = readable.and_then(|()| self.read(S::try_read));
+                    match self.judge(read) {
+                        ControlFlow::Continue(Progress::Blocked) => {}
+                        ControlFlow::Continue(_) => seat.active(),
+                        ControlFlow::Break(ended) => break ended,
+                    }
+                    // A client at full speed leaves turns for the others.
+                    tokio::task::yield_now().await;
+                }
+                () = seat.evicted() => break self.read_the_rest(CloseReason::Limit),
+                () = stopping.wait() => break self.read_the_rest(CloseReason::Shutdown),
+            }
+        };
+        if let Some(ending) = ending {
+            self.ingest
+                .end_stream(&self.counters, &self.peer, self.client, ending);
+        }
+        self.counters.closed(reason);
+    }
+
+    /// Reads what has arrived, until the stream would block.
+    fn read_the_rest(&mut self, reason: CloseReason) -> Ended {
+        let read_now = |stream: &S, buffer: &mut [u8]| {
+            let (length, _) = rustix::net::recv(stream, buffer, RecvFlags::DONTWAIT)?;
+            Ok(length)
+        };
+        for _ in 0..LAST_READS {
+            let read = self.read(read_now);
+            match self.judge(read) {
+                ControlFlow::Continue(Progress::Blocked) => break,
+                ControlFlow::Continue(_) => {}
+                ControlFlow::Break(ended) => return ended,
+            }
+        }
+        (reason, Some(Ending::Broken))
+    }
+
+    fn read(
+        &mut self,
+        read: impl FnOnce(&S, &mut [u8]) -> io::Result<usize>,
+    ) -> io::Result<Progress> {
+        let stream = &self.stream;
+        self.ingest
+            .read_stream(&self.counters, &self.peer, &mut self.client, |buffer| {
+                read(stream, buffer)
+            })
+    }
+
+    /// What a read means for the stream.
+    fn judge(&self, read: io::Result<Progress>) -> ControlFlow<Ended, Progress> {
+        match read {
+            Ok(Progress::Ended) => ControlFlow::Break((CloseReason::Client, Some(Ending::Clean))),
+            Ok(Progress::Foreign) => ControlFlow::Break((CloseReason::Protocol, None)),
+            Ok(progress) => ControlFlow::Continue(progress),
+            Err(error) if is_transient(&error) => ControlFlow::Continue(Progress::Blocked),
+            Err(error) => {
+                debug!(%error, peer = %self.peer, listener = %self.counters.label, "a connection broke");
+                ControlFlow::Break((CloseReason::Error, Some(Ending::Broken)))
+            }
+        }
+    }
+}
+
+/// Why a stream ended, and how its last line is to be taken; a foreign protocol
+/// has none.
+type Ended = (CloseReason, Option<Ending>);
 
 /// What a read of a stream brought.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
     /// Bytes.
     Read,
+    /// Nothing for now.
+    Blocked,
     /// The end.
     Ended,
     /// Another protocol.
@@ -201,6 +259,13 @@ impl Acceptor for TcpListener {
         let _ = SockRef::from(&stream)
             .set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE_IDLE));
         Ok((stream, peer.to_string()))
+    }
+
+    fn accept_now(&self) -> io::Result<(TcpStream, String)> {
+        let stream = std::net::TcpStream::from(rustix::net::accept(self)?);
+        stream.set_nonblocking(true)?;
+        let peer = stream.peer_addr()?.to_string();
+        Ok((TcpStream::from_std(stream)?, peer))
     }
 }
 

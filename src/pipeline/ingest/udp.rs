@@ -24,6 +24,10 @@ use super::{Ingest, Stopping};
 /// them, and before other tasks have their turn.
 const DATAGRAMS_A_TURN: usize = 64;
 
+/// A sender that never stops is left after so many last turns, more than the
+/// largest receive buffer holds.
+const LAST_TURNS: usize = 4096;
+
 /// After an error of the socket itself, which should not happen.
 const REST: Duration = Duration::from_millis(100);
 
@@ -85,7 +89,17 @@ pub async fn serve<S: DatagramSocket>(
                 }
                 tokio::task::yield_now().await;
             }
-            () = stopping.wait() => return,
+            () = stopping.wait() => break,
+        }
+    }
+    // What the runtime knows may be older than the stop: the last question goes
+    // to the system itself. An error is as good as an end here.
+    for _ in 0..LAST_TURNS {
+        let last = ingest.read_datagrams(&counters, DATAGRAMS_A_TURN, |buffer| {
+            receive(&socket, buffer)
+        });
+        if !matches!(last, Ok(DATAGRAMS_A_TURN)) {
+            break;
         }
     }
 }

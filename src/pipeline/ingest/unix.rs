@@ -106,15 +106,27 @@ impl Acceptor for UnixListener {
 
     async fn accept(&self) -> io::Result<(UnixStream, String)> {
         let (stream, _) = Self::accept(self).await?;
-        // Clients are hardly ever bound to a name; the process is known.
-        let peer = match stream.peer_cred() {
-            Ok(peer) => match peer.pid() {
-                Some(pid) => format!("pid {pid} uid {}", peer.uid()),
-                None => format!("uid {}", peer.uid()),
-            },
-            Err(_) => "unknown".to_owned(),
-        };
+        let peer = name_of_peer(&stream);
         Ok((stream, peer))
+    }
+
+    fn accept_now(&self) -> io::Result<(UnixStream, String)> {
+        let stream = unix::UnixStream::from(rustix::net::accept(self)?);
+        stream.set_nonblocking(true)?;
+        let stream = UnixStream::from_std(stream)?;
+        let peer = name_of_peer(&stream);
+        Ok((stream, peer))
+    }
+}
+
+/// Clients are hardly ever bound to a name; the process is known.
+fn name_of_peer(stream: &UnixStream) -> String {
+    match stream.peer_cred() {
+        Ok(peer) => match peer.pid() {
+            Some(pid) => format!("pid {pid} uid {}", peer.uid()),
+            None => format!("uid {}", peer.uid()),
+        },
+        Err(_) => "unknown".to_owned(),
     }
 }
 

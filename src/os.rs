@@ -51,6 +51,42 @@ pub fn is_missing_family(error: &io::Error) -> bool {
     )
 }
 
+/// How many bytes written to a TCP socket its peer has not acknowledged. An
+/// error where the system cannot say.
+pub fn unacknowledged(socket: impl AsFd) -> io::Result<u64> {
+    #[cfg(target_os = "linux")]
+    return linux::tcp::unacknowledged(socket.as_fd());
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = socket;
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+/// The window that the peer of a TCP socket advertises now: how much its kernel
+/// would take without its process reading. `None` where the system cannot say.
+pub fn peer_window(socket: impl AsFd) -> Option<u64> {
+    #[cfg(target_os = "linux")]
+    return linux::tcp::peer_window(socket.as_fd());
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = socket;
+        None
+    }
+}
+
+/// Keeps what is written and not yet sent short, so that the backlog stays in
+/// our queue, where it is counted, and not in the kernel's.
+pub fn limit_unsent(socket: impl AsFd, bytes: u32) {
+    #[cfg(target_os = "linux")]
+    {
+        // Without it more is in flight, and all else is the same.
+        let _ = socket2::SockRef::from(&socket).set_tcp_notsent_lowat(bytes);
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (socket, bytes);
+}
+
 /// Who listens on an address, where that can be found out: `nginx (pid 42)`.
 pub fn port_owner(is_udp: bool, address: SocketAddr) -> Option<String> {
     #[cfg(target_os = "linux")]

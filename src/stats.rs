@@ -8,6 +8,6 @@ mod counters;
 mod ledger;
 mod throttle;
 
-pub use counters::{CloseReason, Counters, FailureKind, ListenerCounters};
+pub use counters::{AckMode, CloseReason, Counters, FailureKind, ListenerCounters};
 pub use ledger::{DropReason, Ledger, ListenerId, RejectReason};
 pub use throttle::Throttle;

@@ -7,12 +7,13 @@ use std::fmt::{Display, Write};
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::pipeline::queue::Snapshot;
-use crate::stats::{CloseReason, Counters, DropReason, FailureKind, Ledger, RejectReason};
+use crate::stats::{AckMode, CloseReason, Counters, DropReason, FailureKind, Ledger, RejectReason};
 
 /// All metrics, from one look at the queue.
 pub fn render(queue: &Snapshot, counters: &Counters, log_lines_dropped: u64) -> String {
     let mut page = Page(String::with_capacity(8192));
     ledger(&mut page, &queue.ledger, counters);
+    doubts(&mut page, counters);
     memory(&mut page, queue);
     clients(&mut page, counters);
     sink(&mut page, counters);
@@ -72,6 +73,14 @@ fn ledger(page: &mut Page, ledger: &Ledger, counters: &Counters) {
     );
 }
 
+fn doubts(page: &mut Page, counters: &Counters) {
+    page.single_counter(
+        "lines_at_risk_total",
+        "Delivered lines that a peer acknowledged shortly before a reset and may not have read.",
+        counters.lines_at_risk.load(Relaxed),
+    );
+}
+
 fn memory(page: &mut Page, queue: &Snapshot) {
     page.single_gauge(
         "queue_bytes",
@@ -116,6 +125,15 @@ fn sink(page: &mut Page, counters: &Counters) {
         "Connections made to the upstream.",
         counters.sink_connects.load(Relaxed),
     );
+    let mode = "sink_ack_mode";
+    page.gauge(
+        mode,
+        "What makes lines over TCP and TLS count as delivered.",
+    );
+    for known in AckMode::ALL {
+        let labels = [("mode", known.label())];
+        page.value(mode, &labels, u8::from(counters.is_ack_mode(known)));
+    }
     let errors = "sink_errors_total";
     page.counter(errors, "Attempts to deliver that failed, by kind.");
     for kind in FailureKind::ALL {

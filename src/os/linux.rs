@@ -1,5 +1,7 @@
 //! Linux alone.
 
+pub mod tcp;
+
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;

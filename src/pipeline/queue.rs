@@ -22,6 +22,7 @@ mod block;
 mod state;
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -134,6 +135,11 @@ impl Queue {
         self.shared.changed.notify_one();
     }
 
+    /// How many lines the upstream has.
+    pub fn delivered(&self) -> u64 {
+        self.lock().ledger().delivered()
+    }
+
     /// What the queue holds now.
     pub fn snapshot(&self) -> Snapshot {
         let state = self.lock();
@@ -179,10 +185,10 @@ impl Lease {
         self.block.as_ref().map_or(0, Block::lines)
     }
 
-    /// The first `bytes` bytes, whole lines, are about to be handed to a
+    /// These of [`Lease::bytes`], whole lines, are about to be handed to a
     /// socket: from now on they count as resent when they are handed over again.
-    pub fn send(&mut self, bytes: usize) {
-        self.with(|state, block| state.send(block, bytes));
+    pub fn send(&mut self, range: Range<usize>) {
+        self.with(|state, block| state.send(block, range));
     }
 
     /// The first `bytes` bytes, whole lines, have reached the upstream.

@@ -23,7 +23,7 @@ use crate::config::RetrySettings;
 use crate::stats::Counters;
 
 use super::queue::{Lease, Queue};
-use super::sink::{Deliver, Failure};
+use super::sink::{Attended, Deliver, Failure};
 use backoff::Backoff;
 use outage::{News, Outage};
 
@@ -52,6 +52,8 @@ pub struct Relay<S> {
     outage: Outage,
     counters: Arc<Counters>,
     replacements: mpsc::Receiver<Replacement<S>>,
+    /// How many lines had arrived when last looked.
+    delivered: u64,
     /// Sinks of former configurations that say goodbye.
     closing: JoinSet<()>,
 }
@@ -81,6 +83,7 @@ impl<S: Deliver + 'static> Relay<S> {
             outage: Outage::default(),
             counters,
             replacements,
+            delivered: 0,
             closing: JoinSet::new(),
         }
     }
@@ -99,15 +102,13 @@ impl<S: Deliver + 'static> Relay<S> {
     }
 
     async fn round(&mut self) -> Round<S> {
-        // 1. Wait for lines, with an eye on the idle connection.
+        // 1. Wait for lines, with an eye on those that are on their way.
+        let has_room = self.sink.has_room();
         select! {
             biased;
             Some(new) = self.replacements.recv() => return Round::Replaced(new),
-            has_lines = self.queue.ready() => if !has_lines { return Round::Drained },
-            ended = self.sink.ended() => {
-                debug!(%ended, "the idle connection has ended");
-                return Round::Done;
-            }
+            attended = self.sink.attend() => return self.attended(attended).await,
+            has_lines = self.queue.ready(), if has_room => if !has_lines { return Round::Drained },
         }
         // 2. Make sure of a way before any line is in flight.
         let connected = select! {
@@ -125,15 +126,29 @@ impl<S: Deliver + 'static> Relay<S> {
             },
         };
         match delivered {
-            Ok(()) => self.delivered(),
-            Err(failure) => {
-                let delay = self.failed(&failure);
-                if let Some(new) = self.pause(delay).await {
-                    return Round::Replaced(new);
-                }
+            Ok(()) => {
+                self.note_deliveries();
+                Round::Done
             }
+            Err(failure) => self.wait_out(&failure).await,
+        }
+    }
+
+    async fn attended(&mut self, attended: Result<Attended, Failure>) -> Round<S> {
+        match attended {
+            Ok(Attended::Acknowledged) => self.note_deliveries(),
+            Ok(Attended::Ended) => debug!("the idle connection has ended"),
+            Err(failure) => return self.wait_out(&failure).await,
         }
         Round::Done
+    }
+
+    async fn wait_out(&mut self, failure: &Failure) -> Round<S> {
+        let delay = self.failed(failure);
+        match self.pause(delay).await {
+            Some(new) => Round::Replaced(new),
+            None => Round::Done,
+        }
     }
 
     /// Delivers, or gives up shortly after a reload has brought another sink.
@@ -160,7 +175,13 @@ impl<S: Deliver + 'static> Relay<S> {
         self.closing.spawn(old.close());
     }
 
-    fn delivered(&mut self) {
+    /// An acknowledged batch, and nothing less, ends an outage.
+    fn note_deliveries(&mut self) {
+        let delivered = self.queue.delivered();
+        if delivered == self.delivered {
+            return;
+        }
+        self.delivered = delivered;
         self.backoff.reset();
         self.counters.sink_up.store(true, Relaxed);
         match self.outage.delivered(Instant::now()) {

@@ -5,6 +5,7 @@
 //! each transport is in `sink/{stream,udp,http,stdout}`, how connections come
 //! about in `sink/{wire,tcp,tls,proxy,resolve}`.
 
+mod counted;
 mod encode;
 mod failure;
 mod http;
@@ -15,6 +16,7 @@ mod stream;
 mod tcp;
 mod tls;
 mod udp;
+mod window;
 mod wire;
 
 use std::future::Future;
@@ -53,11 +55,24 @@ pub trait Deliver: Send {
     /// dropped at any time; the lines not settled are then back in the queue.
     fn deliver(&mut self, lease: Lease) -> impl Future<Output = Result<(), Failure>> + Send;
 
-    /// Watches an idle connection and ends when it has ended.
-    fn ended(&mut self) -> impl Future<Output = Failure> + Send;
+    /// Whether more lines may be handed over before older ones have arrived.
+    fn has_room(&self) -> bool;
+
+    /// Watches what was handed over, and an idle connection. May be dropped at
+    /// any time.
+    fn attend(&mut self) -> impl Future<Output = Result<Attended, Failure>> + Send;
 
     /// Says goodbye, so that nothing that was handed over is destroyed.
     fn close(self) -> impl Future<Output = ()> + Send;
+}
+
+/// What came of watching a sink.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attended {
+    /// Lines have arrived and are settled.
+    Acknowledged,
+    /// An idle connection has ended, with nothing lost.
+    Ended,
 }
 
 /// One way to the upstream.
@@ -144,10 +159,21 @@ impl Deliver for Sink {
         }
     }
 
-    async fn ended(&mut self) -> Failure {
+    fn has_room(&self) -> bool {
         match self {
-            Self::Stream(sink) => sink.ended().await,
-            Self::Http(sink) => sink.ended().await,
+            Self::Stream(sink) => sink.has_room(),
+            // A delivery ends when its lines are settled.
+            Self::Udp(_) | Self::Http(_) | Self::Stdout(_) => true,
+        }
+    }
+
+    async fn attend(&mut self) -> Result<Attended, Failure> {
+        match self {
+            Self::Stream(sink) => sink.attend().await,
+            Self::Http(sink) => {
+                sink.ended().await;
+                Ok(Attended::Ended)
+            }
             Self::Udp(_) | Self::Stdout(_) => std::future::pending().await,
         }
     }

@@ -3,7 +3,7 @@
 //! Each is an atomic of its own. They are read one by one and need not agree
 //! with each other to the event, unlike the ledger.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::ListenerId;
@@ -20,7 +20,9 @@ pub enum FailureKind {
     Tls,
     /// The upstream's certificate was not accepted.
     Certificate,
-    /// The connection broke or was closed.
+    /// The upstream closed its side of the connection.
+    Ended,
+    /// The connection broke.
     Closed,
     /// A deadline passed.
     Timeout,
@@ -36,11 +38,12 @@ pub enum FailureKind {
 
 impl FailureKind {
     /// Every kind.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Dns,
         Self::Connect,
         Self::Tls,
         Self::Certificate,
+        Self::Ended,
         Self::Closed,
         Self::Timeout,
         Self::Unauthorized,
@@ -56,7 +59,8 @@ impl FailureKind {
             Self::Connect => "connect",
             Self::Tls => "tls",
             Self::Certificate => "certificate",
-            Self::Closed => "closed",
+            Self::Ended => "ended",
+            Self::Closed => "broken",
             Self::Timeout => "timeout",
             Self::Unauthorized => "unauthorized",
             Self::Status => "status",
@@ -104,6 +108,29 @@ impl CloseReason {
     }
 }
 
+/// What makes lines over TCP and TLS count as delivered. The label of
+/// `sink_ack_mode`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AckMode {
+    /// The peer's kernel has acknowledged their last byte.
+    Kernel,
+    /// They were written: the system cannot say more.
+    Written,
+}
+
+impl AckMode {
+    /// Every mode.
+    pub const ALL: [Self; 2] = [Self::Kernel, Self::Written];
+
+    /// The mode as metrics show it.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Kernel => "acknowledged",
+            Self::Written => "written",
+        }
+    }
+}
+
 /// What one listener counts beside lines.
 #[derive(Debug)]
 pub struct ListenerCounters {
@@ -143,6 +170,11 @@ pub struct Counters {
     pub sink_up: AtomicBool,
     /// Connections made to the upstream.
     pub sink_connects: AtomicU64,
+    /// Lines that the peer's kernel acknowledged shortly before a reset, so
+    /// that they may have died unread.
+    pub lines_at_risk: AtomicU64,
+    /// How deliveries over TCP and TLS are confirmed.
+    ack_mode: AtomicU8,
     sink_errors: [AtomicU64; FailureKind::ALL.len()],
     /// Whether the last reload was accepted.
     pub reload_success: AtomicBool,
@@ -156,6 +188,8 @@ impl Default for Counters {
             listeners: Mutex::default(),
             sink_up: AtomicBool::new(true),
             sink_connects: AtomicU64::new(0),
+            lines_at_risk: AtomicU64::new(0),
+            ack_mode: AtomicU8::new(AckMode::Kernel as u8),
             sink_errors: Default::default(),
             reload_success: AtomicBool::new(true),
             log_lines_suppressed: AtomicU64::new(0),
@@ -184,6 +218,16 @@ impl Counters {
     /// All listeners that there ever were.
     pub fn listeners(&self) -> Vec<Arc<ListenerCounters>> {
         self.lock().clone()
+    }
+
+    /// Notes how deliveries are confirmed; whether that is new.
+    pub fn set_ack_mode(&self, mode: AckMode) -> bool {
+        self.ack_mode.swap(mode as u8, Relaxed) != mode as u8
+    }
+
+    /// Whether deliveries are confirmed in this way.
+    pub fn is_ack_mode(&self, mode: AckMode) -> bool {
+        self.ack_mode.load(Relaxed) == mode as u8
     }
 
     /// Something went wrong on the way to the upstream.

@@ -1,5 +1,6 @@
 //! A run of stored lines: the unit that waits, is lent and is dropped.
 
+use std::ops::Range;
 use std::time::Instant;
 
 use memchr::memchr_iter;
@@ -97,12 +98,12 @@ impl Block {
         settled
     }
 
-    /// The first `bytes` bytes are handed to a socket. Says how many of their
+    /// These bytes, whole lines, are handed to a socket. Says how many of their
     /// lines may have reached one before.
-    pub fn send(&mut self, bytes: usize) -> u64 {
-        let again = count_lines(&self.bytes()[..bytes.min(self.touched)]);
-        self.touched = self.touched.max(bytes);
-        again
+    pub fn send(&mut self, range: Range<usize>) -> u64 {
+        let again = range.start..range.end.min(self.touched).max(range.start);
+        self.touched = self.touched.max(range.end);
+        count_lines(&self.bytes()[again])
     }
 
     /// Gives memory back that a waiting block does not need. A full one keeps

@@ -4,6 +4,7 @@
 //! bytes allocated are within the bound, and the ledger is balanced.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use memchr::{memchr, memrchr};
@@ -33,7 +34,7 @@ pub enum Readiness {
     At(Instant),
     /// When lines come.
     Idle,
-    /// Never: the queue is closed and empty.
+    /// Never: the queue is closed and empty, and nothing is lent.
     Finished,
 }
 
@@ -49,6 +50,8 @@ pub struct State {
     spare: Option<Vec<u8>>,
     /// Memory of the blocks above and of those that are lent.
     allocated: usize,
+    /// How many blocks are lent.
+    lent: usize,
     next_sequence: u64,
     closed: bool,
     ledger: Ledger,
@@ -63,6 +66,7 @@ impl State {
             open: None,
             spare: None,
             allocated: 0,
+            lent: 0,
             next_sequence: 0,
             closed: false,
             ledger: Ledger::default(),
@@ -100,7 +104,8 @@ impl State {
                     Readiness::At(due)
                 }
             }
-            None if self.closed => Readiness::Finished,
+            // What is lent may still come back.
+            None if self.closed && self.lent == 0 => Readiness::Finished,
             None => Readiness::Idle,
         }
     }
@@ -111,6 +116,7 @@ impl State {
             return None;
         }
         let block = self.waiting.pop_front().or_else(|| self.open.take())?;
+        self.lent += 1;
         self.ledger.lend(block.lines());
         Some(block)
     }
@@ -128,14 +134,15 @@ impl State {
         self.ledger.drop_in_flight(reason, lines);
     }
 
-    /// The first `bytes` of a lent block, whole lines, are about to be handed
-    /// to a socket; those that were before count as resent.
-    pub fn send(&mut self, block: &mut Block, bytes: usize) {
-        self.ledger.resend(block.send(bytes));
+    /// These bytes of a lent block, whole lines, are about to be handed to a
+    /// socket; those that were before count as resent.
+    pub fn send(&mut self, block: &mut Block, range: Range<usize>) {
+        self.ledger.resend(block.send(range));
     }
 
     /// A lent block comes back. What is left of it returns to its place.
     pub fn give_back(&mut self, mut block: Block) {
+        self.lent -= 1;
         self.allocated -= block.allocated();
         if block.is_empty() {
             self.keep_buffer(block.into_buffer());

@@ -81,7 +81,11 @@ impl Deliver for Upstream {
         }
     }
 
-    async fn ended(&mut self) -> Failure {
+    fn has_room(&self) -> bool {
+        true
+    }
+
+    async fn attend(&mut self) -> Result<Attended, Failure> {
         std::future::pending().await
     }
 

@@ -37,6 +37,11 @@ impl Encoder {
         }
     }
 
+    /// How much longer each line becomes.
+    pub fn overhead(&self) -> usize {
+        self.prefix.len()
+    }
+
     /// Fills an empty buffer with as many whole lines as `limit` holds, but
     /// with one at least. Answers how many bytes of `lines` went in.
     pub fn encode(&self, lines: &[u8], limit: usize, out: &mut WireBuffer) -> usize {

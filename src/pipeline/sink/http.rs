@@ -181,12 +181,12 @@ impl HttpSink {
     pub async fn deliver(&mut self, mut lease: Lease) -> Result<(), Failure> {
         let deadline = tokio::time::Instant::now() + self.request_timeout;
         let bytes = lease.bytes().len();
-        lease.send(bytes);
+        lease.send(0..bytes);
         let mut answer = self.exchange(lease.bytes(), deadline).await;
         if let Err(Unanswered { is_stale: true, .. }) = answer {
             // The server closed a kept connection as we used it.
             self.connect().await?;
-            lease.send(bytes);
+            lease.send(0..bytes);
             answer = self.exchange(lease.bytes(), deadline).await;
         }
         let response = answer.map_err(|unanswered| unanswered.failure)?;
@@ -199,14 +199,13 @@ impl HttpSink {
     }
 
     /// Watches the idle connection. Ends when it has ended; never without one.
-    pub async fn ended(&mut self) -> Failure {
+    pub async fn ended(&mut self) {
         let Some(connection) = &mut self.connection else {
             return std::future::pending().await;
         };
         // A driver that was cancelled or died has ended as well.
         let _ = (&mut connection.driver).await;
         self.connection = None;
-        Failure::unavailable(FailureKind::Closed, "the upstream closed the connection")
     }
 
     async fn exchange(

@@ -39,7 +39,7 @@ impl StdoutSink {
             let taken = self
                 .encoder
                 .encode(lease.bytes(), WRITE_BYTES, &mut self.buffer);
-            lease.send(taken);
+            lease.send(0..taken);
             let written = async {
                 self.out.write_all(self.buffer.bytes()).await?;
                 self.out.flush().await

@@ -1,22 +1,29 @@
-//! Lines over a kept connection, TCP or TLS.
+//! Lines over a kept connection, TCP or TLS, until the peer's kernel has
+//! acknowledged them.
 //!
-//! In: leases. Out: `KEY.name value time` lines in order. A chunk of whole
-//! lines is settled when it was written whole; what was not goes back with the
-//! lease, and the next connection begins at a line.
+//! In: leases. Out: `KEY.name value time` lines in order; each lease is kept
+//! in the connection's window and settled line by line as its bytes are
+//! acknowledged. A connection that dies is asked once more what it knows, then
+//! reset; what was not acknowledged is back in the queue and the next
+//! connection begins at a line.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tracing::warn;
 
+use crate::os;
 use crate::pipeline::queue::Lease;
-use crate::stats::Counters;
+use crate::stats::{AckMode, Counters, FailureKind};
 
 use super::encode::{Encoder, WireBuffer};
 use super::failure::Failure;
+use super::window::Window;
 use super::wire::{Connector, Wire};
-use super::{CLOSE_DEADLINE, jittered_age};
+use super::{Attended, CLOSE_DEADLINE, jittered_age};
 
 /// A TLS record holds so many bytes (RFC 8446, 5.1). One that ends in a
 /// newline arrives whole or not at all, so half a line never does.
@@ -25,13 +32,30 @@ const RECORD_BYTES: usize = 16_384;
 /// Written at once without TLS: a block and its keys, roughly.
 const WRITE_BYTES: usize = 128 << 10;
 
+/// Written and not yet sent, in the kernel: enough to fill the next packets
+/// while we are called, no more.
+const UNSENT_BYTES: u32 = 64 << 10;
+
+/// Lines kept for acknowledgement on one connection: a second and more of a
+/// wide and long way. More wait in the queue, where the oldest can go first.
+const WINDOW_BYTES: usize = 4 << 20;
+
+/// How soon, and at the latest how often, the socket is asked what it knows
+/// while something is unacknowledged.
+const FIRST_LOOK: Duration = Duration::from_millis(1);
+const LAST_LOOK: Duration = Duration::from_millis(50);
+
+/// A peer that ended its side may go on reading. So long it is given to
+/// acknowledge the rest, or to say by a reset that it does not.
+const AFTER_END: Duration = Duration::from_secs(1);
+
 /// Sends lines over a kept connection.
 #[derive(Debug)]
 pub struct StreamSink {
     connector: Connector,
     encoder: Encoder,
     buffer: WireBuffer,
-    chunk_bytes: usize,
+    is_tls: bool,
     write_timeout: Duration,
     max_age: Duration,
     counters: Arc<Counters>,
@@ -43,8 +67,16 @@ pub struct StreamSink {
 #[derive(Debug)]
 struct Connection {
     wire: Wire,
+    window: Window,
     /// When a new connection is due.
     expires: Instant,
+    /// When something was last acknowledged, or everything was.
+    progress: Instant,
+    /// The pause before the next look at the socket.
+    look: Duration,
+    /// Why nothing more is written to it.
+    over: Option<Failure>,
+    counters: Arc<Counters>,
 }
 
 impl StreamSink {
@@ -61,7 +93,7 @@ impl StreamSink {
             connector,
             encoder,
             buffer: WireBuffer::default(),
-            chunk_bytes: if is_tls { RECORD_BYTES } else { WRITE_BYTES },
+            is_tls,
             write_timeout,
             max_age,
             counters,
@@ -70,65 +102,232 @@ impl StreamSink {
         }
     }
 
+    /// Whether more lines may be handed over before older ones are
+    /// acknowledged. Not where the connection is to be renewed.
+    pub fn has_room(&self) -> bool {
+        self.connection.as_ref().is_none_or(|connection| {
+            connection.over.is_none()
+                && (connection.window.is_empty()
+                    || (connection.window.bytes() < WINDOW_BYTES && !connection.is_expired()))
+        })
+    }
+
     /// Makes sure of a connection.
     pub async fn connect(&mut self) -> Result<(), Failure> {
         while self.closing.try_join_next().is_some() {}
-        let expired = |connection: &mut Connection| connection.expires <= Instant::now();
-        if let Some(old) = self.connection.take_if(expired) {
-            self.closing.spawn(async move {
-                old.wire.close(CLOSE_DEADLINE).await;
-            });
+        if let Some(mut old) = self
+            .connection
+            .take_if(|connection| connection.is_expired())
+        {
+            self.closing.spawn(async move { old.close().await });
         }
         if self.connection.is_none() {
             let wire = self.connector.connect().await?;
             self.counters.sink_connects.fetch_add(1, Relaxed);
-            self.connection = Some(Connection {
-                wire,
-                expires: Instant::now() + jittered_age(self.max_age),
-            });
+            let overhead = (!self.is_tls).then(|| self.encoder.overhead());
+            let expires = Instant::now() + jittered_age(self.max_age);
+            let counters = self.counters.clone();
+            self.connection = Some(Connection::new(wire, overhead, expires, counters));
         }
         Ok(())
     }
 
-    /// Writes the lines of a lease and settles them as they are written.
-    pub async fn deliver(&mut self, mut lease: Lease) -> Result<(), Failure> {
+    /// Writes the lines of a lease, which is kept until they are acknowledged.
+    pub async fn deliver(&mut self, lease: Lease) -> Result<(), Failure> {
         // Taken out, so that a delivery that is abandoned in the middle of a
         // line takes its connection with it.
         let Some(mut connection) = self.connection.take() else {
             return Ok(());
         };
-        while lease.lines() > 0 {
-            let taken = self
-                .encoder
-                .encode(lease.bytes(), self.chunk_bytes, &mut self.buffer);
-            lease.send(taken);
-            let write = connection
-                .wire
-                .write_all(self.buffer.bytes(), self.write_timeout);
-            let written = write.await;
+        let limit = if self.is_tls {
+            RECORD_BYTES
+        } else {
+            WRITE_BYTES
+        };
+        connection.begin(lease);
+        while !connection.window.unwritten().is_empty() {
+            let lines = connection.window.unwritten();
+            let taken = self.encoder.encode(lines, limit, &mut self.buffer);
+            let written = connection
+                .write(taken, &self.buffer, self.write_timeout)
+                .await;
             self.buffer.clear();
-            written?;
-            lease.settle(taken);
+            if let Err(failure) = written {
+                connection.over = Some(failure.clone());
+                connection.last_words().await;
+                return Err(failure);
+            }
         }
         self.connection = Some(connection);
         Ok(())
     }
 
-    /// Watches the idle connection. Ends when it has ended; never without one.
-    pub async fn ended(&mut self) -> Failure {
+    /// Watches the connection: until something was acknowledged, or it has
+    /// ended, or nothing is acknowledged for too long.
+    pub async fn attend(&mut self) -> Result<Attended, Failure> {
         let Some(connection) = &mut self.connection else {
             return std::future::pending().await;
         };
-        let failure = connection.wire.ended().await;
+        // Noted before anything else is awaited: this may be dropped and called
+        // again, and nothing must be written in between.
+        if connection.over.is_none() {
+            match connection.attend(self.write_timeout).await {
+                Ok(()) => return Ok(Attended::Acknowledged),
+                Err(failure) => connection.over = Some(failure),
+            }
+        }
+        connection.last_words().await;
+        let has_lines = !connection.window.is_empty();
+        let failure = connection.over.clone().filter(|_| has_lines);
         self.connection = None;
-        failure
+        failure.map_or(Ok(Attended::Ended), Err)
     }
 
     /// Says goodbye to every connection.
     pub async fn close(mut self) {
-        if let Some(connection) = self.connection.take() {
-            connection.wire.close(CLOSE_DEADLINE).await;
+        if let Some(mut connection) = self.connection.take() {
+            connection.close().await;
         }
         self.closing.join_all().await;
+    }
+}
+
+impl Connection {
+    fn new(
+        wire: Wire,
+        line_overhead: Option<usize>,
+        expires: Instant,
+        counters: Arc<Counters>,
+    ) -> Self {
+        os::limit_unsent(wire.socket(), UNSENT_BYTES);
+        let mode = match wire.socket().acknowledged() {
+            Ok(_) => AckMode::Kernel,
+            Err(_) => AckMode::Written,
+        };
+        if counters.set_ack_mode(mode) && mode == AckMode::Written {
+            warn!(
+                "this system does not tell what was acknowledged; written lines count as delivered"
+            );
+        }
+        Self {
+            wire,
+            window: Window::new(line_overhead),
+            expires,
+            progress: Instant::now(),
+            look: FIRST_LOOK,
+            over: None,
+            counters,
+        }
+    }
+
+    fn is_expired(&self) -> bool {
+        self.expires <= Instant::now()
+    }
+
+    fn begin(&mut self, lease: Lease) {
+        if self.window.is_empty() {
+            self.progress = Instant::now();
+        }
+        self.look = FIRST_LOOK;
+        self.window.begin(lease);
+    }
+
+    /// Writes the next lines of the window, and looks what was acknowledged.
+    async fn write(
+        &mut self,
+        lines: usize,
+        buffer: &WireBuffer,
+        timeout: Duration,
+    ) -> Result<(), Failure> {
+        self.window.writing(lines, self.wire.socket().accepted());
+        self.wire.write_all(buffer.bytes(), timeout).await?;
+        self.window.written(self.wire.socket().accepted());
+        self.settle();
+        Ok(())
+    }
+
+    /// Settles what is acknowledged by now; whether that was anything.
+    fn settle(&mut self) -> bool {
+        let socket = self.wire.socket();
+        let acknowledged = self
+            .window
+            .acknowledge(self.acknowledged(), socket.peer_window());
+        if acknowledged || self.window.is_empty() {
+            self.progress = Instant::now();
+        }
+        acknowledged
+    }
+
+    /// The offset up to which the peer's kernel has everything. Without an
+    /// answer, what was written counts.
+    fn acknowledged(&self) -> u64 {
+        let socket = self.wire.socket();
+        socket.acknowledged().unwrap_or_else(|_| socket.accepted())
+    }
+
+    async fn attend(&mut self, write_timeout: Duration) -> Result<(), Failure> {
+        while !self.window.is_empty() {
+            match timeout(self.look, self.wire.ended()).await {
+                Ok(failure) => return Err(failure),
+                Err(_) if self.settle() => {
+                    self.look = FIRST_LOOK;
+                    return Ok(());
+                }
+                Err(_) => self.look = (self.look * 2).min(LAST_LOOK),
+            }
+            if self.progress.elapsed() >= write_timeout {
+                return Err(Failure::unavailable(
+                    FailureKind::Timeout,
+                    format!("the upstream has acknowledged nothing for {write_timeout:?}"),
+                ));
+            }
+        }
+        Err(self.wire.ended().await)
+    }
+
+    /// A peer that ended only its own side may still be reading, so it has a
+    /// moment to acknowledge the rest.
+    async fn last_words(&mut self) {
+        if self.was_reset() {
+            return;
+        }
+        let drained = async {
+            while !self.window.is_empty() && self.wire.socket().is_open() {
+                self.settle();
+                sleep(FIRST_LOOK).await;
+            }
+        };
+        // Whatever is left then goes back to the queue.
+        let _ = timeout(AFTER_END, drained).await;
+    }
+
+    /// Whether the peer may have thrown away what its kernel acknowledged.
+    fn was_reset(&self) -> bool {
+        self.over
+            .as_ref()
+            .is_some_and(|failure| failure.cause().kind != FailureKind::Ended)
+    }
+
+    /// Says goodbye: a clean end of the peer says that it has read everything.
+    async fn close(&mut self) {
+        if !self.wire.close(CLOSE_DEADLINE).await {
+            let what = "the upstream did not end the connection in time";
+            self.over = Some(Failure::unavailable(FailureKind::Timeout, what));
+        }
+        self.settle();
+    }
+}
+
+impl Drop for Connection {
+    /// Asks the socket once more what it knows. What is not acknowledged goes
+    /// back to the queue, and must not arrive all the same.
+    fn drop(&mut self) {
+        let had_all = self.window.is_empty();
+        let window = std::mem::replace(&mut self.window, Window::new(None));
+        let at_risk = window.end(self.acknowledged(), self.was_reset());
+        self.counters.lines_at_risk.fetch_add(at_risk, Relaxed);
+        if !had_all {
+            self.wire.socket().reset_at_close();
+        }
     }
 }

@@ -10,7 +10,6 @@ use std::time::Duration;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{CertificateError, ClientConfig, RootCertStore};
-use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tracing::warn;
@@ -18,6 +17,7 @@ use tracing::warn;
 use crate::config::{Endpoint, TlsSettings};
 use crate::stats::FailureKind;
 
+use super::counted::Counted;
 use super::failure::Failure;
 
 /// Two round trips and some arithmetic; a peer that takes longer hangs.
@@ -77,7 +77,7 @@ impl Tls {
     }
 
     /// The handshake.
-    pub async fn handshake(&self, stream: TcpStream) -> Result<TlsStream<TcpStream>, Failure> {
+    pub async fn handshake(&self, stream: Counted) -> Result<TlsStream<Counted>, Failure> {
         let handshake = self.connector.connect(self.name.clone(), stream);
         match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
             Ok(Ok(stream)) => Ok(stream),

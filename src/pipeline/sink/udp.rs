@@ -107,7 +107,7 @@ impl UdpSink {
             let taken = self
                 .encoder
                 .encode(lease.bytes(), self.datagram_bytes, &mut self.buffer);
-            lease.send(taken);
+            lease.send(0..taken);
             let sent = connection.send(self.buffer.bytes()).await;
             self.buffer.clear();
             match sent {

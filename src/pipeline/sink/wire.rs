@@ -6,12 +6,12 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
 use crate::config::{Endpoint, Proxy};
 use crate::stats::FailureKind;
 
+use super::counted::Counted;
 use super::failure::Failure;
 use super::proxy;
 use super::resolve::Resolver;
@@ -28,9 +28,9 @@ const DISCARDS_A_TURN: usize = 16;
 #[derive(Debug)]
 pub enum Wire {
     /// Bare TCP.
-    Plain(TcpStream),
+    Plain(Counted),
     /// TLS over TCP.
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<Counted>>),
 }
 
 /// Makes connections to one upstream.
@@ -71,6 +71,7 @@ impl Connector {
         if let Some(proxy) = &self.proxy {
             proxy::tunnel(&mut stream, proxy, &self.upstream, self.timeouts.connect).await?;
         }
+        let stream = Counted::new(stream);
         Ok(match &self.tls {
             None => Wire::Plain(stream),
             Some(tls) => Wire::Tls(Box::new(tls.handshake(stream).await?)),
@@ -107,6 +108,14 @@ impl Wire {
         progress(timeout, flush).await
     }
 
+    /// The socket below.
+    pub fn socket(&self) -> &Counted {
+        match self {
+            Self::Plain(stream) => stream,
+            Self::Tls(stream) => stream.get_ref().0,
+        }
+    }
+
     /// Reads, and throws away, until the upstream ends the connection.
     pub async fn ended(&mut self) -> Failure {
         std::future::poll_fn(|cx| self.poll_discard(cx)).await
@@ -114,7 +123,7 @@ impl Wire {
 
     /// Says goodbye and reads to the upstream's end, so that nothing of what
     /// was written is destroyed. Whether the upstream had read all of it.
-    pub async fn close(mut self, deadline: Duration) -> bool {
+    pub async fn close(&mut self, deadline: Duration) -> bool {
         let goodbye = async {
             self.shutdown().await?;
             let mut buffer = [0; DISCARD_BYTES];
@@ -166,7 +175,7 @@ async fn progress<T>(
 }
 
 fn closed() -> Failure {
-    Failure::unavailable(FailureKind::Closed, "the upstream closed the connection")
+    Failure::unavailable(FailureKind::Ended, "the upstream closed the connection")
 }
 
 fn lost(error: &io::Error) -> Failure {

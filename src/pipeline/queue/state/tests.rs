@@ -145,7 +145,7 @@ fn lines_sent_again_are_counted() {
     // Two lines reach a socket, then three, of which one is settled.
     for (sent, settled, expected) in [(2, 0, 0), (3, 1, 2), (4, 0, 4)] {
         let mut block = state.lend(Instant::now()).unwrap();
-        state.send(&mut block, sent * line);
+        state.send(&mut block, 0..sent * line);
         state.settle(&mut block, settled * line);
         assert_eq!(state.ledger().resent(), expected);
         state.give_back(block);

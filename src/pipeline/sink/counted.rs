@@ -1,0 +1,114 @@
+//! A TCP stream that knows how many bytes its socket has accepted.
+//!
+//! It lies below TLS, so that handshake and records are counted too and the
+//! kernel's "not acknowledged" can be taken off.
+
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use crate::os;
+
+/// A counted stream.
+#[derive(Debug)]
+pub struct Counted {
+    stream: TcpStream,
+    accepted: u64,
+}
+
+impl Counted {
+    /// Counts from now on. What was written before is acknowledged by now: a
+    /// proxy has answered it.
+    pub fn new(stream: TcpStream) -> Self {
+        Self {
+            stream,
+            accepted: 0,
+        }
+    }
+
+    /// How many bytes the socket has accepted.
+    pub fn accepted(&self) -> u64 {
+        self.accepted
+    }
+
+    /// How many of them the peer's kernel has acknowledged.
+    pub fn acknowledged(&self) -> io::Result<u64> {
+        let waiting = os::unacknowledged(&self.stream)?;
+        Ok(self.accepted.saturating_sub(waiting))
+    }
+
+    /// Whether the connection has not been reset yet.
+    pub fn is_open(&self) -> bool {
+        // The error is set by a reset, and taken by asking.
+        matches!(self.stream.take_error(), Ok(None))
+    }
+
+    /// What the peer has room for.
+    pub fn peer_window(&self) -> u64 {
+        os::peer_window(&self.stream).unwrap_or(0)
+    }
+
+    /// From now on, closing throws away what is not acknowledged, here and in
+    /// the network: a plain close would let it arrive later, beside the copies
+    /// that are sent again.
+    pub fn reset_at_close(&self) {
+        // A socket that cannot be told is dead already.
+        let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+    }
+}
+
+impl AsFd for Counted {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+}
+
+impl AsyncRead for Counted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Counted {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let accepted = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes))?;
+        self.accepted += accepted as u64;
+        Poll::Ready(Ok(accepted))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let accepted = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, slices))?;
+        self.accepted += accepted as u64;
+        Poll::Ready(Ok(accepted))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

@@ -19,7 +19,9 @@ pub use settings::{
     ListenSettings, RetrySettings, Settings, SinkSettings, Surroundings, TlsSettings,
 };
 pub use source::{Effective, Origin, Problem};
-pub use values::{Endpoint, ListenAddress, LogFormat, NameRule, Proxy, SinkUrl, UnixAddress};
+pub use values::{
+    Endpoint, ListenAddress, LogFormat, NameRule, Proxy, SinkUrl, Uncertain, UnixAddress,
+};
 
 use source::Source;
 

@@ -13,6 +13,7 @@ use crate::stats::{AckMode, CloseReason, Counters, DropReason, FailureKind, Ledg
 pub fn render(queue: &Snapshot, counters: &Counters, log_lines_dropped: u64) -> String {
     let mut page = Page(String::with_capacity(8192));
     ledger(&mut page, &queue.ledger, counters);
+    balance(&mut page, &queue.ledger);
     doubts(&mut page, counters);
     memory(&mut page, queue);
     clients(&mut page, counters);
@@ -73,7 +74,20 @@ fn ledger(page: &mut Page, ledger: &Ledger, counters: &Counters) {
     );
 }
 
+fn balance(page: &mut Page, ledger: &Ledger) {
+    page.single_gauge(
+        "ledger_imbalance",
+        "Lines received less those accounted for; anything but 0 is a defect.",
+        ledger.imbalance(),
+    );
+}
+
 fn doubts(page: &mut Page, counters: &Counters) {
+    page.single_counter(
+        "lines_uncertain_total",
+        "Lines whose HTTP answer was lost.",
+        counters.lines_uncertain.load(Relaxed),
+    );
     page.single_counter(
         "lines_at_risk_total",
         "Delivered lines that a peer acknowledged shortly before a reset and may not have read.",

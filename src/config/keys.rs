@@ -22,6 +22,8 @@ pub const KEYS: &[Key] = &[
     key("sink.max_connection_age", "10m"),
     key("sink.datagram_bytes", "1400"),
     key("sink.proxy", ""),
+    key("sink.uncertain", "resend"),
+    key("sink.resend_tail", ""),
     key("sink.tls.ca_file", ""),
     key("sink.tls.server_name", ""),
     key("sink.tls.client_cert_file", ""),

@@ -10,7 +10,8 @@ use tracing::level_filters::LevelFilter;
 use super::api_key::{ApiKey, BadKey};
 use super::source::{Effective, Origin, Source, quoted};
 use super::values::{
-    self, ListenAddress, LogFormat, NameRule, Proxy, SinkUrl, UnixAddress, choice, show_bytes,
+    self, ListenAddress, LogFormat, NameRule, Proxy, SinkUrl, Uncertain, UnixAddress, choice,
+    show_bytes,
 };
 
 /// HTTP requests are dear, so lines gather for so long before one is made.
@@ -69,6 +70,13 @@ pub struct SinkSettings {
     pub datagram_bytes: usize,
     /// Through which a connection is made.
     pub proxy: Option<Proxy>,
+    /// What becomes of lines whose HTTP answer was lost.
+    pub uncertain: Uncertain,
+    /// After a reset, lines that were first acknowledged so recently are sent
+    /// again; zero is never.
+    pub resend_tail: Duration,
+    /// The file that the key was read from.
+    pub key_file: Option<PathBuf>,
 }
 
 /// How the upstream proves who it is, and we do to it.
@@ -178,11 +186,16 @@ const NAMES: &[(&str, NameRule)] = &[
     ("strict", NameRule::Strict),
 ];
 
+const UNCERTAIN: &[(&str, Uncertain)] = &[("resend", Uncertain::Resend), ("drop", Uncertain::Drop)];
+
 fn sink(source: &mut Source, around: &Surroundings, warnings: &mut Vec<String>) -> SinkSettings {
     let url = source
         .text("sink.url", SinkUrl::parse)
         .unwrap_or(SinkUrl::Stdout);
-    let key = key(source, &url, around, warnings);
+    let FoundKey {
+        key,
+        file: key_file,
+    } = key(source, &url, around, warnings);
     if let SinkUrl::Http { secure: false, .. } = url
         && !key.is_empty()
     {
@@ -203,9 +216,20 @@ fn sink(source: &mut Source, around: &Surroundings, warnings: &mut Vec<String>) 
             .number("sink.datagram_bytes", 128..8193)
             .unwrap_or(1400) as usize,
         proxy: proxy(source, &url, around),
+        uncertain: source
+            .text("sink.uncertain", choice(UNCERTAIN))
+            .unwrap_or(Uncertain::Resend),
+        resend_tail: resend_tail(source),
         url,
         key,
+        key_file,
     }
+}
+
+/// A key, and the file that it stands in.
+struct FoundKey {
+    key: ApiKey,
+    file: Option<PathBuf>,
 }
 
 /// The key, from the first of its places that has one.
@@ -214,7 +238,7 @@ fn key(
     url: &SinkUrl,
     around: &Surroundings,
     warnings: &mut Vec<String>,
-) -> ApiKey {
+) -> FoundKey {
     let file_origin = source.origin("sink.api_key_file");
     let inline_origin = source.origin("sink.api_key");
     let file = optional_text(source, "sink.api_key_file").map(PathBuf::from);
@@ -246,7 +270,7 @@ fn key(
             Ok(key) => {
                 let origin = Origin::Environment("HOSTEDGRAPHITE_APIKEY".into());
                 source.show("sink.api_key", quoted("<key>"), origin);
-                return accepted(key, warnings);
+                return accepted(key, None, warnings);
             }
             Err(BadKey::Empty) => {}
             Err(error) => source.problem("HOSTEDGRAPHITE_APIKEY".into(), error.to_string()),
@@ -269,7 +293,7 @@ fn key(
     if !url.wants_key() && !key.is_empty() && !source.is_set("sink.url") {
         warnings.push("a key is set but no sink.url, so lines are only printed; write sink.url = \"tls://carbon.hostedgraphite.com:20030\"".into());
     }
-    accepted(key, warnings)
+    accepted(key, None, warnings)
 }
 
 fn key_file(
@@ -277,7 +301,7 @@ fn key_file(
     path: &Path,
     origin: &Origin,
     warnings: &mut Vec<String>,
-) -> ApiKey {
+) -> FoundKey {
     match ApiKey::read(path) {
         Ok(file) => {
             if file.world_readable {
@@ -286,7 +310,7 @@ fn key_file(
                     path.display()
                 ));
             }
-            accepted(file.key, warnings)
+            accepted(file.key, Some(path), warnings)
         }
         Err(error) => {
             source.problem(
@@ -296,16 +320,28 @@ fn key_file(
                     quoted(&path.display().to_string())
                 ),
             );
-            ApiKey::none()
+            accepted(ApiKey::none(), Some(path), warnings)
         }
     }
 }
 
-fn accepted(key: ApiKey, warnings: &mut Vec<String>) -> ApiKey {
+fn accepted(key: ApiKey, file: Option<&Path>, warnings: &mut Vec<String>) -> FoundKey {
     if !key.is_empty() && !key.is_uuid_shaped() {
         warnings.push("the API key does not look like one of Hosted Graphite (8-4-4-4-12 hexadecimal digits); is it the right one?".into());
     }
-    key
+    FoundKey {
+        key,
+        file: file.map(Path::to_owned),
+    }
+}
+
+fn resend_tail(source: &mut Source) -> Duration {
+    let minute = Duration::from_secs(60);
+    let parse = |text: &str| match text {
+        "" => Ok(Duration::ZERO),
+        text => values::duration(text).and_then(|tail| within(tail, Duration::ZERO, minute, text)),
+    };
+    source.text("sink.resend_tail", parse).unwrap_or_default()
 }
 
 fn tls(source: &mut Source) -> TlsSettings {

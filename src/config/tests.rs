@@ -281,6 +281,10 @@ fn the_reference_file_shows_every_key_with_its_default() {
         )
     );
     assert_eq!(
+        (written.uncertain, written.resend_tail),
+        (default.uncertain, default.resend_tail)
+    );
+    assert_eq!(
         (
             written.max_connection_age,
             written.datagram_bytes,

@@ -67,6 +67,15 @@ pub enum NameRule {
     Strict,
 }
 
+/// What becomes of lines whose HTTP answer was lost: `sink.uncertain`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Uncertain {
+    /// They are sent again, and may arrive twice.
+    Resend,
+    /// They are given up, and may be lost.
+    Drop,
+}
+
 /// How logs look: `log.format`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {

@@ -196,9 +196,37 @@ impl Lease {
         self.with(|state, block| state.settle(block, bytes));
     }
 
+    /// All lines are given up.
+    pub fn give_up_all(mut self, reason: DropReason) {
+        self.give_up(self.bytes().len(), reason);
+    }
+
     /// All lines have reached the upstream.
     pub fn settle_all(mut self) {
         self.settle(self.bytes().len());
+    }
+
+    /// The first `end` bytes are acknowledged, and may still die with the peer.
+    /// Answers when the last of them first was, on whichever connection.
+    pub fn acknowledge(&mut self, end: usize, now: Instant) -> Instant {
+        self.block
+            .as_mut()
+            .map_or(now, |block| block.acknowledge(end, now))
+    }
+
+    /// Cuts the lines from byte `at` on off, into a lease of their own.
+    pub fn split_off(&mut self, at: usize) -> Option<Self> {
+        let block = self.block.as_mut()?;
+        let rest = self.queue.lock().split_off(block, at);
+        Some(Self {
+            queue: self.queue.clone(),
+            block: Some(rest),
+        })
+    }
+
+    /// Another lease of the same queue, if one is ready.
+    pub fn another(&self) -> Option<Self> {
+        self.queue.lease()
     }
 
     /// The first `bytes` bytes, whole lines, are given up.

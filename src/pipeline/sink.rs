@@ -110,6 +110,7 @@ impl Sink {
                     is_tls,
                     timeouts.write,
                     max_age,
+                    settings.resend_tail,
                     counters,
                 );
                 Self::Stream(Box::new(sink))

@@ -173,6 +173,8 @@ pub struct Counters {
     /// Lines that the peer's kernel acknowledged shortly before a reset, so
     /// that they may have died unread.
     pub lines_at_risk: AtomicU64,
+    /// Lines whose HTTP answer was lost.
+    pub lines_uncertain: AtomicU64,
     /// How deliveries over TCP and TLS are confirmed.
     ack_mode: AtomicU8,
     sink_errors: [AtomicU64; FailureKind::ALL.len()],
@@ -189,6 +191,7 @@ impl Default for Counters {
             sink_up: AtomicBool::new(true),
             sink_connects: AtomicU64::new(0),
             lines_at_risk: AtomicU64::new(0),
+            lines_uncertain: AtomicU64::new(0),
             ack_mode: AtomicU8::new(AckMode::Kernel as u8),
             sink_errors: Default::default(),
             reload_success: AtomicBool::new(true),

@@ -1,5 +1,6 @@
 //! A run of stored lines: the unit that waits, is lent and is dropped.
 
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::Instant;
 
@@ -14,12 +15,16 @@ const FIRST_BYTES: usize = 4096;
 /// Lines end to end, without the key, each with its newline.
 #[derive(Debug)]
 pub struct Block {
-    /// Its place among all blocks; older ones have lower numbers.
-    pub sequence: u64,
+    /// Its place among all blocks; older ones have lower numbers. Blocks that
+    /// were one keep its number and are told apart by the second.
+    pub place: (u64, u64),
     /// When its first line arrived.
     pub opened: Instant,
     /// How many of [`Block::bytes`] may have reached a socket before.
     touched: usize,
+    /// When bytes of it were first acknowledged: up to these of
+    /// [`Block::bytes`], at these times. They may still have died with a peer.
+    acknowledged: VecDeque<(usize, Instant)>,
     bytes: Vec<u8>,
     /// Where the lines that are still to be delivered begin.
     start: usize,
@@ -28,12 +33,13 @@ pub struct Block {
 
 impl Block {
     /// An empty block that reuses a buffer.
-    pub fn open(sequence: u64, now: Instant, mut buffer: Vec<u8>) -> Self {
+    pub fn open(number: u64, now: Instant, mut buffer: Vec<u8>) -> Self {
         buffer.clear();
         Self {
-            sequence,
+            place: (number, 0),
             opened: now,
             touched: 0,
+            acknowledged: VecDeque::new(),
             bytes: buffer,
             start: 0,
             lines: 0,
@@ -94,6 +100,12 @@ impl Block {
         };
         self.start += bytes;
         self.touched = self.touched.saturating_sub(bytes);
+        for (end, _) in &mut self.acknowledged {
+            *end = end.saturating_sub(bytes);
+        }
+        while self.acknowledged.front().is_some_and(|(end, _)| *end == 0) {
+            self.acknowledged.pop_front();
+        }
         self.lines -= settled;
         settled
     }
@@ -104,6 +116,39 @@ impl Block {
         let again = range.start..range.end.min(self.touched).max(range.start);
         self.touched = self.touched.max(range.end);
         count_lines(&self.bytes()[again])
+    }
+
+    /// The first `end` bytes are acknowledged. Answers when the last of them
+    /// first was.
+    pub fn acknowledge(&mut self, end: usize, now: Instant) -> Instant {
+        match self.acknowledged.iter().find(|(known, _)| *known >= end) {
+            Some((_, first)) => *first,
+            None => {
+                self.acknowledged.push_back((end, now));
+                now
+            }
+        }
+    }
+
+    /// Cuts the lines from `at` on off, into a block that follows this one.
+    pub fn split_off(&mut self, at: usize) -> Self {
+        let bytes = self.bytes()[at..].to_vec();
+        let rest = Self {
+            place: (
+                self.place.0,
+                self.place.1 + count_lines(&self.bytes()[..at]),
+            ),
+            opened: self.opened,
+            touched: self.touched.saturating_sub(at),
+            acknowledged: VecDeque::new(),
+            start: 0,
+            lines: count_lines(&bytes),
+            bytes,
+        };
+        self.bytes.truncate(self.start + at);
+        self.touched = self.touched.min(at);
+        self.lines -= rest.lines;
+        rest
     }
 
     /// Gives memory back that a waiting block does not need. A full one keeps

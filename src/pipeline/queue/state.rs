@@ -140,6 +140,15 @@ impl State {
         self.ledger.resend(block.send(range));
     }
 
+    /// Cuts a lent block in two, which are both lent.
+    pub fn split_off(&mut self, block: &mut Block, at: usize) -> Block {
+        self.allocated -= block.allocated();
+        let rest = block.split_off(at);
+        self.allocated += block.allocated() + rest.allocated();
+        self.lent += 1;
+        rest
+    }
+
     /// A lent block comes back. What is left of it returns to its place.
     pub fn give_back(&mut self, mut block: Block) {
         self.lent -= 1;
@@ -153,7 +162,7 @@ impl State {
         self.ledger.give_back(block.lines());
         let place = self
             .waiting
-            .partition_point(|other| other.sequence < block.sequence);
+            .partition_point(|other| other.place < block.place);
         self.waiting.insert(place, block);
         self.make_room(0);
     }

@@ -21,7 +21,7 @@ use crate::stats::{AckMode, Counters, FailureKind};
 
 use super::encode::{Encoder, WireBuffer};
 use super::failure::Failure;
-use super::window::Window;
+use super::window::{Ending, Rules, Window};
 use super::wire::{Connector, Wire};
 use super::{Attended, CLOSE_DEADLINE, jittered_age};
 
@@ -58,6 +58,7 @@ pub struct StreamSink {
     is_tls: bool,
     write_timeout: Duration,
     max_age: Duration,
+    resend_tail: Duration,
     counters: Arc<Counters>,
     connection: Option<Connection>,
     /// Old connections that say goodbye while a new one is at work.
@@ -87,6 +88,7 @@ impl StreamSink {
         is_tls: bool,
         write_timeout: Duration,
         max_age: Duration,
+        resend_tail: Duration,
         counters: Arc<Counters>,
     ) -> Self {
         Self {
@@ -96,6 +98,7 @@ impl StreamSink {
             is_tls,
             write_timeout,
             max_age,
+            resend_tail,
             counters,
             connection: None,
             closing: JoinSet::new(),
@@ -108,7 +111,8 @@ impl StreamSink {
         self.connection.as_ref().is_none_or(|connection| {
             connection.over.is_none()
                 && (connection.window.is_empty()
-                    || (connection.window.bytes() < WINDOW_BYTES && !connection.is_expired()))
+                    || (connection.window.unacknowledged() < WINDOW_BYTES
+                        && !connection.is_expired()))
         })
     }
 
@@ -124,10 +128,13 @@ impl StreamSink {
         if self.connection.is_none() {
             let wire = self.connector.connect().await?;
             self.counters.sink_connects.fetch_add(1, Relaxed);
-            let overhead = (!self.is_tls).then(|| self.encoder.overhead());
+            let rules = Rules {
+                line_overhead: (!self.is_tls).then(|| self.encoder.overhead()),
+                tail: self.resend_tail,
+            };
             let expires = Instant::now() + jittered_age(self.max_age);
             let counters = self.counters.clone();
-            self.connection = Some(Connection::new(wire, overhead, expires, counters));
+            self.connection = Some(Connection::new(wire, rules, expires, counters));
         }
         Ok(())
     }
@@ -177,7 +184,7 @@ impl StreamSink {
             }
         }
         connection.last_words().await;
-        let has_lines = !connection.window.is_empty();
+        let has_lines = connection.window.unacknowledged() > 0;
         let failure = connection.over.clone().filter(|_| has_lines);
         self.connection = None;
         failure.map_or(Ok(Attended::Ended), Err)
@@ -193,12 +200,7 @@ impl StreamSink {
 }
 
 impl Connection {
-    fn new(
-        wire: Wire,
-        line_overhead: Option<usize>,
-        expires: Instant,
-        counters: Arc<Counters>,
-    ) -> Self {
+    fn new(wire: Wire, rules: Rules, expires: Instant, counters: Arc<Counters>) -> Self {
         os::limit_unsent(wire.socket(), UNSENT_BYTES);
         let mode = match wire.socket().acknowledged() {
             Ok(_) => AckMode::Kernel,
@@ -211,7 +213,7 @@ impl Connection {
         }
         Self {
             wire,
-            window: Window::new(line_overhead),
+            window: Window::new(rules),
             expires,
             progress: Instant::now(),
             look: FIRST_LOOK,
@@ -225,7 +227,7 @@ impl Connection {
     }
 
     fn begin(&mut self, lease: Lease) {
-        if self.window.is_empty() {
+        if self.window.unacknowledged() == 0 {
             self.progress = Instant::now();
         }
         self.look = FIRST_LOOK;
@@ -248,14 +250,13 @@ impl Connection {
 
     /// Settles what is acknowledged by now; whether that was anything.
     fn settle(&mut self) -> bool {
-        let socket = self.wire.socket();
-        let acknowledged = self
-            .window
-            .acknowledge(self.acknowledged(), socket.peer_window());
-        if acknowledged || self.window.is_empty() {
-            self.progress = Instant::now();
+        let now = Instant::now();
+        let room = self.wire.socket().peer_window();
+        let progress = self.window.acknowledge(self.acknowledged(), room, now);
+        if progress || self.window.unacknowledged() == 0 {
+            self.progress = now;
         }
-        acknowledged
+        progress
     }
 
     /// The offset up to which the peer's kernel has everything. Without an
@@ -292,7 +293,7 @@ impl Connection {
             return;
         }
         let drained = async {
-            while !self.window.is_empty() && self.wire.socket().is_open() {
+            while self.window.unacknowledged() > 0 && self.wire.socket().is_open() {
                 self.settle();
                 sleep(FIRST_LOOK).await;
             }
@@ -322,9 +323,14 @@ impl Drop for Connection {
     /// Asks the socket once more what it knows. What is not acknowledged goes
     /// back to the queue, and must not arrive all the same.
     fn drop(&mut self) {
-        let had_all = self.window.is_empty();
-        let window = std::mem::replace(&mut self.window, Window::new(None));
-        let at_risk = window.end(self.acknowledged(), self.was_reset());
+        let ending = if self.was_reset() {
+            Ending::Reset
+        } else {
+            Ending::Clean
+        };
+        let had_all = self.window.unacknowledged() == 0;
+        let window = std::mem::take(&mut self.window);
+        let at_risk = window.end(self.acknowledged(), ending, Instant::now());
         self.counters.lines_at_risk.fetch_add(at_risk, Relaxed);
         if !had_all {
             self.wire.socket().reset_at_close();

@@ -1,33 +1,56 @@
-//! What was written to one connection and is not acknowledged yet.
+//! What was written to one connection and is not settled yet.
 //!
 //! ```text
-//!   leases   [ lease A            ][ lease B            ]
-//!   chunks   [ settled | sent  | s ent   | sent | to be written ]
-//!   offsets  ─────────┬────────────────────────┬────────────────▶ bytes of the socket
-//!               acknowledged                written
+//!   leases   [ lease A                  ][ lease B            ]
+//!   chunks   [ settled | tail  | sent   ][ s ent | to be written ]
+//!   offsets  ──────────────────┬──────────────┬───────────────▶ bytes of the socket
+//!                        acknowledged      written
 //! ```
 //!
 //! In: leases, the chunks of them that were written with the offset at which
 //! each ends, and the offset up to which the peer's kernel has acknowledged.
 //! Out: lines settled. Offsets count the bytes that the socket accepted, below
-//! TLS, so that handshake and records are counted by construction. No I/O, no
-//! clock: a simulation can drive it.
+//! TLS, so that handshake and records are counted by construction.
+//!
+//! Acknowledged lines may die unread with a peer that resets. Where the
+//! configuration asks for it, they stay here a while longer, the tail, and are
+//! sent again after a reset. No I/O, no clock: a simulation can drive it.
 
 use std::collections::VecDeque;
+use std::time::{Duration, Instant};
 
 use memchr::memchr_iter;
 
 use crate::pipeline::queue::Lease;
 
-/// Everything in flight on one connection.
-#[derive(Debug)]
-pub struct Window {
-    leases: VecDeque<Sent>,
+/// How chunks lie on the wire, and how long acknowledged ones are kept.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Rules {
     /// How much longer a line is on the wire than in its block, where lines can
     /// be told apart there. Inside TLS records they cannot: a record arrives
     /// whole or not at all.
-    line_overhead: Option<usize>,
-    /// What was acknowledged lately, and may yet die unread with the peer.
+    pub line_overhead: Option<usize>,
+    /// How long after their first acknowledgement lines are kept.
+    pub tail: Duration,
+}
+
+/// How a connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// The peer ended it, so it has read what its kernel acknowledged.
+    Clean,
+    /// A reset, or given up: the peer may have read less.
+    Reset,
+}
+
+/// Everything in flight on one connection.
+#[derive(Debug, Default)]
+pub struct Window {
+    rules: Rules,
+    leases: VecDeque<Sent>,
+    /// Bytes of lines that wait for an acknowledgement.
+    unacknowledged: usize,
+    /// What was settled lately, and may yet die unread with the peer.
     recent: VecDeque<Recent>,
     /// The most that the peer has had room for.
     largest_room: u64,
@@ -50,6 +73,9 @@ struct Chunk {
     start: u64,
     /// The offset behind its last byte, once it is wholly written.
     end: Option<u64>,
+    /// When it was first acknowledged, on whichever connection, once it is on
+    /// this one.
+    acknowledged: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -59,19 +85,17 @@ struct Recent {
 }
 
 impl Window {
-    /// An empty window. `line_overhead` is the length of the prefix of each
-    /// line, or `None` where chunks are records.
-    pub fn new(line_overhead: Option<usize>) -> Self {
+    /// An empty window.
+    pub fn new(rules: Rules) -> Self {
         Self {
-            leases: VecDeque::new(),
-            line_overhead,
-            recent: VecDeque::new(),
-            largest_room: 0,
+            rules,
+            ..Self::default()
         }
     }
 
     /// Takes a lease whose lines are to be written next.
     pub fn begin(&mut self, lease: Lease) {
+        self.unacknowledged += lease.bytes().len();
         self.leases.push_back(Sent {
             lease,
             chunks: VecDeque::new(),
@@ -96,94 +120,139 @@ impl Window {
                 bytes,
                 start,
                 end: None,
+                acknowledged: None,
             });
         }
     }
 
     /// The chunk that was being written ends at this offset.
     pub fn written(&mut self, end: u64) {
-        if let Some(chunk) = self
-            .leases
-            .back_mut()
-            .and_then(|sent| sent.chunks.back_mut())
-        {
+        let newest = self.leases.back_mut();
+        if let Some(chunk) = newest.and_then(|sent| sent.chunks.back_mut()) {
             chunk.end = Some(end);
         }
     }
 
     /// The peer's kernel has acknowledged everything before this offset, and
-    /// has room for so much. Settles what that covers; whether that was
-    /// anything.
-    pub fn acknowledge(&mut self, offset: u64, room: u64) -> bool {
+    /// has room for so much. Settles what that covers and is old enough;
+    /// whether anything was new.
+    pub fn acknowledge(&mut self, offset: u64, room: u64, now: Instant) -> bool {
         self.largest_room = self.largest_room.max(room);
-        let mut progress = false;
+        let before = self.unacknowledged;
+        for sent in &mut self.leases {
+            let marked = sent.acknowledge(offset, now);
+            self.unacknowledged -= marked;
+            if marked == 0 && sent.is_waiting() {
+                break;
+            }
+        }
+        self.settle(offset, now);
+        self.unacknowledged < before
+    }
+
+    /// Whether nothing is left here: neither unacknowledged, nor kept.
+    pub fn is_empty(&self) -> bool {
+        self.leases.is_empty()
+    }
+
+    /// Bytes of lines that wait for an acknowledgement.
+    pub fn unacknowledged(&self) -> usize {
+        self.unacknowledged
+    }
+
+    /// The connection is over, and this is the last offset that the peer's
+    /// kernel acknowledged. Settles to the line; what is left goes back to the
+    /// queue. Answers how many lines were settled that the peer may never have
+    /// read.
+    pub fn end(mut self, offset: u64, ending: Ending, now: Instant) -> u64 {
+        if ending == Ending::Clean {
+            self.rules.tail = Duration::ZERO;
+        }
+        self.acknowledge(offset, 0, now);
+        self.settle_within_chunk(offset, ending);
+        match ending {
+            Ending::Clean => 0,
+            Ending::Reset => self.recent.iter().map(|recent| recent.lines).sum(),
+        }
+    }
+
+    /// Settles the chunks in front that are acknowledged and past the tail: old
+    /// enough, or so far back that the peer must have read them.
+    fn settle(&mut self, offset: u64, now: Instant) {
+        // A peer's buffer holds no more than the window that it advertised, and
+        // Linux lets that grow to twice as much.
+        let surely_read = offset.saturating_sub(2 * self.largest_room);
         while let Some(sent) = self.leases.front_mut() {
-            while let Some(end) = sent.chunks.front().and_then(|chunk| chunk.end)
-                && end <= offset
+            while let Some(chunk) = sent.chunks.front()
+                && let (Some(first), Some(end)) = (chunk.acknowledged, chunk.end)
+                && (now.duration_since(first) >= self.rules.tail || end <= surely_read)
             {
                 let lines = sent.settle_chunk();
                 self.recent.push_back(Recent { end, lines });
-                progress = true;
             }
             if !sent.chunks.is_empty() || sent.lease.lines() > 0 {
                 break;
             }
             self.leases.pop_front();
         }
-        self.forget(offset);
-        progress
-    }
-
-    /// Whether nothing waits for an acknowledgement.
-    pub fn is_empty(&self) -> bool {
-        self.leases.is_empty()
-    }
-
-    /// How many bytes of lines wait for one.
-    pub fn bytes(&self) -> usize {
-        self.leases
-            .iter()
-            .map(|sent| sent.lease.bytes().len())
-            .sum()
-    }
-
-    /// The connection is dead, and this is the last offset that the peer's
-    /// kernel acknowledged. Settles to the line; what is left goes back to the
-    /// queue. After a reset, answers how many lines the peer may have
-    /// acknowledged and never read.
-    pub fn end(mut self, offset: u64, was_reset: bool) -> u64 {
-        self.acknowledge(offset, 0);
-        if let (Some(overhead), Some(sent)) = (self.line_overhead, self.leases.front_mut())
-            && let Some(chunk) = sent.chunks.front()
-        {
-            let arrived = usize::try_from(offset.saturating_sub(chunk.start)).unwrap_or(0);
-            let (bytes, lines) = whole_lines(&sent.lease.bytes()[..chunk.bytes], overhead, arrived);
-            sent.lease.settle(bytes);
-            self.recent.push_back(Recent { end: offset, lines });
-        }
-        if was_reset {
-            self.recent.iter().map(|recent| recent.lines).sum()
-        } else {
-            0
-        }
-    }
-
-    /// Forgets what the peer must have read by now: its buffer holds no more
-    /// than the window that it advertised, and Linux lets it grow to twice
-    /// that.
-    fn forget(&mut self, offset: u64) {
-        let readable = offset.saturating_sub(2 * self.largest_room);
         while self
             .recent
             .front()
-            .is_some_and(|recent| recent.end <= readable)
+            .is_some_and(|recent| recent.end <= surely_read)
         {
             self.recent.pop_front();
         }
     }
+
+    /// Settles the lines of a chunk that was acknowledged in part. After a
+    /// reset with a tail, they are as young as can be and go back instead.
+    fn settle_within_chunk(&mut self, offset: u64, ending: Ending) {
+        let (Some(overhead), Some(sent)) = (self.rules.line_overhead, self.leases.front_mut())
+        else {
+            return;
+        };
+        let Some(chunk) = sent
+            .chunks
+            .front()
+            .filter(|chunk| chunk.acknowledged.is_none())
+        else {
+            return;
+        };
+        if ending == Ending::Reset && !self.rules.tail.is_zero() {
+            return;
+        }
+        let arrived = usize::try_from(offset.saturating_sub(chunk.start)).unwrap_or(0);
+        let (bytes, lines) = whole_lines(&sent.lease.bytes()[..chunk.bytes], overhead, arrived);
+        sent.lease.settle(bytes);
+        self.recent.push_back(Recent { end: offset, lines });
+    }
 }
 
 impl Sent {
+    /// Marks the chunks before an offset. How many bytes of lines that were.
+    fn acknowledge(&mut self, offset: u64, now: Instant) -> usize {
+        let mut marked = 0;
+        let mut end_in_lease = 0;
+        for chunk in &mut self.chunks {
+            end_in_lease += chunk.bytes;
+            if chunk.acknowledged.is_some() {
+                continue;
+            }
+            if chunk.end.is_none_or(|end| end > offset) {
+                break;
+            }
+            chunk.acknowledged = Some(self.lease.acknowledge(end_in_lease, now));
+            marked += chunk.bytes;
+        }
+        marked
+    }
+
+    fn is_waiting(&self) -> bool {
+        self.chunks
+            .back()
+            .is_none_or(|chunk| chunk.acknowledged.is_none())
+    }
+
     fn settle_chunk(&mut self) -> u64 {
         let Some(chunk) = self.chunks.pop_front() else {
             return 0;
@@ -199,13 +268,15 @@ impl Sent {
 /// how many lines, the first `arrived` bytes of the wire hold whole.
 fn whole_lines(lines: &[u8], overhead: usize, arrived: usize) -> (usize, u64) {
     let mut whole = (0, 0);
-    for newline in memchr_iter(b'\n', lines) {
-        let count = whole.1 + 1;
-        let on_the_wire = newline + 1 + usize::try_from(count).unwrap_or(usize::MAX) * overhead;
+    for (index, newline) in memchr_iter(b'\n', lines).enumerate() {
+        let on_the_wire = newline + 1 + (index + 1) * overhead;
         if on_the_wire > arrived {
             break;
         }
-        whole = (newline + 1, count);
+        whole = (newline + 1, index as u64 + 1);
     }
     whole
 }
+
+#[cfg(test)]
+mod tests;

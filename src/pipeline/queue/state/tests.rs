@@ -209,8 +209,8 @@ proptest! {
             let held: usize = lent.iter().map(Block::allocated).sum();
             prop_assert!(state.allocated() <= state.limits().queue_bytes.max(held));
             prop_assert_eq!(state.ledger().imbalance(), 0);
-            let sequences: Vec<u64> = state.waiting.iter().map(|block| block.sequence).collect();
-            prop_assert!(sequences.is_sorted());
+            let places: Vec<(u64, u64)> = state.waiting.iter().map(|block| block.place).collect();
+            prop_assert!(places.is_sorted());
             let counted: u64 = state.waiting.iter().chain(&state.open).map(Block::lines).sum();
             prop_assert_eq!(counted, state.ledger().queued());
         }

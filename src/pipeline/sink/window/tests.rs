@@ -1,0 +1,167 @@
+use std::time::SystemTime;
+
+use super::*;
+use crate::config::{ApiKey, NameRule};
+use crate::pipeline::line;
+use crate::pipeline::pack::Pack;
+use crate::pipeline::queue::{Limits, Queue};
+use crate::stats::ListenerId;
+
+/// Each line is ten bytes in its block, `mNN 1 5555\n` less the key.
+const LINE: usize = 11;
+const KEY: usize = 4;
+/// Eleven bytes and the key.
+const ON_THE_WIRE: u64 = (LINE + KEY) as u64;
+
+fn queue_of(lines: u32) -> Queue {
+    let rules = line::Rules {
+        names: NameRule::Any,
+        max_line_bytes: 99,
+        key: ApiKey::none(),
+    };
+    let queue = Queue::new(Limits {
+        block_bytes: 1024,
+        queue_bytes: 1 << 20,
+        linger: Duration::ZERO,
+    });
+    let mut pack = Pack::default();
+    pack.begin(SystemTime::now());
+    for number in 0..lines {
+        pack.add(format!("m{number:02} 1 5555").as_bytes(), &rules);
+    }
+    assert_eq!(pack.bytes().len(), lines as usize * LINE);
+    queue.push(ListenerId(0), &pack);
+    queue
+}
+
+/// A connection without TLS.
+fn plain(tail: Duration) -> Window {
+    Window::new(Rules {
+        line_overhead: Some(KEY),
+        tail,
+    })
+}
+
+/// Writes all lines of the queue in chunks of `lines`; where the last one ends.
+fn write(window: &mut Window, queue: &Queue, lines: usize) -> u64 {
+    window.begin(queue.lease().unwrap());
+    let mut offset = 0;
+    while !window.unwritten().is_empty() {
+        let bytes = window.unwritten().len().min(lines * LINE);
+        window.writing(bytes, offset);
+        offset += (bytes / LINE) as u64 * ON_THE_WIRE;
+        window.written(offset);
+    }
+    offset
+}
+
+fn account(queue: &Queue) -> (u64, u64, u64) {
+    let ledger = queue.snapshot().ledger;
+    assert_eq!(ledger.imbalance(), 0);
+    (ledger.delivered(), ledger.queued(), ledger.in_flight())
+}
+
+#[test]
+fn chunks_are_settled_as_they_are_acknowledged() {
+    let queue = queue_of(10);
+    let mut window = plain(Duration::ZERO);
+    let end = write(&mut window, &queue, 4);
+    let now = Instant::now();
+    assert!(!window.acknowledge(4 * ON_THE_WIRE - 1, 0, now));
+    assert_eq!(account(&queue), (0, 0, 10));
+    assert!(window.acknowledge(4 * ON_THE_WIRE, 0, now));
+    assert_eq!(account(&queue), (4, 0, 6));
+    assert_eq!(window.unacknowledged(), 6 * LINE);
+    assert!(window.acknowledge(end, 0, now));
+    assert!(window.is_empty());
+    assert_eq!(account(&queue), (10, 0, 0));
+}
+
+#[test]
+fn at_the_end_the_line_decides() {
+    for (offset, delivered) in [
+        (0, 0),
+        (ON_THE_WIRE - 1, 0),
+        (ON_THE_WIRE, 1),
+        (7 * ON_THE_WIRE + 3, 7),
+        (10 * ON_THE_WIRE, 10),
+    ] {
+        let queue = queue_of(10);
+        let mut window = plain(Duration::ZERO);
+        write(&mut window, &queue, 4);
+        window.end(offset, Ending::Reset, Instant::now());
+        assert_eq!(account(&queue), (delivered, 10 - delivered, 0), "{offset}");
+    }
+}
+
+#[test]
+fn records_arrive_whole_or_not_at_all() {
+    let queue = queue_of(10);
+    let mut window = Window::new(Rules::default());
+    write(&mut window, &queue, 4);
+    window.end(7 * ON_THE_WIRE, Ending::Reset, Instant::now());
+    assert_eq!(account(&queue), (4, 6, 0));
+}
+
+#[test]
+fn a_chunk_that_was_not_written_whole_counts_by_its_lines() {
+    let queue = queue_of(10);
+    let mut window = plain(Duration::ZERO);
+    window.begin(queue.lease().unwrap());
+    window.writing(10 * LINE, 0);
+    window.end(3 * ON_THE_WIRE + 1, Ending::Reset, Instant::now());
+    assert_eq!(account(&queue), (3, 7, 0));
+    assert_eq!(queue.snapshot().ledger.resent(), 0);
+    let mut again = plain(Duration::ZERO);
+    write(&mut again, &queue, 100);
+    assert_eq!(queue.snapshot().ledger.resent(), 7);
+}
+
+#[test]
+fn what_the_peer_may_not_have_read_is_at_risk() {
+    for (room, at_risk) in [(0, 0), (ON_THE_WIRE, 2), (1 << 20, 10)] {
+        let queue = queue_of(10);
+        let mut window = plain(Duration::ZERO);
+        let end = write(&mut window, &queue, 1);
+        window.acknowledge(end, room, Instant::now());
+        assert_eq!(window.end(end, Ending::Reset, Instant::now()), at_risk);
+    }
+    let queue = queue_of(10);
+    let mut window = plain(Duration::ZERO);
+    let end = write(&mut window, &queue, 1);
+    window.acknowledge(end, 1 << 20, Instant::now());
+    assert_eq!(window.end(end, Ending::Clean, Instant::now()), 0);
+}
+
+#[test]
+fn the_tail_is_kept_and_comes_back_after_a_reset() {
+    let tail = Duration::from_millis(500);
+    let start = Instant::now();
+    let queue = queue_of(10);
+    let mut window = plain(tail);
+    let end = write(&mut window, &queue, 2);
+    window.acknowledge(4 * ON_THE_WIRE, 1 << 20, start);
+    window.acknowledge(end, 1 << 20, start + tail);
+    // The first four are old enough, the others are not.
+    assert_eq!(account(&queue), (4, 0, 6));
+    assert_eq!(window.end(end, Ending::Reset, start + tail), 4);
+    assert_eq!(account(&queue), (4, 6, 0));
+
+    // Their age goes on counting from the first time.
+    let mut window = plain(tail);
+    let end = write(&mut window, &queue, 2);
+    window.acknowledge(end, 1 << 20, start + 2 * tail);
+    assert_eq!(account(&queue), (10, 0, 0));
+    assert_eq!(queue.snapshot().ledger.resent(), 6);
+}
+
+#[test]
+fn a_clean_end_settles_the_tail() {
+    let queue = queue_of(10);
+    let mut window = plain(Duration::from_secs(60));
+    let end = write(&mut window, &queue, 2);
+    window.acknowledge(end, 1 << 20, Instant::now());
+    assert_eq!(account(&queue), (0, 0, 10));
+    window.end(end, Ending::Clean, Instant::now());
+    assert_eq!(account(&queue), (10, 0, 0));
+}

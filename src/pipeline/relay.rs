@@ -201,7 +201,10 @@ impl<S: Deliver + 'static> Relay<S> {
         self.counters.sink_failed(failure.cause().kind);
         let random = fastrand::f64();
         let delay = match failure {
-            Failure::Unavailable(_) | Failure::Refused(_) => self.backoff.after_failure(random),
+            Failure::Unavailable(cause) => {
+                let delay = self.backoff.after_failure(random);
+                cause.retry_after.map_or(delay, |asked| delay.max(asked))
+            }
             Failure::Unauthorized(_) | Failure::Misconfigured(_) => self.backoff.longest(random),
         };
         let news = self.outage.failed(failure, Instant::now());
@@ -215,7 +218,7 @@ impl<S: Deliver + 'static> Relay<S> {
             Failure::Unavailable(_) => {
                 warn!(error = %failure, lasted, attempts, waiting, "upstream unavailable, lines wait");
             }
-            Failure::Refused(_) | Failure::Unauthorized(_) | Failure::Misconfigured(_) => {
+            Failure::Unauthorized(_) | Failure::Misconfigured(_) => {
                 error!(error = %failure, lasted, attempts, waiting, "upstream refuses us, lines wait");
             }
         }

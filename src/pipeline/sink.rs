@@ -15,6 +15,7 @@ mod stdout;
 mod stream;
 mod tcp;
 mod tls;
+mod triage;
 mod udp;
 mod window;
 mod wire;
@@ -28,7 +29,7 @@ use crate::stats::Counters;
 
 use super::queue::Lease;
 use encode::Encoder;
-use http::{HttpSink, Target};
+use http::{HttpSink, Manner, Target};
 use resolve::Resolver;
 use stdout::StdoutSink;
 use stream::StreamSink;
@@ -131,10 +132,13 @@ impl Sink {
                 let proxy = settings.proxy.clone();
                 let connector = Connector::new(endpoint.clone(), tls, proxy, timeouts);
                 let target = Target::new(*secure, endpoint, path, &settings.key);
-                let timeout = settings.request_timeout;
-                Self::Http(Box::new(HttpSink::new(
-                    connector, target, timeout, max_age, counters,
-                )))
+                let manner = Manner {
+                    timeout: settings.request_timeout,
+                    max_age,
+                    uncertain: settings.uncertain,
+                };
+                let sink = HttpSink::new(connector, target, manner, counters);
+                Self::Http(Box::new(sink))
             }
             SinkUrl::Stdout => Self::Stdout(Box::new(StdoutSink::new())),
         })

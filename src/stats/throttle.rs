@@ -3,24 +3,32 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Lets one event through an interval and counts the others.
+/// Lets so many events through in an interval and counts the others.
 #[derive(Debug)]
 pub struct Throttle {
     interval: Duration,
+    burst: u32,
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    last: Option<Instant>,
+    began: Option<Instant>,
+    passed: u32,
     suppressed: u64,
 }
 
 impl Throttle {
-    /// Lets the first event through, then one in each interval.
+    /// Lets one event through in each interval.
     pub fn new(interval: Duration) -> Self {
+        Self::with_burst(interval, 1)
+    }
+
+    /// Lets `burst` events through in each interval.
+    pub fn with_burst(interval: Duration, burst: u32) -> Self {
         Self {
             interval,
+            burst,
             state: Mutex::default(),
         }
     }
@@ -28,11 +36,15 @@ impl Throttle {
     /// Whether to log this event; then, how many were left out before it.
     pub fn allow(&self, now: Instant) -> Option<u64> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.last.is_some_and(|last| now < last + self.interval) {
+        if state.began.is_none_or(|began| now >= began + self.interval) {
+            state.began = Some(now);
+            state.passed = 0;
+        }
+        if state.passed >= self.burst {
             state.suppressed += 1;
             return None;
         }
-        state.last = Some(now);
+        state.passed += 1;
         Some(std::mem::take(&mut state.suppressed))
     }
 }
@@ -51,5 +63,14 @@ mod tests {
         assert_eq!(at(9), None);
         assert_eq!(at(10), Some(2));
         assert_eq!(at(25), Some(0));
+    }
+
+    #[test]
+    fn a_burst_passes_at_once() {
+        let throttle = Throttle::with_burst(Duration::from_secs(60), 3);
+        let start = Instant::now();
+        let passed = (0..10).filter(|_| throttle.allow(start).is_some()).count();
+        assert_eq!(passed, 3);
+        assert_eq!(throttle.allow(start + Duration::from_secs(60)), Some(7));
     }
 }

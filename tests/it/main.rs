@@ -11,6 +11,7 @@ mod support;
 
 mod admin;
 mod cli;
+mod faults;
 mod flow;
 mod hostile;
 mod layers;

@@ -1,5 +1,6 @@
 //! What the tests are written with: the daemon, its clients and its upstreams.
 
+mod books;
 mod certs;
 mod client;
 mod config;
@@ -8,6 +9,7 @@ mod http;
 mod inbox;
 mod launch;
 mod ledger;
+mod load;
 mod metrics;
 mod numbered;
 mod proc;
@@ -15,6 +17,7 @@ mod process;
 mod upstream;
 mod wait;
 
+pub use books::Books;
 pub use certs::Certs;
 pub use client::{
     closes_silently, is_silent, reset, say_and_hang_up, udp_to, unix_datagram, unix_stream,
@@ -23,10 +26,14 @@ pub use config::Config;
 pub use daemon::Daemon;
 pub use inbox::Inbox;
 pub use launch::{Launch, Outcome};
+pub use load::Load;
 pub use metrics::Metrics;
 pub use numbered::{assert_same_lines, keyed, numbered, payload};
 pub use proc::{Memory, raise_open_files};
-pub use upstream::{HttpUpstream, Port, Proxy, UdpPort, UdpUpstream, Upstream};
+pub use upstream::{
+    Asked, Cutter, Fault, Faulty, HttpUpstream, Port, Proxy, Reply, Scripted, UdpPort,
+    UdpUpstream, Upstream, cut_off,
+};
 pub use wait::{now, wait_for, wait_until};
 
 /// The key of the tests. Upper and lower case, so that folding shows.

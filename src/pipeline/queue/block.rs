@@ -121,13 +121,12 @@ impl Block {
     /// The first `end` bytes are acknowledged. Answers when the last of them
     /// first was.
     pub fn acknowledge(&mut self, end: usize, now: Instant) -> Instant {
-        match self.acknowledged.iter().find(|(known, _)| *known >= end) {
-            Some((_, first)) => *first,
-            None => {
-                self.acknowledged.push_back((end, now));
-                now
-            }
+        let known = self.acknowledged.iter().find(|(known, _)| *known >= end);
+        if let Some((_, first)) = known {
+            return *first;
         }
+        self.acknowledged.push_back((end, now));
+        now
     }
 
     /// Cuts the lines from `at` on off, into a block that follows this one.

@@ -62,10 +62,7 @@ impl Deliver for Upstream {
             .unwrap()
             .pop_front()
             .unwrap_or(Step::Take);
-        let cause = |kind| Cause {
-            kind,
-            message: "scripted".into(),
-        };
+        let cause = |kind| Cause::new(kind, "scripted");
         match step {
             Step::Take => {
                 self.take(&mut lease, usize::MAX);

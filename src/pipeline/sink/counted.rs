@@ -4,7 +4,7 @@
 //! kernel's "not acknowledged" can be taken off.
 
 use std::io::{self, IoSlice};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -30,6 +30,11 @@ impl Counted {
             stream,
             accepted: 0,
         }
+    }
+
+    /// Another handle on the socket.
+    pub fn try_clone(&self) -> io::Result<OwnedFd> {
+        self.stream.as_fd().try_clone_to_owned()
     }
 
     /// How many bytes the socket has accepted.

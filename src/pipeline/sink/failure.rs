@@ -4,6 +4,7 @@
 //! understood; the relay matches on this type and reads nothing else.
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::stats::FailureKind;
 
@@ -12,8 +13,6 @@ use crate::stats::FailureKind;
 pub enum Failure {
     /// It may work later: keep the lines and back off.
     Unavailable(Cause),
-    /// The upstream refuses this batch as it is.
-    Refused(Cause),
     /// The upstream refuses the key: keep everything until a person, or a new
     /// key, helps.
     Unauthorized(Cause),
@@ -29,32 +28,38 @@ pub struct Cause {
     pub kind: FailureKind,
     /// For people; holds no secret.
     pub message: String,
+    /// How long the upstream asks to be left alone.
+    pub retry_after: Option<Duration>,
+}
+
+impl Cause {
+    /// A cause without a wish of the upstream's.
+    pub fn new(kind: FailureKind, message: impl fmt::Display) -> Self {
+        Self {
+            kind,
+            message: message.to_string(),
+            retry_after: None,
+        }
+    }
 }
 
 impl Failure {
     /// A failure that may pass by itself.
     pub fn unavailable(kind: FailureKind, message: impl fmt::Display) -> Self {
-        Self::Unavailable(Cause {
-            kind,
-            message: message.to_string(),
-        })
+        Self::Unavailable(Cause::new(kind, message))
     }
 
     /// A failure that needs a person.
     pub fn misconfigured(kind: FailureKind, message: impl fmt::Display) -> Self {
-        Self::Misconfigured(Cause {
-            kind,
-            message: message.to_string(),
-        })
+        Self::Misconfigured(Cause::new(kind, message))
     }
 
     /// What went wrong.
     pub fn cause(&self) -> &Cause {
         match self {
-            Self::Unavailable(cause)
-            | Self::Refused(cause)
-            | Self::Unauthorized(cause)
-            | Self::Misconfigured(cause) => cause,
+            Self::Unavailable(cause) | Self::Unauthorized(cause) | Self::Misconfigured(cause) => {
+                cause
+            }
         }
     }
 }

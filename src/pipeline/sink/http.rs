@@ -2,8 +2,13 @@
 //! of Basic authentication.
 //!
 //! One of the two places where the key is exposed. A 2xx is the one answer of
-//! any transport that says that an application has the lines.
+//! any transport that says that an application has the lines. What other
+//! answers mean is in `http/answer.rs`, how the lines that are refused are
+//! found in `triage.rs`.
 
+mod answer;
+
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -13,30 +18,41 @@ use base64::prelude::BASE64_STANDARD;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1::{self, SendRequest};
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, LOCATION, USER_AGENT};
-use hyper::{Request, Response, StatusCode};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, USER_AGENT};
+use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
+use socket2::SockRef;
 use tokio::task::JoinHandle;
+use tokio::time::timeout_at;
+use tracing::{debug, error};
 use zeroize::Zeroizing;
 
-use crate::config::{ApiKey, Endpoint};
+use crate::config::{ApiKey, Endpoint, Uncertain};
+use crate::os;
 use crate::pipeline::queue::Lease;
-use crate::stats::{Counters, FailureKind};
+use crate::stats::{Counters, DropReason, FailureKind, Throttle};
 
-use super::failure::{Cause, Failure};
+use super::failure::Failure;
 use super::jittered_age;
+use super::triage::{Next, Suspect, Triage};
 use super::wire::Connector;
+use answer::Answer;
 
 /// Common servers close idle connections after a minute; ours go first, so
 /// that no request meets one that is just being closed.
 const MAX_IDLE: Duration = Duration::from_secs(50);
 
-/// How much of an error's body is read, and how much of it logged.
+/// How much of an answer's body is read. Only errors have one of use.
 const MAX_BODY: usize = 4096;
-const BODY_LOGGED: usize = 200;
 
 /// Answers with larger headers are no answers.
 const MAX_HEADERS: usize = 16 << 10;
+
+/// How long a server's limit on the size of requests is remembered.
+const SIZE_REMEMBERED: Duration = Duration::from_secs(600);
+
+/// Refused lines that are named in the log in a minute.
+const CULPRITS_NAMED: u32 = 20;
 
 /// Where requests go, and with which headers.
 pub struct Target {
@@ -46,15 +62,28 @@ pub struct Target {
     key: ApiKey,
 }
 
+/// How requests are made.
+#[derive(Debug, Clone, Copy)]
+pub struct Manner {
+    /// For a whole exchange.
+    pub timeout: Duration,
+    /// Then a new connection is made.
+    pub max_age: Duration,
+    /// What becomes of lines whose answer was lost.
+    pub uncertain: Uncertain,
+}
+
 /// Posts lines.
 #[derive(Debug)]
 pub struct HttpSink {
     connector: Connector,
     target: Target,
-    request_timeout: Duration,
-    max_age: Duration,
+    manner: Manner,
     counters: Arc<Counters>,
     connection: Option<Connection>,
+    /// The largest request that is not too large, and until when that holds.
+    size_limit: Option<(usize, Instant)>,
+    culprits: Throttle,
 }
 
 #[derive(Debug)]
@@ -62,31 +91,42 @@ struct Connection {
     sender: SendRequest<Full<Bytes>>,
     /// Moves the bytes of the connection.
     driver: JoinHandle<()>,
+    /// The socket, to be asked what the peer's kernel has.
+    socket: OwnedFd,
     expires: Instant,
     last_used: Instant,
     requests: u64,
 }
 
-/// A request that got no answer, and whether the connection had worked before.
+/// A request that got no answer.
 struct Unanswered {
     failure: Failure,
-    is_stale: bool,
+    fate: Fate,
+}
+
+/// What is known of a request that got no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// The upstream never had all of it.
+    Incomplete,
+    /// The same, on a connection that had worked before: the server closed it
+    /// as it was used.
+    Stale,
+    /// The upstream may have acted on it.
+    Unknown,
 }
 
 impl Target {
     /// Requests to a path of a host, with a key as the user.
     pub fn new(secure: bool, endpoint: &Endpoint, path: &str, key: &ApiKey) -> Self {
         let default_port = if secure { 443 } else { 80 };
-        let host = if endpoint.port == default_port {
-            let shown = endpoint.to_string();
-            shown
-                .rsplit_once(':')
-                .map_or(shown.clone(), |(host, _)| host.to_owned())
-        } else {
-            endpoint.to_string()
+        let with_port = endpoint.to_string();
+        let host = match with_port.rsplit_once(':') {
+            Some((host, _)) if endpoint.port == default_port => host,
+            _ => &with_port,
         };
         Self {
-            host: HeaderValue::from_str(&host).unwrap_or(HeaderValue::from_static("")),
+            host: HeaderValue::from_str(host).unwrap_or(HeaderValue::from_static("")),
             path: path.to_owned(),
             authorization: authorization(key),
             key: key.clone(),
@@ -107,10 +147,8 @@ impl Target {
         request
             .body(Full::new(Bytes::copy_from_slice(lines)))
             .map_err(|error| {
-                Failure::misconfigured(
-                    FailureKind::Status,
-                    format!("sink.url cannot be requested: {error}"),
-                )
+                let what = format!("sink.url cannot be requested: {error}");
+                Failure::misconfigured(FailureKind::Status, what)
             })
     }
 }
@@ -135,17 +173,17 @@ impl HttpSink {
     pub fn new(
         connector: Connector,
         target: Target,
-        request_timeout: Duration,
-        max_age: Duration,
+        manner: Manner,
         counters: Arc<Counters>,
     ) -> Self {
         Self {
             connector,
             target,
-            request_timeout,
-            max_age,
+            manner,
             counters,
             connection: None,
+            size_limit: None,
+            culprits: Throttle::with_burst(Duration::from_secs(60), CULPRITS_NAMED),
         }
     }
 
@@ -153,49 +191,55 @@ impl HttpSink {
     pub async fn connect(&mut self) -> Result<(), Failure> {
         self.connection
             .take_if(|connection| !connection.is_usable());
-        if self.connection.is_none() {
-            let wire = self.connector.connect().await?;
-            let (sender, connection) = http1::Builder::new()
-                .max_buf_size(MAX_HEADERS)
-                .handshake(TokioIo::new(wire))
-                .await
-                .map_err(|error| Failure::unavailable(FailureKind::Closed, error))?;
-            let driver = tokio::spawn(async move {
-                // Its errors reach the request that they concern.
-                let _ = connection.await;
-            });
-            let now = Instant::now();
-            self.counters.sink_connects.fetch_add(1, Relaxed);
-            self.connection = Some(Connection {
-                sender,
-                driver,
-                expires: now + jittered_age(self.max_age),
-                last_used: now,
-                requests: 0,
-            });
+        if self.connection.is_some() {
+            return Ok(());
         }
+        let failed = |error: &dyn std::fmt::Display| Failure::unavailable(FailureKind::Io, error);
+        let wire = self.connector.connect().await?;
+        let socket = wire.socket().try_clone().map_err(|error| failed(&error))?;
+        let (sender, connection) = http1::Builder::new()
+            .max_buf_size(MAX_HEADERS)
+            .handshake(TokioIo::new(wire))
+            .await
+            .map_err(|error| failed(&error))?;
+        let driver = tokio::spawn(async move {
+            // Its errors reach the request that they concern.
+            let _ = connection.await;
+        });
+        let now = Instant::now();
+        self.counters.sink_connects.fetch_add(1, Relaxed);
+        self.connection = Some(Connection {
+            sender,
+            driver,
+            socket,
+            expires: now + jittered_age(self.manner.max_age),
+            last_used: now,
+            requests: 0,
+        });
         Ok(())
     }
 
     /// Posts the lines of a lease; a 2xx settles them.
     pub async fn deliver(&mut self, mut lease: Lease) -> Result<(), Failure> {
-        let deadline = tokio::time::Instant::now() + self.request_timeout;
-        let bytes = lease.bytes().len();
-        lease.send(0..bytes);
-        let mut answer = self.exchange(lease.bytes(), deadline).await;
-        if let Err(Unanswered { is_stale: true, .. }) = answer {
-            // The server closed a kept connection as we used it.
-            self.connect().await?;
-            lease.send(0..bytes);
-            answer = self.exchange(lease.bytes(), deadline).await;
+        let within_limit = self.within_limit(lease.bytes());
+        if within_limit < lease.bytes().len() {
+            // The rest goes back to its place, and is next.
+            lease.split_off(within_limit);
         }
-        let response = answer.map_err(|unanswered| unanswered.failure)?;
-        if response.status().is_success() {
-            lease.settle_all();
-            self.reuse_after(response, deadline).await;
-            return Ok(());
+        let (lease, answer) = self.post(lease).await?;
+        match answer {
+            Answer::Accepted => lease.settle_all(),
+            Answer::Refused(words) => self.find_culprits(Triage::new(lease, words)).await?,
+            Answer::TooLarge(words) => {
+                if let Some(mut lease) = self.too_large(lease, &words) {
+                    // Both halves go back, and are tried one by one.
+                    let at = self.within_limit(lease.bytes());
+                    lease.split_off(at);
+                }
+            }
+            Answer::Failed(failure) => return Err(failure),
         }
-        Err(self.explain(response, deadline).await)
+        Ok(())
     }
 
     /// Watches the idle connection. Ends when it has ended; never without one.
@@ -208,133 +252,219 @@ impl HttpSink {
         self.connection = None;
     }
 
-    async fn exchange(
-        &mut self,
-        lines: &[u8],
-        deadline: tokio::time::Instant,
-    ) -> Result<Response<Incoming>, Unanswered> {
-        let unanswered = |failure, is_stale| Unanswered { failure, is_stale };
-        let request = self
-            .target
-            .request(lines)
-            .map_err(|failure| unanswered(failure, false))?;
+    /// Sends the lines of a refused lease in pieces, until those that the
+    /// upstream refuses stand alone.
+    async fn find_culprits(&mut self, mut triage: Triage) -> Result<(), Failure> {
+        loop {
+            match triage.next() {
+                Next::Try(piece) => {
+                    let (piece, answer) = self.post(piece).await?;
+                    match answer {
+                        Answer::Accepted => {
+                            piece.settle_all();
+                            self.give_up(triage.accepted());
+                        }
+                        Answer::Refused(words) => triage.refused(piece, words),
+                        Answer::TooLarge(words) => {
+                            if let Some(piece) = self.too_large(piece, &words) {
+                                triage.halve(piece);
+                            }
+                        }
+                        Answer::Failed(failure) => return Err(failure),
+                    }
+                }
+                Next::Done(culprits) => {
+                    self.give_up(culprits);
+                    return Ok(());
+                }
+                Next::RefusesEverything(words) => {
+                    return Err(Failure::misconfigured(
+                        FailureKind::Status,
+                        format!(
+                            "the upstream refuses every line ({words}); check sink.url, and what the upstream expects"
+                        ),
+                    ));
+                }
+            }
+        }
+    }
+
+    /// Drops lines that the upstream refuses, by name.
+    fn give_up(&self, culprits: Vec<Suspect>) {
+        for Suspect { lease, words } in culprits {
+            let line = String::from_utf8_lossy(lease.bytes().trim_ascii_end()).into_owned();
+            match self.culprits.allow(Instant::now()) {
+                Some(_) => error!(
+                    line,
+                    answer = words,
+                    "the upstream refuses this line, it is dropped"
+                ),
+                None => {
+                    self.counters.log_lines_suppressed.fetch_add(1, Relaxed);
+                }
+            }
+            lease.give_up_all(DropReason::Refused);
+        }
+    }
+
+    /// Remembers that a request was too large. A single line that is goes; of
+    /// several, fewer may pass.
+    fn too_large(&mut self, lease: Lease, words: &str) -> Option<Lease> {
+        let bytes = lease.bytes().len();
+        if lease.lines() < 2 {
+            error!(
+                bytes,
+                answer = words,
+                "a line is too large for the upstream, it is dropped"
+            );
+            lease.give_up_all(DropReason::TooLarge);
+            return None;
+        }
+        debug!(bytes, answer = words, "a request was too large");
+        self.size_limit = Some((bytes / 2, Instant::now() + SIZE_REMEMBERED));
+        Some(lease)
+    }
+
+    /// How many bytes of these lines, whole lines and one at least, a request
+    /// may hold.
+    fn within_limit(&self, lines: &[u8]) -> usize {
+        let limit = match self.size_limit {
+            Some((limit, until)) if Instant::now() < until => limit,
+            _ => return lines.len(),
+        };
+        if lines.len() <= limit {
+            return lines.len();
+        }
+        memchr::memrchr(b'\n', &lines[..limit])
+            .or_else(|| memchr::memchr(b'\n', lines))
+            .map_or(lines.len(), |newline| newline + 1)
+    }
+
+    /// One request and its answer, on a connection that is made if there is
+    /// none. What became of lines without an answer is settled here.
+    async fn post(&mut self, mut lease: Lease) -> Result<(Lease, Answer), Failure> {
+        self.connect().await?;
+        let mut answer = self.exchange(&mut lease).await;
+        if let Err(Unanswered {
+            fate: Fate::Stale, ..
+        }) = answer
+        {
+            self.connect().await?;
+            answer = self.exchange(&mut lease).await;
+        }
+        let unanswered = match answer {
+            Ok(answer) => return Ok((lease, answer)),
+            Err(unanswered) => unanswered,
+        };
+        if unanswered.fate == Fate::Unknown {
+            self.counters
+                .lines_uncertain
+                .fetch_add(lease.lines(), Relaxed);
+            if self.manner.uncertain == Uncertain::Drop {
+                error!(
+                    lines = lease.lines(),
+                    error = %unanswered.failure,
+                    "the answer to these lines was lost, they are dropped as sink.uncertain says"
+                );
+                lease.give_up_all(DropReason::Uncertain);
+            }
+        }
+        Err(unanswered.failure)
+    }
+
+    async fn exchange(&mut self, lease: &mut Lease) -> Result<Answer, Unanswered> {
+        let deadline = tokio::time::Instant::now() + self.manner.timeout;
+        let nothing_sent = |failure| Unanswered {
+            failure,
+            fate: Fate::Incomplete,
+        };
+        let request = self.target.request(lease.bytes()).map_err(nothing_sent)?;
         // Taken out: a connection in the middle of an exchange is of no use to
         // anybody else.
         let Some(mut connection) = self.connection.take() else {
             let failure = Failure::unavailable(FailureKind::Closed, "no connection");
-            return Err(unanswered(failure, false));
+            return Err(nothing_sent(failure));
         };
-        let was_used = connection.requests > 0;
-        let sent = connection.sender.send_request(request);
-        match tokio::time::timeout_at(deadline, sent).await {
-            Ok(Ok(response)) => {
-                connection.requests += 1;
-                connection.last_used = Instant::now();
-                self.connection = Some(connection);
-                Ok(response)
+        lease.send(0..lease.bytes().len());
+        let failure = match timeout_at(deadline, connection.sender.send_request(request)).await {
+            Ok(Ok(response)) => return Ok(self.finish(connection, response, deadline).await),
+            Ok(Err(error)) if error.is_canceled() => {
+                let fate = connection.stale_or(Fate::Incomplete);
+                let failure = Failure::unavailable(FailureKind::Closed, with_sources(&error));
+                return Err(Unanswered { failure, fate });
             }
             Ok(Err(error)) => {
-                let is_stale = was_used && (error.is_canceled() || error.is_incomplete_message());
                 let kind = if error.is_parse() {
                     FailureKind::Status
                 } else {
                     FailureKind::Closed
                 };
                 let message = format!("no answer to the request: {}", with_sources(&error));
-                Err(unanswered(Failure::unavailable(kind, message), is_stale))
+                Failure::unavailable(kind, message)
             }
             Err(_) => {
-                let message = format!("no answer within {:?}", self.request_timeout);
-                let failure = Failure::unavailable(FailureKind::Timeout, message);
-                Err(unanswered(failure, false))
+                let message = format!("no answer within {:?}", self.manner.timeout);
+                Failure::unavailable(FailureKind::Timeout, message)
             }
-        }
+        };
+        let fate = connection.fate().await;
+        Err(Unanswered { failure, fate })
     }
 
-    /// Keeps the connection if the rest of the answer is short.
-    async fn reuse_after(&mut self, response: Response<Incoming>, deadline: tokio::time::Instant) {
-        if read_body(response, deadline).await.is_none() {
-            self.connection = None;
-        }
-    }
-
-    async fn explain(
+    /// Reads what is of use of an answer's body. The connection is kept if that
+    /// was all of it.
+    async fn finish(
         &mut self,
+        mut connection: Connection,
         response: Response<Incoming>,
         deadline: tokio::time::Instant,
-    ) -> Failure {
-        let status = response.status();
-        let location = response.headers().get(LOCATION).cloned();
-        let body = read_body(response, deadline).await;
-        if body.is_none() {
-            self.connection = None;
-        }
-        let said = self.quote(&body.unwrap_or_default());
-        let cause = |kind, message| Cause { kind, message };
-        match status {
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Failure::Unauthorized(cause(
-                FailureKind::Unauthorized,
-                format!("the upstream refuses the API key ({status}{said}); correct it and reload"),
-            )),
-            StatusCode::BAD_REQUEST
-            | StatusCode::PAYLOAD_TOO_LARGE
-            | StatusCode::UNPROCESSABLE_ENTITY => Failure::Refused(cause(
-                FailureKind::Status,
-                format!("the upstream refuses the lines ({status}{said})"),
-            )),
-            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS => {
-                Failure::unavailable(
-                    FailureKind::Status,
-                    format!("the upstream asks to wait ({status}{said})"),
-                )
+    ) -> Answer {
+        let (parts, body) = response.into_parts();
+        let body = Limited::new(body, MAX_BODY).collect();
+        let body = match timeout_at(deadline, body).await {
+            Ok(Ok(body)) => {
+                connection.requests += 1;
+                connection.last_used = Instant::now();
+                self.connection = Some(connection);
+                body.to_bytes()
             }
-            status if status.is_redirection() => {
-                let to = location
-                    .as_ref()
-                    .and_then(|location| location.to_str().ok())
-                    .map_or_else(String::new, |to| {
-                        format!(" to {}", self.quote(to.as_bytes()))
-                    });
-                Failure::misconfigured(
-                    FailureKind::Status,
-                    format!(
-                        "the upstream redirects{to} ({status}); the key is not sent there, write the right sink.url"
-                    ),
-                )
-            }
-            status if status.is_client_error() => Failure::misconfigured(
-                FailureKind::Status,
-                format!(
-                    "the upstream does not take lines here ({status}{said}); check the path in sink.url"
-                ),
-            ),
-            status => Failure::unavailable(
-                FailureKind::Status,
-                format!("the upstream answered {status}{said}"),
-            ),
-        }
-    }
-
-    /// Words of the server for the log: short, escaped, without the key.
-    fn quote(&self, words: &[u8]) -> String {
-        let mut words = words.to_vec();
-        self.target.key.mask(&mut words);
-        let words = String::from_utf8_lossy(&words);
-        let words: String = words.trim().chars().take(BODY_LOGGED).collect();
-        if words.is_empty() {
-            String::new()
-        } else {
-            format!(": {}", words.escape_debug())
-        }
+            // Too long, too slow or cut: the headers have said all the same.
+            _ => Bytes::new(),
+        };
+        answer::read(parts.status, &parts.headers, &body, &self.target.key)
     }
 }
 
-/// The body of an answer, as far as it is of use. `None` when it is too long,
-/// too slow or cut: the connection cannot be used again.
-async fn read_body(response: Response<Incoming>, deadline: tokio::time::Instant) -> Option<Bytes> {
-    let body = Limited::new(response.into_body(), MAX_BODY).collect();
-    let collected = tokio::time::timeout_at(deadline, body).await.ok()?;
-    Some(collected.ok()?.to_bytes())
+impl Connection {
+    fn is_usable(&self) -> bool {
+        let now = Instant::now();
+        !self.sender.is_closed() && now < self.expires && now < self.last_used + MAX_IDLE
+    }
+
+    /// What is known of the request that just failed. As long as the peer's
+    /// kernel has not acknowledged all that was written, the request was never
+    /// complete; it is cut off then, so that it does not become so.
+    async fn fate(mut self) -> Fate {
+        if !matches!(os::unacknowledged(&self.socket), Ok(1..)) {
+            return Fate::Unknown;
+        }
+        // A socket that cannot be told is dead already.
+        let _ = SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
+        self.driver.abort();
+        // Its end closes the socket's other handle.
+        let _ = (&mut self.driver).await;
+        self.stale_or(Fate::Incomplete)
+    }
+
+    fn stale_or(&self, fate: Fate) -> Fate {
+        if self.requests > 0 { Fate::Stale } else { fate }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
 }
 
 fn with_sources(error: &hyper::Error) -> String {
@@ -345,19 +475,6 @@ fn with_sources(error: &hyper::Error) -> String {
         source = inner.source();
     }
     text
-}
-
-impl Connection {
-    fn is_usable(&self) -> bool {
-        let now = Instant::now();
-        !self.sender.is_closed() && now < self.expires && now < self.last_used + MAX_IDLE
-    }
-}
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        self.driver.abort();
-    }
 }
 
 impl std::fmt::Debug for Target {

@@ -1,0 +1,183 @@
+//! Finding the lines that an upstream refuses, among those that it takes.
+//!
+//! In: a lease that was refused whole (HTTP 400, 413, 422). Out: pieces to try
+//! one after the other, and in the end the culprits, each alone. Halving finds
+//! a culprit within 2·log2(lines) requests.
+//!
+//! A line refused alone is only a suspect: an upstream that refuses everything
+//! is a mistake in the configuration, for which no line may be dropped. A
+//! suspect becomes a culprit when the upstream accepts other lines after it. So
+//! where refusals go on without an acceptance, witnesses are called: the last
+//! line at hand, then a line of another lease. If they are refused too,
+//! everything goes back to the queue. No I/O: a simulation can drive it.
+
+use memchr::{memchr, memrchr};
+
+use crate::pipeline::queue::Lease;
+
+/// Refused in a row, beyond twice the halvings of a lease, before a witness is
+/// called.
+const SPARE_REFUSALS: u32 = 2;
+
+/// The search in one lease.
+#[derive(Debug)]
+pub struct Triage {
+    /// Pieces to try, the next one last.
+    pieces: Vec<Lease>,
+    suspects: Vec<Suspect>,
+    /// Refusals since anything was accepted.
+    refusals: u32,
+    patience: u32,
+    witness: Witness,
+    accepted_any: bool,
+}
+
+/// A line that was refused alone, and what the upstream said.
+#[derive(Debug)]
+pub struct Suspect {
+    /// The line, lent.
+    pub lease: Lease,
+    /// The words of the upstream.
+    pub words: String,
+}
+
+/// Who is asked whether everything is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Witness {
+    NotNeeded,
+    /// The last line at hand is asked.
+    Last,
+    /// A line of another lease is asked.
+    Stranger,
+    /// All were refused.
+    Exhausted,
+}
+
+/// What to do next.
+#[derive(Debug)]
+pub enum Next {
+    /// Try this piece.
+    Try(Lease),
+    /// Everything was tried; these are culprits.
+    Done(Vec<Suspect>),
+    /// Everything is refused, with these words: drop this, and all lines go
+    /// back to the queue.
+    RefusesEverything(String),
+}
+
+impl Triage {
+    /// Begins with a lease that was refused whole.
+    pub fn new(refused: Lease, words: String) -> Self {
+        let halvings = refused.lines().max(2).ilog2() + 1;
+        let mut triage = Self {
+            pieces: Vec::new(),
+            suspects: Vec::new(),
+            refusals: 0,
+            patience: 2 * halvings + SPARE_REFUSALS,
+            witness: Witness::NotNeeded,
+            accepted_any: false,
+        };
+        triage.refused(refused, words);
+        triage
+    }
+
+    /// The next piece to try.
+    pub fn next(&mut self) -> Next {
+        let called = match self.witness {
+            Witness::NotNeeded => None,
+            Witness::Last => self.last_line(),
+            Witness::Stranger => self.stranger(),
+            Witness::Exhausted => return self.refuses_everything(),
+        };
+        if let Some(witness) = called {
+            return Next::Try(witness);
+        }
+        match self.pieces.pop() {
+            Some(piece) => Next::Try(piece),
+            None if self.accepted_any || self.suspects.is_empty() => {
+                Next::Done(std::mem::take(&mut self.suspects))
+            }
+            // Nothing but suspects: somebody else has to say.
+            None => match self.stranger() {
+                Some(stranger) => {
+                    self.witness = Witness::Stranger;
+                    Next::Try(stranger)
+                }
+                None => self.refuses_everything(),
+            },
+        }
+    }
+
+    fn refuses_everything(&self) -> Next {
+        let words = self.suspects.first().map(|suspect| suspect.words.clone());
+        Next::RefusesEverything(words.unwrap_or_default())
+    }
+
+    /// A piece was accepted and is settled. Whoever was refused before it is a
+    /// culprit.
+    pub fn accepted(&mut self) -> Vec<Suspect> {
+        self.refusals = 0;
+        self.witness = Witness::NotNeeded;
+        self.accepted_any = true;
+        std::mem::take(&mut self.suspects)
+    }
+
+    /// A piece was refused.
+    pub fn refused(&mut self, piece: Lease, words: String) {
+        self.refusals += 1;
+        if piece.lines() > 1 {
+            self.halve(piece);
+        } else {
+            self.suspects.push(Suspect {
+                lease: piece,
+                words,
+            });
+        }
+        self.witness = match self.witness {
+            Witness::NotNeeded if self.refusals <= self.patience => Witness::NotNeeded,
+            Witness::NotNeeded => Witness::Last,
+            Witness::Last => Witness::Stranger,
+            Witness::Stranger | Witness::Exhausted => Witness::Exhausted,
+        };
+    }
+
+    /// A piece was too large as a whole: its halves come next.
+    pub fn halve(&mut self, mut piece: Lease) {
+        let middle = middle(piece.bytes());
+        let rest = piece.split_off(middle);
+        self.pieces.extend(rest);
+        self.pieces.push(piece);
+    }
+
+    /// Cuts the last line off the piece that comes last.
+    fn last_line(&mut self) -> Option<Lease> {
+        let last = self.pieces.first_mut()?;
+        if last.lines() < 2 {
+            return Some(self.pieces.remove(0));
+        }
+        let bytes = last.bytes();
+        let at = memrchr(b'\n', &bytes[..bytes.len() - 1])? + 1;
+        last.split_off(at)
+    }
+
+    /// The first line of a lease that has nothing to do with this.
+    fn stranger(&self) -> Option<Lease> {
+        let any = self.suspects.first().map(|suspect| &suspect.lease);
+        let mut stranger = any.or(self.pieces.first())?.another()?;
+        let end = memchr(b'\n', stranger.bytes())? + 1;
+        // The rest goes back to its place at once.
+        stranger.split_off(end);
+        Some(stranger)
+    }
+}
+
+/// The line end nearest to the middle of two lines and more.
+fn middle(lines: &[u8]) -> usize {
+    let half = (lines.len() / 2).saturating_sub(1);
+    let last_start = memrchr(b'\n', &lines[..lines.len() - 1]).map_or(0, |newline| newline + 1);
+    let end = memchr(b'\n', &lines[half..]).map_or(lines.len(), |newline| half + newline + 1);
+    end.min(last_start)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,24 @@
+//! The fault matrix: what the upstream and the network can do wrong, one row a
+//! test. Each counts the lines that the upstream has, and only then reads what
+//! the daemon says of itself (`support/books.rs`): a line that is lost or there
+//! twice must be one that the daemon has counted as such.
+
+mod breaks;
+mod cuts;
+mod handshakes;
+mod http_answers;
+mod http_bytes;
+mod http_doubt;
+mod names;
+mod networks;
+mod signals;
+mod stalls;
+
+use crate::support::Config;
+
+/// As tests want it: little is waited for.
+fn config(url: impl AsRef<str>) -> Config {
+    Config::to(url)
+        .set("batch.linger", "5ms")
+        .set("sink.request_timeout", "300ms")
+}

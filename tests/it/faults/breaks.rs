@@ -1,0 +1,209 @@
+//! Connections that are refused, reset, ended and half-closed, again and again
+//! while lines flow.
+
+use std::time::Duration;
+
+use super::config;
+use crate::support::{
+    Books, Certs, Config, Daemon, Fault, Faulty, Load, Port, Upstream, numbered, payload, wait_for,
+};
+
+/// How long each connection lives.
+const LIFE: Duration = Duration::from_millis(100);
+
+/// How many of them are broken.
+const BREAKS: usize = 10;
+
+/// Lines a second.
+const RATE: usize = 20_000;
+
+/// The most lines that a batch of the tests holds: 64 KiB of them.
+const BATCH: u64 = 3000;
+
+#[test]
+fn refused() {
+    let port = Port::reserve();
+    refused_at(config(port.url()), || Upstream::tcp_at(&port));
+}
+
+#[test]
+fn refused_tls() {
+    let certs = Certs::new();
+    let port = Port::reserve();
+    refused_at(trusting(port.tls_url(), &certs), || {
+        Upstream::tls_at(&port, &certs)
+    });
+}
+
+fn refused_at(config: Config, come_up: impl FnOnce() -> Upstream) {
+    let daemon = Daemon::start(&config);
+    let load = Load::start(&daemon, "refused", RATE);
+    wait_for("some attempts", || {
+        daemon.metric("sidecarbon_sink_errors_total{kind=\"connect\"}") >= 5
+    });
+    let upstream = come_up();
+    daemon.log.find("the news", |line| line.contains("is back"));
+    let sent = load.stop();
+    let books = Books::close(daemon, upstream, &sent);
+    books.assert_exact();
+    assert_eq!((books.said.resent, books.said.at_risk), (0, 0), "{books:?}");
+}
+
+#[test]
+fn reset_by_a_peer_that_has_read_everything() {
+    let upstream = Faulty::tcp(|_| Fault::Resets(LIFE));
+    let books = under_load(&config(upstream.url()), upstream);
+    books.assert_exact();
+}
+
+#[test]
+fn reset_tls() {
+    let certs = Certs::new();
+    let upstream = Faulty::tls(&certs, |_| Fault::Resets(LIFE));
+    let books = under_load(&trusting(upstream.url(), &certs), upstream);
+    let most = BREAKS as u64 * 2 * BATCH;
+    assert!(books.lost <= most && books.twice <= most, "{books:?}");
+}
+
+#[test]
+fn reset_with_lines_unread() {
+    let upstream = Faulty::tcp(|_| Fault::Dies(LIFE));
+    let books = under_load(&config(upstream.url()), upstream);
+    // The peer's kernel had them, which is all that can be known.
+    assert!(books.lost > 0, "a harmless fault: {books:?}");
+}
+
+#[test]
+fn reset_with_lines_unread_tls() {
+    let certs = Certs::new();
+    let upstream = Faulty::tls(&certs, |_| Fault::Dies(LIFE));
+    let books = under_load(&trusting(upstream.url(), &certs), upstream);
+    assert!(books.lost > 0, "a harmless fault: {books:?}");
+}
+
+#[test]
+fn reset_with_lines_unread_and_the_tail_sent_again() {
+    let upstream = Faulty::tcp(|_| Fault::Dies(LIFE));
+    let config = config(upstream.url()).set("sink.resend_tail", "500ms");
+    assert_nothing_lost_for_twice_the_lines(&under_load(&config, upstream));
+}
+
+#[test]
+fn reset_with_lines_unread_and_the_tail_sent_again_tls() {
+    let certs = Certs::new();
+    let upstream = Faulty::tls(&certs, |_| Fault::Dies(LIFE));
+    let config = trusting(upstream.url(), &certs).set("sink.resend_tail", "500ms");
+    assert_nothing_lost_for_twice_the_lines(&under_load(&config, upstream));
+}
+
+#[test]
+fn reset_by_a_peer_that_has_read_everything_and_the_tail_sent_again() {
+    let upstream = Faulty::tcp(|_| Fault::Resets(LIFE));
+    let config = config(upstream.url()).set("sink.resend_tail", "500ms");
+    assert_nothing_lost_for_twice_the_lines(&under_load(&config, upstream));
+}
+
+fn assert_nothing_lost_for_twice_the_lines(books: &Books) {
+    assert_eq!(books.lost, 0, "{books:?}");
+    assert!(books.twice <= books.sent, "{books:?}");
+}
+
+#[test]
+fn ended_again_and_again() {
+    let upstream = Faulty::tcp(|_| Fault::Ends(LIFE));
+    under_load(&config(upstream.url()), upstream).assert_exact();
+}
+
+#[test]
+fn ended_again_and_again_without_close_notify() {
+    let certs = Certs::new();
+    let upstream = Faulty::tls(&certs, |_| Fault::Ends(LIFE));
+    let books = under_load(&trusting(upstream.url(), &certs), upstream);
+    assert_eq!(books.lost, 0, "{books:?}");
+}
+
+#[test]
+fn half_closed_and_read_on() {
+    let upstream = Faulty::tcp(|_| Fault::HalfCloses(LIFE));
+    under_load(&config(upstream.url()), upstream).assert_exact();
+}
+
+#[test]
+fn half_closed_and_read_on_tls() {
+    let certs = Certs::new();
+    let upstream = Faulty::tls(&certs, |_| Fault::HalfCloses(LIFE));
+    under_load(&trusting(upstream.url(), &certs), upstream).assert_exact();
+}
+
+/// Lines flow while one connection after the other breaks, and after that.
+fn under_load(config: &Config, upstream: Faulty) -> Books {
+    let daemon = Daemon::start(config);
+    let load = Load::start(&daemon, "broken", RATE);
+    wait_for("the breaks", || upstream.ended() >= BREAKS);
+    upstream.behave();
+    let sent = load.stop();
+    Books::close(daemon, upstream, &sent)
+}
+
+#[test]
+fn accepted_and_closed_at_once_for_long() {
+    let upstream = Faulty::tcp(|_| Fault::Closes);
+    // What is written before the close is noticed was acknowledged by nobody
+    // but a kernel.
+    let config = config(upstream.url()).set("sink.resend_tail", "5s");
+    let daemon = Daemon::start(&config);
+    let sent = numbered("closed", 5000);
+    daemon.tcp(payload(&sent));
+    wait_for("many attempts", || upstream.ended() >= BREAKS);
+    upstream.behave();
+    let books = Books::close(daemon, upstream, &sent);
+    assert_eq!(books.lost, 0, "{books:?}");
+}
+
+#[test]
+fn accepted_and_ended_at_once_for_long() {
+    let upstream = Faulty::tcp(|_| Fault::Ends(Duration::ZERO));
+    let daemon = Daemon::start(&config(upstream.url()));
+    let sent = numbered("ended", 5000);
+    daemon.tcp(payload(&sent));
+    wait_for("many attempts", || upstream.ended() >= BREAKS);
+    upstream.behave();
+    Books::close(daemon, upstream, &sent).assert_exact();
+}
+
+#[test]
+fn ended_when_idle_just_as_a_line_comes() {
+    let upstream = Faulty::tcp(|_| Fault::EndsIdle(IDLE));
+    now_and_then(&config(upstream.url()), upstream);
+}
+
+#[test]
+fn ended_when_idle_just_as_a_line_comes_tls() {
+    let certs = Certs::new();
+    let upstream = Faulty::tls(&certs, |_| Fault::EndsIdle(IDLE));
+    now_and_then(&trusting(upstream.url(), &certs), upstream);
+}
+
+const IDLE: Duration = Duration::from_millis(20);
+
+/// A line every now and then: some before the upstream has had enough, some
+/// after, some in that very moment.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the moment is what this is about"
+)]
+fn now_and_then(config: &Config, upstream: Faulty) {
+    let daemon = Daemon::start(config);
+    let sent = numbered("rare", 60);
+    for (number, line) in sent.iter().enumerate() {
+        daemon.udp(line);
+        let number = u32::try_from(number % 20).expect("a small number");
+        std::thread::sleep(IDLE - IDLE / 4 + IDLE / 40 * number);
+    }
+    assert!(upstream.ended() >= 10, "a patient upstream");
+    Books::close(daemon, upstream, &sent).assert_exact();
+}
+
+fn trusting(url: impl AsRef<str>, certs: &Certs) -> Config {
+    config(url).set("sink.tls.ca_file", &certs.ca_file())
+}

@@ -1,0 +1,166 @@
+//! What the upstream has counted, set against what the daemon says of itself.
+
+use std::collections::HashMap;
+
+use super::daemon::Daemon;
+use super::ledger::Ledger;
+use super::metrics::Metrics;
+use super::numbered::keyed;
+use super::upstream::{Faulty, Scripted, Upstream};
+use super::wait::wait_for;
+
+/// An upstream that can tell what it has received.
+pub trait Witness {
+    /// The lines as such an upstream should have them.
+    fn expected(sent: &[String]) -> Vec<String> {
+        keyed(sent)
+    }
+    /// The lines that it has, once the daemon has left.
+    fn testify(self) -> Vec<String>;
+}
+
+impl Witness for Upstream {
+    fn testify(self) -> Vec<String> {
+        self.finish()
+    }
+}
+
+impl Witness for Faulty {
+    fn testify(self) -> Vec<String> {
+        self.finish()
+    }
+}
+
+impl Witness for Scripted {
+    // Here the key travels beside the lines.
+    fn expected(sent: &[String]) -> Vec<String> {
+        sent.to_vec()
+    }
+    fn testify(self) -> Vec<String> {
+        self.finish()
+    }
+}
+
+/// What became of the lines of a test.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Books {
+    /// How many were sent.
+    pub sent: u64,
+    /// How many of them the upstream has not.
+    pub lost: u64,
+    /// How many copies it has beside them.
+    pub twice: u64,
+    /// What the daemon says.
+    pub said: Said,
+}
+
+/// The daemon's side.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Said {
+    pub delivered: u64,
+    pub dropped: u64,
+    pub refused: u64,
+    pub too_large: u64,
+    pub dropped_uncertain: u64,
+    pub uncertain: u64,
+    pub at_risk: u64,
+    pub resent: u64,
+}
+
+impl Books {
+    /// Waits until the daemon has nothing left to do, stops it, and counts.
+    #[track_caller]
+    pub fn close<W: Witness>(daemon: Daemon, upstream: W, sent: &[String]) -> Self {
+        wait_for("every line to be settled", || {
+            let ledger = daemon.ledger();
+            ledger.received == sent.len() as u64 && ledger.left() == 0
+        });
+        let mut said = Said::of(&daemon.metrics());
+        let ledger = daemon.stop();
+        assert_eq!(ledger.left(), 0, "{ledger:?}");
+        (said.delivered, said.dropped) = (ledger.delivered, ledger.dropped);
+        Self::count(said, upstream, sent).check()
+    }
+
+    /// The same for a daemon that was stopped in the middle of it all, and has
+    /// left nothing but its last words.
+    #[track_caller]
+    pub fn of_ended<W: Witness>(ledger: &Ledger, upstream: W, sent: &[String]) -> Self {
+        assert_eq!(ledger.received, sent.len() as u64, "{ledger:?}");
+        let said = Said {
+            delivered: ledger.delivered,
+            dropped: ledger.dropped,
+            ..Said::default()
+        };
+        Self::count(said, upstream, sent)
+    }
+
+    /// Nothing lost, nothing twice, nothing given up.
+    #[track_caller]
+    pub fn assert_exact(&self) {
+        assert_eq!(
+            (self.lost, self.twice, self.said.dropped),
+            (0, 0, 0),
+            "lost, twice, dropped of {self:?}"
+        );
+        assert_eq!(self.said.delivered, self.sent, "{self:?}");
+    }
+
+    #[track_caller]
+    fn count<W: Witness>(said: Said, upstream: W, sent: &[String]) -> Self {
+        let expected = W::expected(sent);
+        let mut copies: HashMap<&str, u64> =
+            expected.iter().map(|line| (line.as_str(), 0)).collect();
+        assert_eq!(copies.len(), sent.len(), "lines that cannot be told apart");
+        let arrived = upstream.testify();
+        for line in &arrived {
+            // Altered, or two that were joined.
+            *copies
+                .get_mut(line.as_str())
+                .unwrap_or_else(|| panic!("nobody sent {line:?}")) += 1;
+        }
+        Self {
+            sent: sent.len() as u64,
+            lost: copies.values().filter(|count| **count == 0).count() as u64,
+            twice: copies.values().map(|count| count.saturating_sub(1)).sum(),
+            said,
+        }
+    }
+
+    /// What holds whatever happens.
+    #[track_caller]
+    fn check(self) -> Self {
+        let said = &self.said;
+        assert_eq!(said.delivered + said.dropped, self.sent, "{self:?}");
+        assert!(
+            self.lost <= said.at_risk + said.dropped,
+            "lost in silence: {self:?}"
+        );
+        assert!(self.twice <= said.resent, "twice in silence: {self:?}");
+        self
+    }
+}
+
+impl Said {
+    #[track_caller]
+    fn of(metrics: &Metrics) -> Self {
+        let total = |name: &str| {
+            let sample = format!("sidecarbon_{name}");
+            metrics
+                .get(&sample)
+                .unwrap_or_else(|| panic!("no {sample}"))
+        };
+        assert_eq!(total("ledger_imbalance"), 0);
+        let dropped = |reason| total(&format!("lines_dropped_total{{reason=\"{reason}\"}}"));
+        Self {
+            delivered: total("lines_delivered_total"),
+            dropped: metrics.sum("sidecarbon_lines_dropped_total").unwrap_or(0),
+            refused: dropped("refused"),
+            too_large: dropped("too_large"),
+            dropped_uncertain: dropped("uncertain"),
+            uncertain: total("lines_uncertain_total"),
+            at_risk: total("lines_at_risk_total"),
+            resent: total("lines_resent_total"),
+        }
+    }
+}

@@ -1,0 +1,380 @@
+//! Upstreams that take lines over TCP and TLS and treat each connection as
+//! they are told.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::ops::Deref;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use socket2::SockRef;
+
+use super::acceptor::{Acceptor, After};
+use super::cut::{cut_off, restore};
+use super::port::Port;
+use crate::support::certs::Certs;
+use crate::support::inbox::{Inbox, Stream};
+use crate::support::wait::DEADLINE;
+
+/// Small enough that the kernel does not read for one that does not.
+const SMALL_BUFFER: usize = 64 * 1024;
+
+/// What dies unread with a peer, at least.
+const UNREAD: usize = 8 * 1024;
+
+/// What becomes of one connection.
+#[derive(Debug, Clone, Copy)]
+pub enum Fault {
+    /// Nothing: it is read to its end.
+    Reads,
+    /// It is read for so long. Then no packet gets in any more; what got in is
+    /// read and acknowledged, and an RST ends it. So the peer's kernel and the
+    /// peer agree on what has arrived.
+    Resets(Duration),
+    /// The same, with a FIN in place of the RST; what comes later is refused.
+    Ends(Duration),
+    /// As [`Fault::Ends`], once it was silent for so long.
+    EndsIdle(Duration),
+    /// It is read for so long. Then lines are left unread, and die with it.
+    Dies(Duration),
+    /// It is read for so long, then its other direction is ended, and it is
+    /// read to its end.
+    HalfCloses(Duration),
+    /// It is not read before [`Faulty::behave`].
+    Stalls,
+    /// So many bytes are read, then there is such a pause, and so on.
+    Sips(usize, Duration),
+    /// It is read for so long; from then on the network is gone.
+    Vanishes(Duration),
+    /// It is closed without a look at it.
+    Closes,
+    /// It is greeted in plain text, then read.
+    Greets(&'static str),
+}
+
+/// A double that records lines. Dropping it is the upstream going down.
+pub struct Faulty {
+    inbox: Arc<Inbox>,
+    acceptor: Acceptor,
+    mood: Arc<Mood>,
+    is_tls: bool,
+    url: String,
+}
+
+/// Whether it behaves by now.
+#[derive(Default)]
+struct Mood {
+    good: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Faulty {
+    /// Treats its connections by their number, from 0.
+    pub fn tcp(faults: impl Fn(usize) -> Fault + Send + Sync + 'static) -> Self {
+        Self::tcp_at(&Port::reserve(), faults)
+    }
+
+    /// As [`Faulty::tcp`], on a port that refused connections until now.
+    pub fn tcp_at(port: &Port, faults: impl Fn(usize) -> Fault + Send + Sync + 'static) -> Self {
+        Self::start(port, None, faults)
+    }
+
+    /// As [`Faulty::tcp`], for `localhost` with a certificate of the authority.
+    pub fn tls(certs: &Certs, faults: impl Fn(usize) -> Fault + Send + Sync + 'static) -> Self {
+        Self::tls_at(&Port::reserve(), certs.server(&["localhost"]), faults)
+    }
+
+    /// A TLS server with this certificate.
+    pub fn tls_at(
+        port: &Port,
+        config: Arc<ServerConfig>,
+        faults: impl Fn(usize) -> Fault + Send + Sync + 'static,
+    ) -> Self {
+        Self::start(port, Some(config), faults)
+    }
+
+    /// From now on every new connection is read to its end, and so is every
+    /// one that stalls.
+    pub fn behave(&self) {
+        *self.mood.lock() = true;
+        self.mood.changed.notify_all();
+    }
+
+    /// As `sink.url`.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Connections accepted so far.
+    pub fn connections(&self) -> usize {
+        self.acceptor.connections()
+    }
+
+    /// Connections that have ended.
+    pub fn ended(&self) -> usize {
+        self.acceptor.ended()
+    }
+
+    /// Everything that arrived, once the daemon has closed its connections. A
+    /// broken connection may end in half a line, which counts for nothing;
+    /// inside TLS there is no such thing.
+    #[track_caller]
+    pub fn finish(mut self) -> Vec<String> {
+        self.behave();
+        self.acceptor.wait_until_left();
+        if self.is_tls {
+            assert_eq!(self.fragments(), [""; 0], "half lines");
+        }
+        self.lines()
+    }
+
+    fn start(
+        port: &Port,
+        tls: Option<Arc<ServerConfig>>,
+        faults: impl Fn(usize) -> Fault + Send + Sync + 'static,
+    ) -> Self {
+        let inbox = Arc::new(Inbox::default());
+        let mood = Arc::new(Mood::default());
+        let is_tls = tls.is_some();
+        let acceptor = Acceptor::start(port.listen(Some(SMALL_BUFFER)), {
+            let (inbox, mood) = (Arc::clone(&inbox), Arc::clone(&mood));
+            move |stream, number| {
+                let fault = if *mood.lock() {
+                    Fault::Reads
+                } else {
+                    faults(number)
+                };
+                let socket = stream.try_clone().expect("a second handle");
+                let lines = inbox.stream();
+                match &tls {
+                    None => Guest::new(stream, socket, lines).treat(fault, &mood),
+                    Some(config) => {
+                        let session =
+                            ServerConnection::new(Arc::clone(config)).expect("a TLS session");
+                        let stream = StreamOwned::new(session, stream);
+                        Guest::new(stream, socket, lines).treat(fault, &mood)
+                    }
+                }
+            }
+        });
+        Self {
+            inbox,
+            acceptor,
+            mood,
+            is_tls,
+            url: if is_tls { port.tls_url() } else { port.url() },
+        }
+    }
+}
+
+impl Deref for Faulty {
+    type Target = Inbox;
+
+    fn deref(&self) -> &Inbox {
+        &self.inbox
+    }
+}
+
+impl Drop for Faulty {
+    fn drop(&mut self) {
+        self.behave();
+    }
+}
+
+impl Mood {
+    fn lock(&self) -> std::sync::MutexGuard<'_, bool> {
+        self.good.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait_until_good(&self) {
+        let mut good = self.lock();
+        while !*good {
+            good = self
+                .changed
+                .wait(good)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+/// One connection.
+struct Guest<'a, S> {
+    stream: S,
+    socket: TcpStream,
+    lines: Stream<'a>,
+    buffer: Vec<u8>,
+}
+
+/// How reading came to a stop.
+#[derive(Debug, PartialEq, Eq)]
+enum Stop {
+    /// The connection has ended.
+    End,
+    /// There was nothing to read for the time allowed.
+    Silence,
+}
+
+impl<'a, S: Read> Guest<'a, S> {
+    fn new(stream: S, socket: TcpStream, lines: Stream<'a>) -> Self {
+        Self {
+            stream,
+            socket,
+            lines,
+            buffer: vec![0; 32 * 1024],
+        }
+    }
+
+    fn treat(mut self, fault: Fault, mood: &Mood) -> After {
+        let after = self.suffer(fault, mood);
+        self.lines.end();
+        after
+    }
+
+    fn suffer(&mut self, fault: Fault, mood: &Mood) -> After {
+        let lives = match fault {
+            Fault::Resets(after)
+            | Fault::Ends(after)
+            | Fault::Dies(after)
+            | Fault::HalfCloses(after)
+            | Fault::Vanishes(after) => self.read_for(after),
+            Fault::EndsIdle(after) => self.read(Some(after)) == Stop::Silence,
+            Fault::Reads
+            | Fault::Stalls
+            | Fault::Sips(..)
+            | Fault::Closes
+            | Fault::Greets(_) => true,
+        };
+        if !lives {
+            return After::Close;
+        }
+        match fault {
+            Fault::Reads => self.read_to_end(),
+            Fault::Resets(_) => {
+                self.stop_arrivals();
+                self.linger_zero();
+            }
+            Fault::Ends(_) | Fault::EndsIdle(_) => {
+                self.stop_arrivals();
+                let _ = self.socket.shutdown(Shutdown::Write);
+                restore(&self.socket);
+            }
+            Fault::Dies(_) => self.wait_for_unread(),
+            Fault::HalfCloses(_) => {
+                let _ = self.socket.shutdown(Shutdown::Write);
+                self.read_to_end();
+            }
+            Fault::Stalls => {
+                mood.wait_until_good();
+                self.read_to_end();
+            }
+            Fault::Sips(bytes, pause) => self.sip(bytes, pause),
+            Fault::Vanishes(_) => {
+                self.stop_arrivals();
+                return After::Hold;
+            }
+            Fault::Closes => {}
+            Fault::Greets(text) => {
+                // It may be gone already.
+                let _ = self.socket.write_all(text.as_bytes());
+                self.read_to_end();
+            }
+        }
+        After::Close
+    }
+
+    /// Reads for so long; whether the connection lives on.
+    fn read_for(&mut self, time: Duration) -> bool {
+        let deadline = Instant::now() + time;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return true;
+            }
+            if self.read_once(Some(left)) == Some(Stop::End) {
+                return false;
+            }
+        }
+    }
+
+    fn read_to_end(&mut self) {
+        self.read(None);
+    }
+
+    /// Reads to the end, or until it was silent for so long.
+    fn read(&mut self, silence: Option<Duration>) -> Stop {
+        loop {
+            if let Some(stop) = self.read_once(silence) {
+                return stop;
+            }
+        }
+    }
+
+    fn read_once(&mut self, silence: Option<Duration>) -> Option<Stop> {
+        self.socket
+            .set_read_timeout(silence)
+            .expect("an open socket");
+        self.step()
+    }
+
+    fn step(&mut self) -> Option<Stop> {
+        match self.stream.read(&mut self.buffer) {
+            Ok(0) => Some(Stop::End),
+            Ok(read) => {
+                self.lines.feed(&self.buffer[..read]);
+                None
+            }
+            Err(error) => match error.kind() {
+                ErrorKind::Interrupted => None,
+                ErrorKind::WouldBlock | ErrorKind::TimedOut => Some(Stop::Silence),
+                _ => Some(Stop::End),
+            },
+        }
+    }
+
+    /// Lets nothing more in, reads what is there, and acknowledges it.
+    fn stop_arrivals(&mut self) {
+        cut_off(&self.socket);
+        self.socket.set_nonblocking(true).expect("an open socket");
+        while self.step().is_none() {}
+        self.socket.set_nonblocking(false).expect("an open socket");
+        // An acknowledgement may be held back for a while.
+        SockRef::from(&self.socket)
+            .set_tcp_quickack(true)
+            .expect("an open socket");
+    }
+
+    /// Closing is a reset.
+    fn linger_zero(&self) {
+        SockRef::from(&self.socket)
+            .set_linger(Some(Duration::ZERO))
+            .expect("an open socket");
+    }
+
+    /// Closing with unread bytes is a reset as well, and they are gone.
+    fn wait_for_unread(&self) {
+        let deadline = Instant::now() + DEADLINE;
+        let mut bytes = vec![0; UNREAD];
+        self.socket.set_nonblocking(true).expect("an open socket");
+        while Instant::now() < deadline {
+            match self.socket.peek(&mut bytes) {
+                Ok(0) => break,
+                Ok(UNREAD..) => break,
+                Err(error) if error.kind() != ErrorKind::WouldBlock => break,
+                Ok(_) | Err(_) => thread::yield_now(),
+            }
+        }
+    }
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "no other task shares this thread"
+    )]
+    fn sip(&mut self, bytes: usize, pause: Duration) {
+        self.buffer.truncate(bytes);
+        while self.read_once(None).is_none() {
+            thread::sleep(pause);
+        }
+    }
+}

@@ -3,10 +3,13 @@
 use std::fmt;
 use std::fs::OpenOptions;
 use std::io::{self, Read};
+use std::ops::Range;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use zeroize::{Zeroize, Zeroizing};
 
 /// Far above any key in use (the vendor's is a UUID of 36 characters).
@@ -90,7 +93,7 @@ impl ApiKey {
         Ok(Self(Arc::new(Zeroizing::new(key.as_bytes().to_vec()))))
     }
 
-    /// The key in a file: the first line, of a regular file.
+    /// The key in a regular file, which holds nothing else.
     pub fn read(path: &Path) -> Result<KeyFile, KeyFileError> {
         // Without O_NONBLOCK, opening a FIFO would wait for a writer for ever.
         let nonblock = rustix::fs::OFlags::NONBLOCK.bits();
@@ -159,22 +162,43 @@ impl ApiKey {
         }
     }
 
-    /// Replaces every occurrence of the key, in any case, by `<key>`.
+    /// Replaces every occurrence of the key, in any case, by `<key>`; also in
+    /// the form in which HTTP's Basic authentication carries it.
     pub fn mask(&self, text: &mut Vec<u8>) {
         let key = self.0.as_slice();
-        if key.is_empty() || text.len() < key.len() {
+        if key.is_empty() {
             return;
         }
-        let mut from = 0;
-        while let Some(found) = text[from..]
-            .windows(key.len())
-            .position(|window| window.eq_ignore_ascii_case(key))
-        {
-            let start = from + found;
-            text[start..start + key.len()].zeroize();
-            text.splice(start..start + key.len(), *b"<key>");
-            from = start + b"<key>".len();
+        mask_with(text, |text| {
+            let found = text
+                .windows(key.len())
+                .position(|window| window.eq_ignore_ascii_case(key))?;
+            Some(found..found + key.len())
+        });
+        // Base64 encodes three bytes at a time: this much does not depend on
+        // what follows the key.
+        let encoded = Zeroizing::new(BASE64_STANDARD.encode(&key[..key.len() / 3 * 3]));
+        if encoded.is_empty() {
+            return;
         }
+        mask_with(text, |text| {
+            let found = memchr::memmem::find(text, encoded.as_bytes())?;
+            let is_base64 = |byte: &&u8| byte.is_ascii_alphanumeric() || b"+/=".contains(byte);
+            let length = text[found..].iter().take_while(is_base64).count();
+            Some(found..found + length)
+        });
+    }
+}
+
+/// Replaces what is found, again and again, by `<key>`.
+fn mask_with(text: &mut Vec<u8>, find: impl Fn(&[u8]) -> Option<Range<usize>>) {
+    const MASK: &[u8] = b"<key>";
+    let mut from = 0;
+    while let Some(found) = find(&text[from..]) {
+        let range = from + found.start..from + found.end;
+        from = range.start + MASK.len();
+        text[range.clone()].zeroize();
+        text.splice(range, MASK.iter().copied());
     }
 }
 
@@ -236,6 +260,13 @@ mod tests {
         let mut text = b"xabcABCy ab abc".to_vec();
         key.mask(&mut text);
         assert_eq!(text, b"x<key><key>y ab <key>");
+        for name in ["abcd", "abcde", "abcdef"] {
+            let key = ApiKey::parse(name).unwrap();
+            let header = BASE64_STANDARD.encode(format!("{name}:"));
+            let mut text = format!("Basic {header}, and so on").into_bytes();
+            key.mask(&mut text);
+            assert_eq!(text, b"Basic <key>, and so on");
+        }
     }
 
     #[test]

@@ -313,13 +313,18 @@ fn key_file(
             accepted(file.key, Some(path), warnings)
         }
         Err(error) => {
-            source.problem(
-                origin.to_string(),
+            // A value without a slash may be the key itself, by mistake.
+            let shown = path.display().to_string();
+            let message = if shown.contains('/') {
                 format!(
-                    "sink.api_key_file {} {error}; write the API key into that file, on one line",
-                    quoted(&path.display().to_string())
-                ),
-            );
+                    "sink.api_key_file \"{shown}\" {error}; write the API key into that file, on one line"
+                )
+            } else {
+                format!(
+                    "sink.api_key_file {error}; write the path of a file that holds the API key, not the key itself"
+                )
+            };
+            source.problem(origin.to_string(), message);
             accepted(ApiKey::none(), Some(path), warnings)
         }
     }

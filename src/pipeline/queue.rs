@@ -31,6 +31,8 @@ use tokio::sync::Notify;
 use crate::stats::{DropReason, Ledger, ListenerId};
 
 use super::pack::Pack;
+pub use block::count_lines;
+
 use block::Block;
 use state::State;
 pub use state::{Limits, Readiness};

@@ -117,13 +117,15 @@ impl<S: Deliver + 'static> Relay<S> {
             connected = self.sink.connect() => connected,
         };
         // 3. Hand over.
-        let delivered = match (connected, self.queue.lease()) {
-            (Err(failure), _) => Err(failure),
-            (Ok(()), None) => return Round::Done,
-            (Ok(()), Some(lease)) => match self.deliver(lease).await {
-                Ok(delivered) => delivered,
-                Err(new) => return Round::Replaced(new),
-            },
+        if let Err(failure) = connected {
+            return self.wait_out(&failure).await;
+        }
+        let Some(lease) = self.queue.lease() else {
+            return Round::Done;
+        };
+        let delivered = match self.deliver(lease).await {
+            Ok(delivered) => delivered,
+            Err(new) => return Round::Replaced(new),
         };
         match delivered {
             Ok(()) => {

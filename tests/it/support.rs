@@ -31,8 +31,8 @@ pub use metrics::Metrics;
 pub use numbered::{assert_same_lines, keyed, numbered, payload};
 pub use proc::{Memory, raise_open_files};
 pub use upstream::{
-    Asked, Cutter, Fault, Faulty, HttpUpstream, Port, Proxy, Reply, Scripted, UdpPort,
-    UdpUpstream, Upstream, cut_off,
+    Asked, Cutter, Fault, Faulty, HttpUpstream, Port, Proxy, Reply, Scripted, UdpPort, UdpUpstream,
+    Upstream, cut_off,
 };
 pub use wait::{now, wait_for, wait_until};
 

@@ -8,10 +8,16 @@ use crate::pipeline::sink::Failure;
 /// How often an outage that goes on is mentioned again.
 const REMINDER: Duration = Duration::from_secs(60);
 
+/// An outage that begins so soon after the last one is the same one: an
+/// upstream that comes and goes is mentioned once a minute, too.
+const FLAPPING: Duration = Duration::from_secs(10);
+
 /// The upstream as the log knows it.
 #[derive(Debug, Default)]
 pub struct Outage {
     now: Option<Current>,
+    /// The last one, and when it was over.
+    last: Option<(Current, Instant)>,
     was_up: bool,
 }
 
@@ -20,6 +26,8 @@ struct Current {
     since: Instant,
     attempts: u64,
     last_said: Instant,
+    /// Whether it goes on after a pause too short to be told.
+    is_resumed: bool,
     /// What was said last: another kind of failure is news.
     said: Failure,
 }
@@ -48,11 +56,18 @@ pub enum News {
 impl Outage {
     /// An attempt failed.
     pub fn failed(&mut self, failure: &Failure, now: Instant) -> Option<News> {
+        if self.now.is_none()
+            && let Some((mut last, _)) = self.last.take_if(|(_, over)| now < *over + FLAPPING)
+        {
+            last.is_resumed = true;
+            self.now = Some(last);
+        }
         let Some(current) = &mut self.now else {
             self.now = Some(Current {
                 since: now,
                 attempts: 1,
                 last_said: now,
+                is_resumed: false,
                 said: failure.clone(),
             });
             return Some(News::Away {
@@ -62,7 +77,7 @@ impl Outage {
         };
         current.attempts += 1;
         let same = current.said.cause().kind == failure.cause().kind;
-        if same && now < current.last_said + REMINDER {
+        if (same || current.is_resumed) && now < current.last_said + REMINDER {
             return None;
         }
         current.last_said = now;
@@ -76,13 +91,16 @@ impl Outage {
     /// Lines were delivered.
     pub fn delivered(&mut self, now: Instant) -> Option<News> {
         let first = !std::mem::replace(&mut self.was_up, true);
-        match self.now.take() {
-            Some(over) => Some(News::Back {
-                lasted: now - over.since,
-                attempts: over.attempts,
-            }),
-            None => first.then_some(News::FirstDelivery),
-        }
+        let Some(over) = self.now.take() else {
+            return first.then_some(News::FirstDelivery);
+        };
+        let back = News::Back {
+            lasted: now - over.since,
+            attempts: over.attempts,
+        };
+        let is_news = !over.is_resumed;
+        self.last = Some((over, now));
+        is_news.then_some(back)
     }
 
     /// The configuration has changed: whatever fails now is news.
@@ -126,6 +144,21 @@ mod tests {
             attempts: 5,
         };
         assert_eq!(outage.delivered(at(100)), Some(back));
-        assert_eq!(outage.failed(&refused, at(101)), away(0, 1));
+        assert_eq!(outage.failed(&refused, at(111)), away(0, 1));
+    }
+
+    #[test]
+    fn an_upstream_that_comes_and_goes_is_one_outage() {
+        let start = Instant::now();
+        let closed = Failure::unavailable(FailureKind::Ended, "closed");
+        let mut outage = Outage::default();
+        let mut said = 0;
+        for tenth in 0..1200 {
+            let now = start + Duration::from_millis(100 * tenth);
+            said += u32::from(outage.failed(&closed, now).is_some());
+            said += u32::from(outage.delivered(now).is_some());
+        }
+        // The beginning, the first recovery, and one reminder a minute.
+        assert_eq!(said, 3);
     }
 }

@@ -45,6 +45,9 @@ const MAX_IDLE: Duration = Duration::from_secs(50);
 /// How much of an answer's body is read. Only errors have one of use.
 const MAX_BODY: usize = 4096;
 
+/// How long the body of a success is read, to keep the connection.
+const BODY_OF_SUCCESS: Duration = Duration::from_secs(1);
+
 /// Answers with larger headers are no answers.
 const MAX_HEADERS: usize = 16 << 10;
 
@@ -420,6 +423,13 @@ impl HttpSink {
         deadline: tokio::time::Instant,
     ) -> Answer {
         let (parts, body) = response.into_parts();
+        // What was accepted is settled soon, whatever the body does.
+        let soon = tokio::time::Instant::now() + BODY_OF_SUCCESS;
+        let deadline = if parts.status.is_success() {
+            deadline.min(soon)
+        } else {
+            deadline
+        };
         let body = Limited::new(body, MAX_BODY).collect();
         let body = match timeout_at(deadline, body).await {
             Ok(Ok(body)) => {

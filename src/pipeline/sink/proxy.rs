@@ -58,10 +58,11 @@ fn request(proxy: &Proxy, target: &Endpoint) -> Zeroizing<String> {
     Zeroizing::new(request)
 }
 
-/// Reads to the end of the headers. Nothing follows them before we speak.
+/// Reads to the end of the headers. A refusal may have a body behind them; a
+/// tunnel is silent before we speak.
 async fn read_answer(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
     let mut answer = Vec::new();
-    while !answer.ends_with(b"\r\n\r\n") {
+    while memchr::memmem::find(&answer, b"\r\n\r\n").is_none() {
         if answer.len() > MAX_ANSWER {
             return Err(io::Error::other("its answer has no end"));
         }

@@ -49,6 +49,10 @@ const LAST_LOOK: Duration = Duration::from_millis(50);
 /// acknowledge the rest, or to say by a reset that it does not.
 const AFTER_END: Duration = Duration::from_secs(1);
 
+/// An upstream that ends connections so soon, even idle ones, is in trouble:
+/// connecting again at once would be a busy loop.
+const SHORT_LIFE: Duration = Duration::from_secs(1);
+
 /// Sends lines over a kept connection.
 #[derive(Debug)]
 pub struct StreamSink {
@@ -69,6 +73,7 @@ pub struct StreamSink {
 struct Connection {
     wire: Wire,
     window: Window,
+    born: Instant,
     /// When a new connection is due.
     expires: Instant,
     /// When something was last acknowledged, or everything was.
@@ -144,7 +149,8 @@ impl StreamSink {
         // Taken out, so that a delivery that is abandoned in the middle of a
         // line takes its connection with it.
         let Some(mut connection) = self.connection.take() else {
-            return Ok(());
+            let what = "there is no connection";
+            return Err(Failure::unavailable(FailureKind::Closed, what));
         };
         let limit = if self.is_tls {
             RECORD_BYTES
@@ -184,8 +190,9 @@ impl StreamSink {
             }
         }
         connection.last_words().await;
-        let has_lines = connection.window.unacknowledged() > 0;
-        let failure = connection.over.clone().filter(|_| has_lines);
+        let is_trouble =
+            connection.window.unacknowledged() > 0 || connection.born.elapsed() < SHORT_LIFE;
+        let failure = connection.over.clone().filter(|_| is_trouble);
         self.connection = None;
         failure.map_or(Ok(Attended::Ended), Err)
     }
@@ -214,6 +221,7 @@ impl Connection {
         Self {
             wire,
             window: Window::new(rules),
+            born: Instant::now(),
             expires,
             progress: Instant::now(),
             look: FIRST_LOOK,

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use tokio::net::UdpSocket;
 use tracing::warn;
 
-use crate::pipeline::queue::Lease;
+use crate::pipeline::queue::{Lease, count_lines};
 use crate::stats::{Counters, DropReason, FailureKind};
 
 use super::encode::{Encoder, WireBuffer};
@@ -42,11 +42,14 @@ pub struct UdpSink {
     max_age: Duration,
     counters: Arc<Counters>,
     connection: Option<Connection>,
+    /// Where nobody listened; the addresses behind it come first next time.
+    refused_by: Option<SocketAddr>,
 }
 
 #[derive(Debug)]
 struct Connection {
     socket: UdpSocket,
+    address: SocketAddr,
     expires: Instant,
     /// When a datagram was last sent without a refusal.
     proven: Option<Instant>,
@@ -69,6 +72,7 @@ impl UdpSink {
             max_age: max_age.min(ADDRESS_AGE),
             counters,
             connection: None,
+            refused_by: None,
         }
     }
 
@@ -79,7 +83,11 @@ impl UdpSink {
         if self.connection.is_some() {
             return Ok(());
         }
-        let addresses = self.resolver.resolve().await?;
+        let mut addresses = self.resolver.resolve().await?;
+        let refused = |address: &SocketAddr| Some(*address) == self.refused_by;
+        if let Some(at) = addresses.iter().position(refused) {
+            addresses.rotate_left(at + 1);
+        }
         let mut tried = Vec::new();
         for address in addresses {
             match open(address).await {
@@ -87,6 +95,7 @@ impl UdpSink {
                     self.counters.sink_connects.fetch_add(1, Relaxed);
                     self.connection = Some(Connection {
                         socket,
+                        address,
                         expires: Instant::now() + self.max_age,
                         proven: None,
                     });
@@ -101,25 +110,35 @@ impl UdpSink {
     /// Sends the lines of a lease and settles them datagram by datagram.
     pub async fn deliver(&mut self, mut lease: Lease) -> Result<(), Failure> {
         let Some(connection) = &mut self.connection else {
-            return Ok(());
+            let what = "there is no socket";
+            return Err(Failure::unavailable(FailureKind::Closed, what));
         };
+        let mut limit = self.datagram_bytes;
         while lease.lines() > 0 {
-            let taken = self
-                .encoder
-                .encode(lease.bytes(), self.datagram_bytes, &mut self.buffer);
+            let taken = self.encoder.encode(lease.bytes(), limit, &mut self.buffer);
             lease.send(0..taken);
-            let sent = connection.send(self.buffer.bytes()).await;
+            let mut sent = connection.send(self.buffer.bytes()).await;
+            if sent.as_ref().is_err_and(is_too_large) {
+                // The error may be an earlier datagram's, by which the kernel
+                // has learned how much the way takes.
+                sent = connection.send(self.buffer.bytes()).await;
+            }
+            let length = self.buffer.bytes().len();
             self.buffer.clear();
             match sent {
                 Ok(()) => lease.settle(taken),
+                Err(error) if is_too_large(&error) && count_lines(&lease.bytes()[..taken]) > 1 => {
+                    limit = length / 2;
+                }
                 Err(error) if is_too_large(&error) => {
                     warn!(
                         bytes = taken,
-                        "a line is too large for a datagram and is dropped"
+                        "a line is too large for a datagram, it is dropped"
                     );
                     lease.give_up(taken, DropReason::TooLarge);
                 }
                 Err(error) => {
+                    self.refused_by = Some(connection.address);
                     // A new socket: whatever errors are still to come belong to
                     // the datagrams of this one.
                     self.connection = None;
@@ -127,6 +146,7 @@ impl UdpSink {
                 }
             }
         }
+        self.refused_by = None;
         Ok(())
     }
 }

@@ -61,7 +61,9 @@ pub fn read(status: StatusCode, headers: &HeaderMap, body: &[u8], key: &ApiKey) 
             let to = headers
                 .get(LOCATION)
                 .and_then(|location| location.to_str().ok())
-                .map_or_else(String::new, |to| format!(" to{}", quote(host_of(to), key)));
+                .map_or_else(String::new, |to| {
+                    format!(" to {}", host_of(to).escape_debug())
+                });
             misconfigured(format!(
                 "the upstream redirects{to} ({status}); the key is not sent there, write the right sink.url"
             ))
@@ -90,12 +92,12 @@ fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
 }
 
 /// Scheme and host of a redirect's target; its path may hold anything.
-fn host_of(location: &str) -> &[u8] {
+fn host_of(location: &str) -> &str {
     let start = location.find("://").map_or(0, |at| at + 3);
     let end = location[start..]
         .find('/')
         .map_or(location.len(), |at| start + at);
-    location[..end].as_bytes()
+    &location[..end]
 }
 
 /// Words of the server for the log: short, escaped, without the key.
@@ -191,6 +193,9 @@ mod tests {
             panic!("is a failure");
         };
         let message = failure.to_string();
-        assert!(message.contains("https://evil.example (302"), "{message}");
+        assert!(
+            message.contains("redirects to https://evil.example (302"),
+            "{message}"
+        );
     }
 }

@@ -240,11 +240,9 @@ impl<'a, S: Read> Guest<'a, S> {
             | Fault::HalfCloses(after)
             | Fault::Vanishes(after) => self.read_for(after),
             Fault::EndsIdle(after) => self.read(Some(after)) == Stop::Silence,
-            Fault::Reads
-            | Fault::Stalls
-            | Fault::Sips(..)
-            | Fault::Closes
-            | Fault::Greets(_) => true,
+            Fault::Reads | Fault::Stalls | Fault::Sips(..) | Fault::Closes | Fault::Greets(_) => {
+                true
+            }
         };
         if !lives {
             return After::Close;

@@ -171,10 +171,7 @@ impl Scripted {
     }
 
     /// The same, on a port that refused connections until now.
-    pub fn start_at(
-        port: &Port,
-        script: impl Fn(&Asked) -> Reply + Send + Sync + 'static,
-    ) -> Self {
+    pub fn start_at(port: &Port, script: impl Fn(&Asked) -> Reply + Send + Sync + 'static) -> Self {
         Self::serve(port, |_| false, script)
     }
 

@@ -109,13 +109,17 @@ async fn live(settings: Settings, overrides: &Overrides, logging: &Logging) -> E
         "started"
     );
 
-    let mut reloader = Reloader::new(overrides.clone(), settings, counters);
+    let mut reloader = Reloader::new(overrides.clone(), settings, counters.clone());
     let defect = loop {
         select! {
             signal = signals.recv() => match signal {
-                Some(Signal::Reload) => reloader.reload(&mut pipeline, &mut admin, logging).await,
+                Some(Signal::Reload) => reloader.begin(),
                 Some(Signal::Stop) | None => break None,
             },
+            () = counters.key_refused.notified() => reloader.begin_with_key(),
+            reread = reloader.read_again() => {
+                reloader.finish(reread, &mut pipeline, &mut admin, logging);
+            }
             defect = pipeline.failed() => break Some(defect),
             defect = admin.failed() => break Some(defect),
         }
@@ -159,7 +163,7 @@ fn refuse_to_start(error: &SetupError, settings: &Settings) -> Exit {
     error!("{}", error.describe(settings));
     match error {
         SetupError::Tls(_) => Exit::Configuration,
-        SetupError::Bind(_) | SetupError::Io(_) => Exit::Bind,
+        SetupError::Bind(_) => Exit::Bind,
     }
 }
 

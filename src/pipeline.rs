@@ -19,7 +19,6 @@ pub mod queue;
 pub mod relay;
 pub mod sink;
 
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,9 +51,6 @@ pub enum SetupError {
     /// An address that they name cannot be bound.
     #[error(transparent)]
     Bind(#[from] BindError),
-    /// The system refused something that it should not.
-    #[error("cannot start a listener: {0}")]
-    Io(#[from] io::Error),
 }
 
 impl SetupError {
@@ -62,7 +58,7 @@ impl SetupError {
     pub fn describe(&self, settings: &Settings) -> String {
         match self {
             Self::Tls(error) => settings.problem_with(error.key, &error.message).to_string(),
-            Self::Bind(_) | Self::Io(_) => self.to_string(),
+            Self::Bind(_) => self.to_string(),
         }
     }
 }
@@ -74,8 +70,7 @@ pub struct Pipeline {
     ingest: Ingest,
     listeners: Listeners,
     relay: JoinHandle<()>,
-    replacements: mpsc::Sender<Replacement<Sink>>,
-    counters: Arc<Counters>,
+    replacements: mpsc::UnboundedSender<Replacement<Sink>>,
 }
 
 /// What a reload will change; everything that can fail has been done.
@@ -98,9 +93,9 @@ impl Pipeline {
         let sink = Sink::new(&settings.sink, counters.clone())?;
 
         let mut listeners = Listeners::new(ingest.clone(), counters.clone());
-        listeners.apply(listeners.plan(&settings.listen)?)?;
+        listeners.apply(listeners.plan(&settings.listen)?);
 
-        let (replacements, incoming) = mpsc::channel(1);
+        let (replacements, incoming) = mpsc::unbounded_channel();
         let retry = settings.retry;
         let first = Replacement { sink, retry };
         let relay = Relay::new(queue.clone(), first, counters.clone(), incoming);
@@ -110,7 +105,6 @@ impl Pipeline {
             listeners,
             relay: tokio::spawn(relay.run()),
             replacements,
-            counters,
         })
     }
 
@@ -120,28 +114,32 @@ impl Pipeline {
     }
 
     /// Prepares a reload: whatever can fail does so here, with nothing changed.
-    pub fn prepare(&self, old: &Settings, new: &Settings) -> Result<Change, SetupError> {
+    /// `sink` is the one that the new settings describe.
+    pub fn prepare(
+        &self,
+        old: &Settings,
+        new: &Settings,
+        sink: Sink,
+    ) -> Result<Change, SetupError> {
         // Files that the settings name may have changed under the same name.
         let replaces = new.sink != old.sink || new.retry != old.retry || reads_files(new);
         Ok(Change {
-            sink: replaces
-                .then(|| Sink::new(&new.sink, self.counters.clone()))
-                .transpose()?,
+            sink: replaces.then_some(sink),
             listeners: self.listeners.plan(&new.listen)?,
         })
     }
 
     /// Carries out a reload. The waiting lines stay.
-    pub async fn apply(&mut self, change: Change, new: &Settings) -> io::Result<()> {
+    pub fn apply(&mut self, change: Change, new: &Settings) {
         self.queue.set_limits(limits(new));
         self.ingest
             .reconfigure(new.listen.rules(&new.sink.key), max_connections(new));
         if let Some(sink) = change.sink {
             let retry = new.retry;
             // A relay that is gone is noticed by `failed`.
-            let _ = self.replacements.send(Replacement { sink, retry }).await;
+            let _ = self.replacements.send(Replacement { sink, retry });
         }
-        self.listeners.apply(change.listeners)
+        self.listeners.apply(change.listeners);
     }
 
     /// Ends when a task died: a defect, after which nothing can be trusted.
@@ -163,7 +161,10 @@ impl Pipeline {
         match timeout(LAST_READS.min(grace), self.listeners.drain()).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => return Some(format!("a listener died: {error}")),
-            Err(_) => warn!("a client goes on sending; it is not waited for"),
+            Err(_) => {
+                warn!("a client goes on sending; it is not waited for");
+                self.listeners.abandon().await;
+            }
         }
         self.queue.close();
         match timeout_at(deadline, &mut self.relay).await {

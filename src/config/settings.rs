@@ -2,6 +2,7 @@
 //! checked, contradictions gone. Code that holds [`Settings`] never asks again.
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -441,6 +442,7 @@ fn listen(source: &mut Source, warnings: &mut Vec<String>) -> ListenSettings {
     let udp = source.list("listen.udp", ListenAddress::parse);
     let tcp = source.list("listen.tcp", ListenAddress::parse);
     for (key, addresses) in [("listen.udp", &udp), ("listen.tcp", &tcp)] {
+        refuse_overlaps(source, key, addresses);
         for address in addresses.iter().filter(|address| !address.is_loopback()) {
             warnings.push(format!(
                 "{key} {}: whoever can reach this address can write into the account",
@@ -469,6 +471,33 @@ fn listen(source: &mut Source, warnings: &mut Vec<String>) -> ListenSettings {
         warnings.push("there is no listener, so no line can come in".into());
     }
     listen
+}
+
+/// Two listeners cannot share an address, and a wildcard shares them all.
+fn refuse_overlaps(source: &mut Source, key: &str, listeners: &[ListenAddress]) {
+    let overlap = |a: &SocketAddr, b: &SocketAddr| {
+        let (one, other) = (a.ip(), b.ip());
+        a.port() == b.port()
+            && a.port() != 0
+            && one.is_ipv4() == other.is_ipv4()
+            && (one == other || one.is_unspecified() || other.is_unspecified())
+    };
+    for (index, first) in listeners.iter().enumerate() {
+        for second in &listeners[index + 1..] {
+            let shared = second
+                .addresses
+                .iter()
+                .find(|address| first.addresses.iter().any(|other| overlap(address, other)));
+            if let Some(shared) = shared {
+                let message = format!(
+                    "names {shared} in both {} and {}; keep one",
+                    quoted(&first.text),
+                    quoted(&second.text)
+                );
+                source.refuse(key, message);
+            }
+        }
+    }
 }
 
 fn sizes(source: &mut Source, url: &SinkUrl) -> (usize, Duration, usize) {

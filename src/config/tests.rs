@@ -54,6 +54,10 @@ fn problems_name_place_key_and_remedy() {
         "[queue]\n\nbytes = 64",
         "s.toml:3: queue.bytes is a number; write a text in quotes, such as \"64MiB\"",
     );
+    refused(
+        "[listen]\ntcp = [\"127.0.0.1:1\", \"localhost:1\"]",
+        "s.toml:2: listen.tcp names 127.0.0.1:1 in both",
+    );
     refused("[queue]\nbytes = \"64\"", "\"64MiB\"");
     refused("[queue]\nbytes = \"1KiB\"", "out of range");
     refused(

@@ -1,13 +1,19 @@
-//! SIGHUP: the new settings as a whole, or the old ones and the reason.
+//! SIGHUP: the new settings as a whole, or the old ones and the reason. And a
+//! new key alone, when the upstream refuses the one in force.
+//!
+//! Files are read on another thread, since a file system can hang; the daemon's
+//! loop waits for that beside everything else.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
 use crate::admin::Admin;
-use crate::config::{self, Overrides, Settings};
+use crate::config::{self, ApiKey, Overrides, Settings};
 use crate::pipeline::Pipeline;
+use crate::pipeline::sink::Sink;
 use crate::stats::Counters;
 
 use super::logging::Logging;
@@ -18,7 +24,32 @@ pub struct Reloader {
     overrides: Overrides,
     settings: Settings,
     counters: Arc<Counters>,
+    reading: Option<JoinHandle<Outcome>>,
+    /// Asked for while another one was being read.
+    is_next: Option<Wish>,
 }
+
+/// What is to be read again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wish {
+    Everything,
+    KeyAlone,
+}
+
+/// What reading brought.
+#[derive(Debug)]
+enum Outcome {
+    /// Other settings, and the sink that they describe.
+    Settings(Box<(Settings, Sink)>),
+    /// Why the settings cannot be used.
+    Problems(Vec<String>),
+    /// The key is the one that is refused.
+    SameKey,
+}
+
+/// What was read, to be put in force.
+#[derive(Debug)]
+pub struct Reread(Outcome);
 
 impl Reloader {
     /// Begins with the settings that the daemon started with.
@@ -27,6 +58,8 @@ impl Reloader {
             overrides,
             settings,
             counters,
+            reading: None,
+            is_next: None,
         }
     }
 
@@ -35,46 +68,95 @@ impl Reloader {
         &self.settings
     }
 
-    /// Reads the configuration again and puts it in force, if it can be as a
-    /// whole.
-    pub async fn reload(&mut self, pipeline: &mut Pipeline, admin: &mut Admin, logging: &Logging) {
-        let result = self.try_reload(pipeline, admin, logging).await;
-        self.counters.reload_success.store(result.is_ok(), Relaxed);
-        match result {
-            Ok(()) => info!(sink = %self.settings.sink.url, "reloaded"),
-            Err(problems) => {
-                for problem in problems {
-                    error!(%problem, "not reloaded, the old settings stay");
-                }
-            }
+    /// Begins to read the configuration again.
+    pub fn begin(&mut self) {
+        self.read(Wish::Everything);
+    }
+
+    /// Begins to read the key again, where it comes from a file.
+    pub fn begin_with_key(&mut self) {
+        if self.settings.sink.key_file.is_some() {
+            self.read(Wish::KeyAlone);
         }
     }
 
-    async fn try_reload(
+    /// Waits until something has been read; for ever if nothing is.
+    pub async fn read_again(&mut self) -> Reread {
+        let outcome = match &mut self.reading {
+            None => std::future::pending().await,
+            Some(reading) => reading.await,
+        };
+        self.reading = None;
+        Reread(outcome.unwrap_or_else(|error| Outcome::Problems(vec![error.to_string()])))
+    }
+
+    /// Puts in force what was read, if it can be as a whole.
+    pub fn finish(
         &mut self,
+        reread: Reread,
+        pipeline: &mut Pipeline,
+        admin: &mut Admin,
+        logging: &Logging,
+    ) {
+        let result = match reread.0 {
+            Outcome::SameKey => None,
+            Outcome::Problems(problems) => Some(Err(problems)),
+            Outcome::Settings(new) => Some(self.put_in_force(*new, pipeline, admin, logging)),
+        };
+        if let Some(result) = result {
+            self.counters.reload_success.store(result.is_ok(), Relaxed);
+            for problem in result.err().into_iter().flatten() {
+                error!(%problem, "not reloaded, the old settings stay");
+            }
+        }
+        if let Some(wish) = self.is_next.take() {
+            self.read(wish);
+        }
+    }
+
+    fn read(&mut self, wish: Wish) {
+        if self.reading.is_some() {
+            if self.is_next != Some(Wish::Everything) {
+                self.is_next = Some(wish);
+            }
+            return;
+        }
+        let overrides = self.overrides.clone();
+        let settings = self.settings.clone();
+        let counters = self.counters.clone();
+        self.reading = Some(tokio::task::spawn_blocking(move || {
+            let new = match wish {
+                Wish::Everything => config::load(&overrides)
+                    .map_err(|error| error.0.iter().map(ToString::to_string).collect()),
+                Wish::KeyAlone => match with_key_read_again(settings) {
+                    Some(new) => Ok(new),
+                    None => return Outcome::SameKey,
+                },
+            };
+            match new {
+                Ok(new) => prepare(new, counters),
+                Err(problems) => Outcome::Problems(problems),
+            }
+        }));
+    }
+
+    fn put_in_force(
+        &mut self,
+        (new, sink): (Settings, Sink),
         pipeline: &mut Pipeline,
         admin: &mut Admin,
         logging: &Logging,
     ) -> Result<(), Vec<String>> {
-        let overrides = self.overrides.clone();
-        // A file system that hangs must not hold up the lines.
-        let new = tokio::task::spawn_blocking(move || config::load(&overrides))
-            .await
-            .map_err(|error| vec![error.to_string()])?
-            .map_err(|error| error.0.iter().map(ToString::to_string).collect::<Vec<_>>())?;
-        let one = |error: &dyn std::fmt::Display| vec![error.to_string()];
         let change = pipeline
-            .prepare(&self.settings, &new)
+            .prepare(&self.settings, &new, sink)
             .map_err(|error| vec![error.describe(&new)])?;
         if new.admin_listen != self.settings.admin_listen {
             admin
                 .rebind(new.admin_listen.as_ref())
-                .map_err(|error| one(&error))?;
+                .map_err(|error| vec![error.to_string()])?;
         }
-        pipeline
-            .apply(change, &new)
-            .await
-            .map_err(|error| one(&error))?;
+        // From here on nothing can fail.
+        pipeline.apply(change, &new);
         logging.set_level(new.log_level);
         if new.log_format != self.settings.log_format {
             warn!("log.format takes effect at the next start");
@@ -83,6 +165,28 @@ impl Reloader {
             warn!("{warning}");
         }
         self.settings = new;
+        info!(sink = %self.settings.sink.url, "reloaded");
         Ok(())
     }
+}
+
+fn prepare(new: Settings, counters: Arc<Counters>) -> Outcome {
+    match Sink::new(&new.sink, counters) {
+        Ok(sink) => Outcome::Settings(Box::new((new, sink))),
+        Err(error) => {
+            let problem = new.problem_with(error.key, &error.message);
+            Outcome::Problems(vec![problem.to_string()])
+        }
+    }
+}
+
+/// The settings with the key that its file holds now, if that is another one.
+fn with_key_read_again(mut settings: Settings) -> Option<Settings> {
+    let file = ApiKey::read(settings.sink.key_file.as_deref()?).ok()?;
+    if file.key == settings.sink.key {
+        return None;
+    }
+    info!("the key file holds another key than the one that is refused");
+    settings.sink.key = file.key;
+    Some(settings)
 }

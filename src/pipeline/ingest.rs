@@ -18,6 +18,7 @@ mod unix;
 use std::cell::RefCell;
 use std::fmt::Display;
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -42,6 +43,11 @@ pub use listeners::{BindError, Listeners, Plan};
 /// No UDP datagram is larger, and a stream has rarely more at once.
 const READ_BYTES: usize = 64 << 10;
 
+/// Datagrams taken from a socket, and lines packed, before the queue is locked
+/// once for all of them and other tasks have their turn.
+const DATAGRAMS_A_TURN: usize = 64;
+const BYTES_A_TURN: usize = 256 << 10;
+
 /// How often each kind of rejection, or loss, may be logged.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -59,6 +65,15 @@ struct Scratch {
     pack: Pack,
 }
 
+/// How a turn of receiving ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    /// There is nothing more for now.
+    Empty,
+    /// There may be more.
+    Over,
+}
+
 /// What every listener needs: a handle.
 #[derive(Debug, Clone)]
 pub struct Ingest {
@@ -73,6 +88,9 @@ struct Shared {
     connections: Arc<Connections>,
     rejections: [Throttle; RejectReason::ALL.len()],
     losses: Throttle,
+    /// Lines dropped since that was last logged.
+    lost: AtomicU64,
+    troubles: Throttle,
 }
 
 /// Resolves once a listener has to stop.
@@ -103,6 +121,8 @@ impl Ingest {
                 connections: Connections::new(max_connections),
                 rejections: std::array::from_fn(|_| Throttle::new(LOG_INTERVAL)),
                 losses: Throttle::new(LOG_INTERVAL),
+                lost: AtomicU64::new(0),
+                troubles: Throttle::new(LOG_INTERVAL),
             }),
         }
     }
@@ -170,24 +190,24 @@ impl Ingest {
         });
     }
 
-    /// Datagrams, at most so many, until there are no more. How many there were.
+    /// Datagrams, until there are no more or it is others' turn.
     fn read_datagrams(
         &self,
         listener: &ListenerCounters,
-        most: usize,
         mut receive: impl FnMut(&mut [u8]) -> io::Result<Received>,
-    ) -> io::Result<usize> {
+    ) -> io::Result<Turn> {
         SCRATCH.with_borrow_mut(|Scratch { buffer, pack }| {
             let rules = self.rules();
             let mut peer = None;
             let mut longest = 0;
             pack.begin(SystemTime::now());
-            let mut count = 0;
-            let mut error = None;
-            while count < most {
+            let mut turn = Ok(Turn::Over);
+            for _ in 0..DATAGRAMS_A_TURN {
+                if pack.bytes().len() >= BYTES_A_TURN {
+                    break;
+                }
                 match receive(buffer) {
                     Ok(received) => {
-                        count += 1;
                         let was_clean = !pack.has_sample();
                         let bytes = &buffer[..received.length.min(buffer.len())];
                         longest = longest.max(bytes.len());
@@ -196,15 +216,17 @@ impl Ingest {
                             peer = received.peer;
                         }
                     }
-                    Err(blocked) if blocked.kind() == io::ErrorKind::WouldBlock => break,
-                    Err(other) => {
-                        error = Some(other);
+                    Err(error) => {
+                        turn = match error.kind() {
+                            io::ErrorKind::WouldBlock => Ok(Turn::Empty),
+                            _ => Err(error),
+                        };
                         break;
                     }
                 }
             }
             self.push(listener, pack, &Peer(peer), &mut buffer[..longest]);
-            error.map_or(Ok(count), Err)
+            turn
         })
     }
 
@@ -226,12 +248,10 @@ impl Ingest {
         let dropped = self.shared.queue.push(listener.id, pack);
         let now = Instant::now();
         if dropped > 0 {
-            match self.shared.losses.allow(now) {
-                Some(_) => error!(
-                    lines = dropped,
-                    "the queue is full, the oldest lines are dropped"
-                ),
-                None => self.suppressed(),
+            self.shared.lost.fetch_add(dropped, Relaxed);
+            if self.may_say(&self.shared.losses) {
+                let lines = self.shared.lost.swap(0, Relaxed);
+                error!(lines, "the queue is full, the oldest lines are dropped");
             }
         }
         let Some(sample) = pack.take_sample() else {
@@ -252,12 +272,22 @@ impl Ingest {
         }
     }
 
+    /// Whether a listener may say now that the system gives it trouble.
+    fn may_complain(&self) -> bool {
+        self.may_say(&self.shared.troubles)
+    }
+
+    fn may_say(&self, throttle: &Throttle) -> bool {
+        let allowed = throttle.allow(Instant::now()).is_some();
+        if !allowed {
+            self.suppressed();
+        }
+        allowed
+    }
+
     fn suppressed(&self) {
-        use std::sync::atomic::Ordering::Relaxed;
-        self.shared
-            .counters
-            .log_lines_suppressed
-            .fetch_add(1, Relaxed);
+        let suppressed = &self.shared.counters.log_lines_suppressed;
+        suppressed.fetch_add(1, Relaxed);
     }
 }
 

@@ -51,7 +51,7 @@ pub struct Relay<S> {
     backoff: Backoff,
     outage: Outage,
     counters: Arc<Counters>,
-    replacements: mpsc::Receiver<Replacement<S>>,
+    replacements: mpsc::UnboundedReceiver<Replacement<S>>,
     /// How many lines had arrived when last looked.
     delivered: u64,
     /// Sinks of former configurations that say goodbye.
@@ -74,7 +74,7 @@ impl<S: Deliver + 'static> Relay<S> {
         queue: Queue,
         first: Replacement<S>,
         counters: Arc<Counters>,
-        replacements: mpsc::Receiver<Replacement<S>>,
+        replacements: mpsc::UnboundedReceiver<Replacement<S>>,
     ) -> Self {
         Self {
             queue,
@@ -209,6 +209,9 @@ impl<S: Deliver + 'static> Relay<S> {
             }
             Failure::Unauthorized(_) | Failure::Misconfigured(_) => self.backoff.longest(random),
         };
+        if let Failure::Unauthorized(_) = failure {
+            self.counters.key_refused.notify_one();
+        }
         let news = self.outage.failed(failure, Instant::now());
         let Some(News::Away { lasted, attempts }) = news else {
             debug!(error = %failure, ?delay, "an attempt failed");

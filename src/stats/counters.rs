@@ -6,6 +6,8 @@
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use tokio::sync::Notify;
+
 use super::ListenerId;
 
 /// What kind of thing went wrong on the way to the upstream. The label of
@@ -178,6 +180,8 @@ pub struct Counters {
     /// How deliveries over TCP and TLS are confirmed.
     ack_mode: AtomicU8,
     sink_errors: [AtomicU64; FailureKind::ALL.len()],
+    /// The upstream has refused the key: time to look for another.
+    pub key_refused: Notify,
     /// Whether the last reload was accepted.
     pub reload_success: AtomicBool,
     /// Log lines left out by rate limits.
@@ -194,6 +198,7 @@ impl Default for Counters {
             lines_uncertain: AtomicU64::new(0),
             ack_mode: AtomicU8::new(AckMode::Kernel as u8),
             sink_errors: Default::default(),
+            key_refused: Notify::new(),
             reload_success: AtomicBool::new(true),
             log_lines_suppressed: AtomicU64::new(0),
         }

@@ -52,9 +52,10 @@ enum Bound {
 #[derive(Debug)]
 struct Listener {
     spec: Spec,
-    sockets: Vec<Bound>,
-    /// Removes the path when the listener goes.
+    /// Removes the path when the listener goes: while its socket still lives,
+    /// so that no successor can have taken the path by then.
     _path: Option<BoundPath>,
+    sockets: Vec<Bound>,
     /// Dropped or set: the tasks stop.
     stop: watch::Sender<bool>,
 }
@@ -68,11 +69,26 @@ pub struct Listeners {
     tasks: JoinSet<()>,
 }
 
-/// Sockets that a reload has bound and not yet put to use.
+/// Sockets that are bound, known to the runtime, and not yet put to use.
 #[derive(Debug)]
 pub struct Plan {
-    new: Vec<Listener>,
+    new: Vec<(Listener, Vec<Ready>)>,
     wanted: Vec<Spec>,
+}
+
+/// A socket for a task to serve, and its address for the log.
+#[derive(Debug)]
+struct Ready {
+    address: String,
+    socket: ReadySocket,
+}
+
+#[derive(Debug)]
+enum ReadySocket {
+    Udp(tokio::net::UdpSocket),
+    Tcp(tokio::net::TcpListener),
+    UnixStream(tokio::net::UnixListener),
+    UnixDatagram(tokio::net::UnixDatagram),
 }
 
 impl Listeners {
@@ -93,21 +109,22 @@ impl Listeners {
         let mut new = Vec::new();
         for spec in &wanted {
             if !self.running.iter().any(|listener| listener.spec == *spec) {
-                new.push(self.bind(spec)?);
+                let listener = self.bind(spec)?;
+                let ready = listener.ready()?;
+                new.push((listener, ready));
             }
         }
         Ok(Plan { new, wanted })
     }
 
     /// Starts what is new, stops what is gone.
-    pub fn apply(&mut self, plan: Plan) -> io::Result<()> {
-        for listener in plan.new {
-            self.start(listener)?;
+    pub fn apply(&mut self, plan: Plan) {
+        for (listener, ready) in plan.new {
+            self.start(listener, ready);
         }
         // Dropping a listener tells its tasks to stop; they end by themselves.
         self.running
             .retain(|listener| plan.wanted.contains(&listener.spec));
-        Ok(())
     }
 
     /// Ends when a task died, which none does by itself.
@@ -122,6 +139,12 @@ impl Listeners {
         }
     }
 
+    /// Stops reading, whatever is still to come.
+    pub async fn abandon(&mut self) {
+        self.tasks.shutdown().await;
+        self.running.clear();
+    }
+
     /// Stops accepting, reads what has arrived, and ends.
     pub async fn drain(&mut self) -> Result<(), JoinError> {
         for listener in &self.running {
@@ -134,48 +157,29 @@ impl Listeners {
         Ok(())
     }
 
-    fn start(&mut self, listener: Listener) -> io::Result<()> {
+    fn start(&mut self, listener: Listener, ready: Vec<Ready>) {
         let counters = self.counters.listener(&listener.spec.label());
-        for socket in &listener.sockets {
-            let address = socket.local_address(&listener.spec)?;
+        for Ready { address, socket } in ready {
             info!(listener = %counters.label, %address, "listening");
             let stopping = Stopping(listener.stop.subscribe());
-            self.serve(socket.try_clone()?, counters.clone(), stopping)?;
+            self.serve(socket, counters.clone(), stopping);
         }
         self.running.push(listener);
-        Ok(())
     }
 
-    fn serve(
-        &mut self,
-        socket: Bound,
-        counters: Arc<ListenerCounters>,
-        stopping: Stopping,
-    ) -> io::Result<()> {
+    fn serve(&mut self, socket: ReadySocket, counters: Arc<ListenerCounters>, stop: Stopping) {
         let ingest = self.ingest.clone();
+        let tasks = &mut self.tasks;
         match socket {
-            Bound::Udp(_, socket) => {
-                let socket = tokio::net::UdpSocket::from_std(socket)?;
-                self.tasks
-                    .spawn(udp::serve(socket, ingest, counters, stopping));
+            ReadySocket::Udp(socket) => tasks.spawn(udp::serve(socket, ingest, counters, stop)),
+            ReadySocket::UnixDatagram(socket) => {
+                tasks.spawn(udp::serve(socket, ingest, counters, stop))
             }
-            Bound::UnixDatagram(socket) => {
-                let socket = tokio::net::UnixDatagram::from_std(socket)?;
-                self.tasks
-                    .spawn(udp::serve(socket, ingest, counters, stopping));
+            ReadySocket::Tcp(listener) => tasks.spawn(tcp::serve(listener, ingest, counters, stop)),
+            ReadySocket::UnixStream(listener) => {
+                tasks.spawn(tcp::serve(listener, ingest, counters, stop))
             }
-            Bound::Tcp(_, listener) => {
-                let listener = tokio::net::TcpListener::from_std(listener)?;
-                self.tasks
-                    .spawn(tcp::serve(listener, ingest, counters, stopping));
-            }
-            Bound::UnixStream(listener) => {
-                let listener = tokio::net::UnixListener::from_std(listener)?;
-                self.tasks
-                    .spawn(tcp::serve(listener, ingest, counters, stopping));
-            }
-        }
-        Ok(())
+        };
     }
 
     fn bind(&self, spec: &Spec) -> Result<Listener, BindError> {
@@ -297,7 +301,39 @@ fn specs(settings: &ListenSettings) -> Vec<Spec> {
     udp.chain(tcp).chain(streams).chain(datagrams).collect()
 }
 
+impl Listener {
+    fn ready(&self) -> Result<Vec<Ready>, BindError> {
+        let ready = |socket: &Bound| {
+            Ok(Ready {
+                address: socket.local_address(&self.spec)?,
+                socket: socket.ready()?,
+            })
+        };
+        self.sockets
+            .iter()
+            .map(ready)
+            .collect::<io::Result<_>>()
+            .map_err(|source| self.spec.error("it".to_owned(), source))
+    }
+}
+
 impl Bound {
+    /// A second handle, registered with the runtime.
+    fn ready(&self) -> io::Result<ReadySocket> {
+        Ok(match self.try_clone()? {
+            Self::Udp(_, socket) => ReadySocket::Udp(tokio::net::UdpSocket::from_std(socket)?),
+            Self::Tcp(_, listener) => {
+                ReadySocket::Tcp(tokio::net::TcpListener::from_std(listener)?)
+            }
+            Self::UnixStream(listener) => {
+                ReadySocket::UnixStream(tokio::net::UnixListener::from_std(listener)?)
+            }
+            Self::UnixDatagram(socket) => {
+                ReadySocket::UnixDatagram(tokio::net::UnixDatagram::from_std(socket)?)
+            }
+        })
+    }
+
     fn try_clone(&self) -> io::Result<Self> {
         Ok(match self {
             Self::Udp(asked, socket) => Self::Udp(*asked, socket.try_clone()?),

@@ -28,10 +28,6 @@ const REST: Duration = Duration::from_millis(100);
 /// A peer that vanished without a word is noticed after some four minutes.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(120);
 
-/// A client that never stops sending is left after so many last reads, 64 MiB
-/// at most.
-const LAST_READS: usize = 1024;
-
 /// A burst of clients that all reconnect at once should not be turned away;
 /// the system's limit still holds.
 const BACKLOG: i32 = 1024;
@@ -113,7 +109,9 @@ pub async fn serve<A: Acceptor>(
         match accepted {
             Ok(connection) => serve(&mut clients, connection),
             Err(error) if is_exhaustion(&error) => {
-                warn!(%error, listener = %counters.label, "cannot accept a connection; the longest idle one is closed");
+                if ingest.may_complain() {
+                    warn!(%error, listener = %counters.label, "cannot accept a connection; the longest idle one is closed");
+                }
                 ingest.connections().make_room();
                 tokio::time::sleep(REST).await;
             }
@@ -165,8 +163,8 @@ impl<S: ReadyStream> Reception<S> {
                     // A client at full speed leaves turns for the others.
                     tokio::task::yield_now().await;
                 }
-                () = seat.evicted() => break self.read_the_rest(CloseReason::Limit),
-                () = stopping.wait() => break self.read_the_rest(CloseReason::Shutdown),
+                () = seat.evicted() => break self.read_the_rest(CloseReason::Limit).await,
+                () = stopping.wait() => break self.read_the_rest(CloseReason::Shutdown).await,
             }
         };
         if let Some(ending) = ending {
@@ -177,20 +175,21 @@ impl<S: ReadyStream> Reception<S> {
     }
 
     /// Reads what has arrived, until the stream would block.
-    fn read_the_rest(&mut self, reason: CloseReason) -> Ended {
+    async fn read_the_rest(&mut self, reason: CloseReason) -> Ended {
         let read_now = |stream: &S, buffer: &mut [u8]| {
             let (length, _) = rustix::net::recv(stream, buffer, RecvFlags::DONTWAIT)?;
             Ok(length)
         };
-        for _ in 0..LAST_READS {
+        loop {
             let read = self.read(read_now);
             match self.judge(read) {
-                ControlFlow::Continue(Progress::Blocked) => break,
-                ControlFlow::Continue(_) => {}
+                ControlFlow::Continue(Progress::Blocked) => {
+                    return (reason, Some(Ending::Broken));
+                }
+                ControlFlow::Continue(_) => tokio::task::yield_now().await,
                 ControlFlow::Break(ended) => return ended,
             }
         }
-        (reason, Some(Ending::Broken))
     }
 
     fn read(

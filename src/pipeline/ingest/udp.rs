@@ -18,15 +18,7 @@ use tracing::{debug, warn};
 use crate::os;
 use crate::stats::ListenerCounters;
 
-use super::{Ingest, Stopping};
-
-/// Datagrams taken from the socket before the queue is locked once for all of
-/// them, and before other tasks have their turn.
-const DATAGRAMS_A_TURN: usize = 64;
-
-/// A sender that never stops is left after so many last turns, more than the
-/// largest receive buffer holds.
-const LAST_TURNS: usize = 4096;
+use super::{Ingest, Stopping, Turn};
 
 /// After an error of the socket itself, which should not happen.
 const REST: Duration = Duration::from_millis(100);
@@ -79,12 +71,14 @@ pub async fn serve<S: DatagramSocket>(
             biased;
             readable = socket.readable() => {
                 let received = readable.and_then(|()| {
-                    ingest.read_datagrams(&counters, DATAGRAMS_A_TURN, |buffer| {
+                    ingest.read_datagrams(&counters, |buffer| {
                         socket.try_io(|| receive(&socket, buffer))
                     })
                 });
                 if let Err(error) = received {
-                    warn!(%error, listener = %counters.label, "cannot receive");
+                    if ingest.may_complain() {
+                        warn!(%error, listener = %counters.label, "cannot receive");
+                    }
                     tokio::time::sleep(REST).await;
                 }
                 tokio::task::yield_now().await;
@@ -92,15 +86,10 @@ pub async fn serve<S: DatagramSocket>(
             () = stopping.wait() => break,
         }
     }
-    // What the runtime knows may be older than the stop: the last question goes
+    // What the runtime knows may be older than the stop: the last questions go
     // to the system itself. An error is as good as an end here.
-    for _ in 0..LAST_TURNS {
-        let last = ingest.read_datagrams(&counters, DATAGRAMS_A_TURN, |buffer| {
-            receive(&socket, buffer)
-        });
-        if !matches!(last, Ok(DATAGRAMS_A_TURN)) {
-            break;
-        }
+    while let Ok(Turn::Over) = ingest.read_datagrams(&counters, |buffer| receive(&socket, buffer)) {
+        tokio::task::yield_now().await;
     }
 }
 

@@ -2,10 +2,12 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net as unix;
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
+use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::io::Interest;
 use tokio::net::{UnixDatagram, UnixListener, UnixStream};
 
@@ -19,24 +21,24 @@ use super::udp::DatagramSocket;
 /// directory with tighter permissions narrows it down.
 const MODE: u32 = 0o666;
 
-/// Removes a socket's path when the listener goes.
+/// Removes a socket's path when the listener goes, if it still is its own.
 #[derive(Debug)]
-pub struct BoundPath(PathBuf);
+pub struct BoundPath {
+    path: PathBuf,
+    /// Device and inode.
+    identity: (u64, u64),
+}
 
 /// Opens a listening stream socket.
 pub fn bind_stream(address: &UnixAddress) -> io::Result<(unix::UnixListener, Option<BoundPath>)> {
-    let (listener, path) = bind(address, unix::UnixListener::bind_addr, |socket| {
-        unix::UnixStream::connect_addr(socket).map(drop)
-    })?;
+    let (listener, path) = bind(address, unix::UnixListener::bind_addr)?;
     listener.set_nonblocking(true)?;
     Ok((listener, path))
 }
 
 /// Opens a receiving datagram socket.
 pub fn bind_datagram(address: &UnixAddress) -> io::Result<(unix::UnixDatagram, Option<BoundPath>)> {
-    let (socket, path) = bind(address, unix::UnixDatagram::bind_addr, |socket| {
-        unix::UnixDatagram::unbound()?.connect_addr(socket)
-    })?;
+    let (socket, path) = bind(address, unix::UnixDatagram::bind_addr)?;
     socket.set_nonblocking(true)?;
     os::enlarge_receive_buffer(&socket);
     Ok((socket, path))
@@ -47,7 +49,6 @@ pub fn bind_datagram(address: &UnixAddress) -> io::Result<(unix::UnixDatagram, O
 fn bind<S>(
     address: &UnixAddress,
     bind: impl Fn(&unix::SocketAddr) -> io::Result<S>,
-    connect: impl Fn(&unix::SocketAddr) -> io::Result<()>,
 ) -> io::Result<(S, Option<BoundPath>)> {
     let path = match address {
         UnixAddress::Abstract(name) => return Ok((bind(&abstract_address(name)?)?, None)),
@@ -56,24 +57,45 @@ fn bind<S>(
     let socket_address = unix::SocketAddr::from_pathname(path)?;
     let socket = match bind(&socket_address) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-            if !is_socket(path) {
+            if identity(path).is_none() {
                 return Err(io::Error::other(
                     "there is a file of another kind at this path",
                 ));
             }
-            match connect(&socket_address) {
-                // Of the other kind, but somebody's.
-                Ok(()) => return Err(error),
-                Err(refused) if refused.kind() == io::ErrorKind::ConnectionRefused => {}
-                Err(_) => return Err(error),
+            if is_live(path, Type::STREAM)? || is_live(path, Type::DGRAM)? {
+                return Err(error);
             }
             fs::remove_file(path)?;
             bind(&socket_address)?
         }
         bound => bound?,
     };
+    // From here on the path goes if anything goes wrong.
+    let bound = identity(path).map(|identity| BoundPath {
+        path: path.clone(),
+        identity,
+    });
     fs::set_permissions(path, fs::Permissions::from_mode(MODE))?;
-    Ok((socket, Some(BoundPath(path.clone()))))
+    Ok((socket, bound))
+}
+
+/// Whether somebody answers at a path. Without waiting: a live listener may
+/// have a full backlog.
+fn is_live(path: &Path, kind: Type) -> io::Result<bool> {
+    let socket = Socket::new(Domain::UNIX, kind.nonblocking(), None)?;
+    Ok(match socket.connect(&SockAddr::unix(path)?) {
+        Ok(()) => true,
+        // A socket of the other kind is looked at by itself.
+        Err(error) if Errno::from_io_error(&error) == Some(Errno::PROTOTYPE) => false,
+        Err(error) => error.kind() != io::ErrorKind::ConnectionRefused,
+    })
+}
+
+/// Device and inode of a socket's path.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    let metadata = fs::symlink_metadata(path).ok()?;
+    let is_socket = metadata.file_type().is_socket();
+    is_socket.then(|| (metadata.dev(), metadata.ino()))
 }
 
 #[cfg(target_os = "linux")]
@@ -90,14 +112,12 @@ fn abstract_address(_name: &str) -> io::Result<unix::SocketAddr> {
     ))
 }
 
-fn is_socket(path: &Path) -> bool {
-    fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket())
-}
-
 impl Drop for BoundPath {
     fn drop(&mut self) {
-        // Gone already is as good.
-        let _ = fs::remove_file(&self.0);
+        if identity(&self.path) == Some(self.identity) {
+            // Gone already is as good.
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }
 

@@ -91,7 +91,7 @@ impl Deliver for Upstream {
 
 struct Running {
     queue: Queue,
-    replacements: mpsc::Sender<Replacement<Upstream>>,
+    replacements: mpsc::UnboundedSender<Replacement<Upstream>>,
     relay: tokio::task::JoinHandle<()>,
     next: u32,
 }
@@ -103,7 +103,7 @@ impl Running {
             queue_bytes: 1 << 20,
             linger: Duration::ZERO,
         });
-        let (replacements, incoming) = mpsc::channel(1);
+        let (replacements, incoming) = mpsc::unbounded_channel();
         let first = Replacement {
             sink: upstream.clone(),
             retry: RETRY,
@@ -169,7 +169,7 @@ async fn a_refused_key_holds_everything_until_a_new_sink_comes() {
     let sink = right.clone();
     let replacement = Replacement { sink, retry: RETRY };
     let began = tokio::time::Instant::now();
-    running.replacements.send(replacement).await.unwrap();
+    running.replacements.send(replacement).unwrap();
     running.drained().await;
     assert_eq!(*right.taken.lock().unwrap(), names(0..5));
     assert!(began.elapsed() < Duration::from_secs(1), "goes on at once");
@@ -187,7 +187,7 @@ async fn a_delivery_that_hangs_is_given_up_soon_after_a_reload() {
         sink: fresh.clone(),
         retry: RETRY,
     };
-    running.replacements.send(replacement).await.unwrap();
+    running.replacements.send(replacement).unwrap();
     running.drained().await;
     assert_eq!(*fresh.taken.lock().unwrap(), names(0..5));
 }

@@ -82,7 +82,7 @@ async fn live(settings: Settings, overrides: &Overrides, logging: &Logging) -> E
         }
     };
     let counters = Arc::new(Counters::default());
-    let mut pipeline = match Pipeline::start(&settings, counters.clone()) {
+    let mut pipeline = match Pipeline::start(&settings, &counters) {
         Ok(pipeline) => pipeline,
         Err(error) => return refuse_to_start(&error, &settings),
     };

@@ -82,7 +82,7 @@ pub struct Change {
 
 impl Pipeline {
     /// Makes the queue, starts the listeners on it, starts the relay on it.
-    pub fn start(settings: &Settings, counters: Arc<Counters>) -> Result<Self, SetupError> {
+    pub fn start(settings: &Settings, counters: &Arc<Counters>) -> Result<Self, SetupError> {
         let queue = Queue::new(limits(settings));
         let ingest = Ingest::new(
             queue.clone(),

@@ -209,11 +209,11 @@ impl Lease {
     }
 
     /// The first `end` bytes are acknowledged, and may still die with the peer.
-    /// Answers when the last of them first was, on whichever connection.
-    pub fn acknowledge(&mut self, end: usize, now: Instant) -> Instant {
+    /// Whether they all were before, on another connection.
+    pub fn acknowledge(&mut self, end: usize) -> bool {
         self.block
             .as_mut()
-            .map_or(now, |block| block.acknowledge(end, now))
+            .is_some_and(|block| block.acknowledge(end))
     }
 
     /// Cuts the lines from byte `at` on off, into a lease of their own.

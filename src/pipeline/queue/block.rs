@@ -1,6 +1,5 @@
 //! A run of stored lines: the unit that waits, is lent and is dropped.
 
-use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::Instant;
 
@@ -22,9 +21,9 @@ pub struct Block {
     pub opened: Instant,
     /// How many of [`Block::bytes`] may have reached a socket before.
     touched: usize,
-    /// When bytes of it were first acknowledged: up to these of
-    /// [`Block::bytes`], at these times. They may still have died with a peer.
-    acknowledged: VecDeque<(usize, Instant)>,
+    /// How many of [`Block::bytes`] were acknowledged on a connection before,
+    /// and may still have died with the peer.
+    acknowledged: usize,
     bytes: Vec<u8>,
     /// Where the lines that are still to be delivered begin.
     start: usize,
@@ -39,7 +38,7 @@ impl Block {
             place: (number, 0),
             opened: now,
             touched: 0,
-            acknowledged: VecDeque::new(),
+            acknowledged: 0,
             bytes: buffer,
             start: 0,
             lines: 0,
@@ -100,12 +99,7 @@ impl Block {
         };
         self.start += bytes;
         self.touched = self.touched.saturating_sub(bytes);
-        for (end, _) in &mut self.acknowledged {
-            *end = end.saturating_sub(bytes);
-        }
-        while self.acknowledged.front().is_some_and(|(end, _)| *end == 0) {
-            self.acknowledged.pop_front();
-        }
+        self.acknowledged = self.acknowledged.saturating_sub(bytes);
         self.lines -= settled;
         settled
     }
@@ -118,15 +112,11 @@ impl Block {
         count_lines(&self.bytes()[again])
     }
 
-    /// The first `end` bytes are acknowledged. Answers when the last of them
-    /// first was.
-    pub fn acknowledge(&mut self, end: usize, now: Instant) -> Instant {
-        let known = self.acknowledged.iter().find(|(known, _)| *known >= end);
-        if let Some((_, first)) = known {
-            return *first;
-        }
-        self.acknowledged.push_back((end, now));
-        now
+    /// The first `end` bytes are acknowledged. Whether they all were before.
+    pub fn acknowledge(&mut self, end: usize) -> bool {
+        let before = self.acknowledged;
+        self.acknowledged = before.max(end);
+        end <= before
     }
 
     /// Cuts the lines from `at` on off, into a block that follows this one.
@@ -139,13 +129,14 @@ impl Block {
             ),
             opened: self.opened,
             touched: self.touched.saturating_sub(at),
-            acknowledged: VecDeque::new(),
+            acknowledged: self.acknowledged.saturating_sub(at),
             start: 0,
             lines: count_lines(&bytes),
             bytes,
         };
         self.bytes.truncate(self.start + at);
         self.touched = self.touched.min(at);
+        self.acknowledged = self.acknowledged.min(at);
         self.lines -= rest.lines;
         rest
     }

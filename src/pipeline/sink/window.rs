@@ -30,7 +30,7 @@ pub struct Rules {
     /// be told apart there. Inside TLS records they cannot: a record arrives
     /// whole or not at all.
     pub line_overhead: Option<usize>,
-    /// How long after their first acknowledgement lines are kept.
+    /// How long after their acknowledgement lines are kept.
     pub tail: Duration,
 }
 
@@ -73,9 +73,11 @@ struct Chunk {
     start: u64,
     /// The offset behind its last byte, once it is wholly written.
     end: Option<u64>,
-    /// When it was first acknowledged, on whichever connection, once it is on
-    /// this one.
+    /// When it was acknowledged, once it is.
     acknowledged: Option<Instant>,
+    /// Whether it was on a connection before. Lines are sent again from the
+    /// tail once: resets that follow each other must not multiply them.
+    is_second: bool,
 }
 
 #[derive(Debug)]
@@ -121,6 +123,7 @@ impl Window {
                 start,
                 end: None,
                 acknowledged: None,
+                is_second: false,
             });
         }
     }
@@ -184,8 +187,10 @@ impl Window {
         let surely_read = offset.saturating_sub(2 * self.largest_room);
         while let Some(sent) = self.leases.front_mut() {
             while let Some(chunk) = sent.chunks.front()
-                && let (Some(first), Some(end)) = (chunk.acknowledged, chunk.end)
-                && (now.duration_since(first) >= self.rules.tail || end <= surely_read)
+                && let (Some(since), Some(end)) = (chunk.acknowledged, chunk.end)
+                && (chunk.is_second
+                    || now.duration_since(since) >= self.rules.tail
+                    || end <= surely_read)
             {
                 let lines = sent.settle_chunk();
                 self.recent.push_back(Recent { end, lines });
@@ -241,7 +246,8 @@ impl Sent {
             if chunk.end.is_none_or(|end| end > offset) {
                 break;
             }
-            chunk.acknowledged = Some(self.lease.acknowledge(end_in_lease, now));
+            chunk.acknowledged = Some(now);
+            chunk.is_second = self.lease.acknowledge(end_in_lease);
             marked += chunk.bytes;
         }
         marked

@@ -20,6 +20,7 @@ pub mod relay;
 pub mod sink;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -71,6 +72,7 @@ pub struct Pipeline {
     listeners: Listeners,
     relay: JoinHandle<()>,
     replacements: mpsc::UnboundedSender<Replacement<Sink>>,
+    counters: Arc<Counters>,
 }
 
 /// What a reload will change; everything that can fail has been done.
@@ -105,6 +107,7 @@ impl Pipeline {
             listeners,
             relay: tokio::spawn(relay.run()),
             replacements,
+            counters: counters.clone(),
         })
     }
 
@@ -122,7 +125,11 @@ impl Pipeline {
         sink: Sink,
     ) -> Result<Change, SetupError> {
         // Files that the settings name may have changed under the same name.
-        let replaces = new.sink != old.sink || new.retry != old.retry || reads_files(new);
+        // And in an outage, a reload goes on at once.
+        let replaces = new.sink != old.sink
+            || new.retry != old.retry
+            || reads_files(new)
+            || !self.counters.sink_up.load(Relaxed);
         Ok(Change {
             sink: replaces.then_some(sink),
             listeners: self.listeners.plan(&new.listen)?,

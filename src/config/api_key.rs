@@ -15,6 +15,11 @@ use zeroize::{Zeroize, Zeroizing};
 /// Far above any key in use (the vendor's is a UUID of 36 characters).
 const MAX_BYTES: usize = 256;
 
+const UUID_BYTES: usize = 36;
+
+/// A shorter beginning of the key tells nobody anything.
+const TELLING_BYTES: usize = 6;
+
 /// A valid API key, or the explicit absence of one.
 ///
 /// There is no `Display`, `Debug` shows nothing, and the bytes are zeroed when
@@ -134,11 +139,7 @@ impl ApiKey {
 
     /// Whether it looks like the keys that the vendor hands out.
     pub fn is_uuid_shaped(&self) -> bool {
-        self.0.len() == 36
-            && self.0.iter().enumerate().all(|(index, byte)| match index {
-                8 | 13 | 18 | 23 => *byte == b'-',
-                _ => byte.is_ascii_hexdigit(),
-            })
+        is_uuid(&self.0)
     }
 
     /// The secret itself.
@@ -190,6 +191,25 @@ impl ApiKey {
     }
 }
 
+fn is_uuid(text: &[u8]) -> bool {
+    text.len() == UUID_BYTES
+        && text.iter().enumerate().all(|(index, byte)| match index {
+            8 | 13 | 18 | 23 => *byte == b'-',
+            _ => byte.is_ascii_hexdigit(),
+        })
+}
+
+/// The text with everything that looks like the vendor's keys replaced by
+/// `<key>`.
+pub fn mask_uuids(text: &str) -> String {
+    let mut masked = text.as_bytes().to_vec();
+    mask_with(&mut masked, |text| {
+        let found = text.windows(UUID_BYTES).position(is_uuid)?;
+        Some(found..found + UUID_BYTES)
+    });
+    String::from_utf8_lossy(&masked).into_owned()
+}
+
 /// Replaces what is found, again and again, by `<key>`.
 fn mask_with(text: &mut Vec<u8>, find: impl Fn(&[u8]) -> Option<Range<usize>>) {
     const MASK: &[u8] = b"<key>";
@@ -199,6 +219,21 @@ fn mask_with(text: &mut Vec<u8>, find: impl Fn(&[u8]) -> Option<Range<usize>>) {
         from = range.start + MASK.len();
         text[range.clone()].zeroize();
         text.splice(range, MASK.iter().copied());
+    }
+}
+
+impl ApiKey {
+    /// Replaces the beginning of the key at the end of a text that was cut.
+    pub fn mask_cut_end(&self, text: &mut Vec<u8>) {
+        let key = self.0.as_slice();
+        let longest = key.len().min(text.len());
+        let cut = (TELLING_BYTES..=longest)
+            .rev()
+            .find(|length| text[text.len() - length..].eq_ignore_ascii_case(&key[..*length]));
+        if let Some(length) = cut {
+            text.truncate(text.len() - length);
+            text.extend_from_slice(b"<key>");
+        }
     }
 }
 
@@ -267,6 +302,18 @@ mod tests {
             key.mask(&mut text);
             assert_eq!(text, b"Basic <key>, and so on");
         }
+    }
+
+    #[test]
+    fn a_key_that_was_cut_or_misplaced_is_masked_too() {
+        let key = ApiKey::parse("sesame-and-more").unwrap();
+        for (text, masked) in [("x SESAME-an", "x <key>"), ("x sesam", "x sesam")] {
+            let mut text = text.as_bytes().to_vec();
+            key.mask_cut_end(&mut text);
+            assert_eq!(text, masked.as_bytes());
+        }
+        let uuid = "6f1c2a9e-0d4b-4c57-9a3e-5b8e7d2f1a60";
+        assert_eq!(mask_uuids(&format!("a {uuid} b")), "a <key> b");
     }
 
     #[test]

@@ -91,7 +91,7 @@ pub fn nearest<'a>(written: &str, known: impl Iterator<Item = &'a str>) -> Optio
     let (distance, name) = known
         .map(|name| (strsim::damerau_levenshtein(written, name), name))
         .min()?;
-    (distance <= written.len() / 2).then_some(name)
+    (distance > 0 && distance <= written.len() / 2).then_some(name)
 }
 
 #[cfg(test)]

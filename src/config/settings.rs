@@ -78,6 +78,8 @@ pub struct SinkSettings {
     pub resend_tail: Duration,
     /// The file that the key was read from.
     pub key_file: Option<PathBuf>,
+    /// Whether somebody asked for this sink.
+    pub is_asked_for: bool,
 }
 
 /// How the upstream proves who it is, and we do to it.
@@ -221,6 +223,7 @@ fn sink(source: &mut Source, around: &Surroundings, warnings: &mut Vec<String>) 
             .text("sink.uncertain", choice(UNCERTAIN))
             .unwrap_or(Uncertain::Resend),
         resend_tail: resend_tail(source),
+        is_asked_for: source.is_set("sink.url"),
         url,
         key,
         key_file,
@@ -260,6 +263,8 @@ fn key(
     }
     if let Some(path) = credential {
         let origin = Origin::Environment("CREDENTIALS_DIRECTORY".into());
+        let shown = quoted(&path.display().to_string());
+        source.show("sink.api_key_file", shown, origin.clone());
         return key_file(source, &path, &origin, warnings);
     }
     if let Some(path) = &file {
@@ -516,6 +521,8 @@ fn sizes(source: &mut Source, url: &SinkUrl) -> (usize, Duration, usize) {
             ),
         );
         written
+    } else if batch_is_set {
+        written
     } else {
         // The oldest block goes when the queue is full: with few blocks that
         // would be a large part of it.
@@ -544,8 +551,11 @@ fn sizes(source: &mut Source, url: &SinkUrl) -> (usize, Duration, usize) {
 fn retry(source: &mut Source) -> RetrySettings {
     let least = Duration::from_millis(10);
     let hour = Duration::from_secs(3600);
-    let first = duration_within(source, "retry.first", least, hour);
+    let mut first = duration_within(source, "retry.first", least, hour);
     let max = duration_within(source, "retry.max", least, hour);
+    if !source.is_set("retry.first") {
+        first = first.min(max);
+    }
     if first > max {
         source.refuse(
             "retry.first",

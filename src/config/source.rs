@@ -16,6 +16,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 use zeroize::{Zeroize, Zeroizing};
 
+use super::api_key;
 use super::keys::{self, KEYS, Key};
 
 /// Larger files are not configurations.
@@ -98,7 +99,10 @@ impl Source {
             let (line, column) = position(text, error.span().unwrap_or_default());
             self.problem(
                 format!("{}:{line}:{column}", path.display()),
-                format!("no valid TOML: {}", error.message()),
+                format!(
+                    "no valid TOML: {}; write key = value, with texts in quotes, such as url = \"tls://host:20030\"",
+                    error.message()
+                ),
             );
         }
         if errors.is_empty() {
@@ -258,8 +262,10 @@ impl Source {
         self.problem(place, format!("{path} {message}"));
     }
 
-    /// Notes what is wrong at a place.
-    pub fn problem(&mut self, place: String, message: String) {
+    /// Notes what is wrong at a place. A key that was written in the wrong one
+    /// is not repeated.
+    pub fn problem(&mut self, place: String, message: impl fmt::Display) {
+        let message = api_key::mask_uuids(&message.to_string());
         self.problems.push(Problem { place, message });
     }
 
@@ -454,10 +460,8 @@ fn position(text: &str, span: Range<usize>) -> (usize, usize) {
     (line, column)
 }
 
-/// Kubernetes describes a service named `sidecarbon` to every pod in such
-/// variables.
+/// Kubernetes describes services to every pod in such variables, also those
+/// whose names begin with `sidecarbon`. No key of ours looks like them.
 fn is_kubernetes(name: &str) -> bool {
-    name.starts_with("SIDECARBON_SERVICE_")
-        || name == "SIDECARBON_PORT"
-        || name.starts_with("SIDECARBON_PORT_")
+    name.contains("_SERVICE_") || name.contains("_PORT_") || name.ends_with("_PORT")
 }

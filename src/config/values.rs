@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use zeroize::Zeroizing;
+
 /// A host and a port to connect to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
@@ -95,7 +97,7 @@ pub struct Proxy {
     /// Where the proxy is.
     pub endpoint: Endpoint,
     /// `user:password`, a secret.
-    pub credentials: Option<zeroize::Zeroizing<String>>,
+    pub credentials: Option<Zeroizing<String>>,
 }
 
 /// `64MiB`: a number with a unit.
@@ -384,7 +386,7 @@ impl Proxy {
         };
         let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
         let (credentials, authority) = match authority.rsplit_once('@') {
-            Some((credentials, authority)) => (Some(credentials.to_owned().into()), authority),
+            Some((credentials, authority)) => (Some(percent_decoded(credentials)), authority),
             None => (None, authority),
         };
         let endpoint = Endpoint::parse(authority, Some(3128))
@@ -394,6 +396,21 @@ impl Proxy {
             credentials,
         })
     }
+}
+
+/// Characters that a URL cannot hold are written `%40` there.
+fn percent_decoded(text: &str) -> Zeroizing<String> {
+    let mut decoded = Zeroizing::new(Vec::with_capacity(text.len()));
+    let mut rest = text.as_bytes();
+    while let [byte, tail @ ..] = rest {
+        let escaped = (*byte == b'%')
+            .then(|| std::str::from_utf8(tail.get(..2)?).ok())
+            .flatten()
+            .and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        decoded.push(escaped.unwrap_or(*byte));
+        rest = if escaped.is_some() { &tail[2..] } else { tail };
+    }
+    Zeroizing::new(String::from_utf8_lossy(&decoded).into_owned())
 }
 
 impl fmt::Display for Proxy {
@@ -550,6 +567,8 @@ mod tests {
         let proxy = Proxy::parse("http://user:sesame@proxy:3128/").unwrap();
         assert_eq!(proxy.endpoint.to_string(), "proxy:3128");
         assert!(!format!("{proxy} {proxy:?}").contains("sesame"));
+        let proxy = Proxy::parse("http://u:a%40b%zz@proxy").unwrap();
+        assert_eq!(proxy.credentials.unwrap().as_str(), "u:a@b%zz");
         assert!(
             !Proxy::parse("ftp://u:sesame@p")
                 .unwrap_err()

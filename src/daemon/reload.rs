@@ -147,6 +147,12 @@ impl Reloader {
         admin: &mut Admin,
         logging: &Logging,
     ) -> Result<(), Vec<String>> {
+        if !new.sink.is_asked_for && self.settings.sink.is_asked_for {
+            // A file that was cut must not send the waiting lines to the
+            // default, which prints them.
+            let problem = "sink.url is missing; write it, or url = \"stdout:\" to print the lines";
+            return Err(vec![problem.to_owned()]);
+        }
         let change = pipeline
             .prepare(&self.settings, &new, sink)
             .map_err(|error| vec![error.describe(&new)])?;

@@ -167,6 +167,9 @@ impl Ingest {
             pack.begin(SystemTime::now());
             let fed = client.feed(&buffer[..length], &self.rules(), pack);
             self.push(listener, pack, peer, &mut buffer[..length]);
+            // What is kept elsewhere until the line is whole must not stay here
+            // as well: it may begin with our key.
+            buffer[length - client.unfinished().min(length)..length].zeroize();
             Ok(if fed.is_break() {
                 Progress::Foreign
             } else {

@@ -67,6 +67,7 @@ impl Pack {
             // Masked before it is cut, or half a key would be left at the end.
             let mut line = raw[..raw.len().min(SAMPLE_BYTES + rules.key.len())].to_vec();
             rules.key.mask(&mut line);
+            rules.key.mask_cut_end(&mut line);
             line.truncate(SAMPLE_BYTES);
             self.sample = Some(Sample { reject, line });
         }

@@ -27,6 +27,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use tokio::sync::Notify;
+use tracing::error;
 
 use crate::stats::{DropReason, Ledger, ListenerId};
 
@@ -133,7 +134,13 @@ impl Queue {
 
     /// Sets new limits; the oldest lines go when there is less room.
     pub fn set_limits(&self, limits: Limits) {
-        self.lock().set_limits(limits);
+        let lines = self.lock().set_limits(limits);
+        if lines > 0 {
+            error!(
+                lines,
+                "the queue has become smaller, the oldest lines are dropped"
+            );
+        }
         self.shared.changed.notify_one();
     }
 

@@ -20,6 +20,9 @@ mod udp;
 mod window;
 mod wire;
 
+#[cfg(test)]
+mod simulation;
+
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;

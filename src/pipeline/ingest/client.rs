@@ -61,6 +61,11 @@ impl Client {
         ControlFlow::Continue(())
     }
 
+    /// How many of the last bytes belong to a line that is not finished.
+    pub fn unfinished(&self) -> usize {
+        self.opening.len() + self.splitter.unfinished().map_or(0, <[u8]>::len)
+    }
+
     /// The stream ended. A last line without newline counts after a clean end
     /// only: before a broken one it may have been cut.
     pub fn finish(mut self, ending: Ending, rules: &Rules, pack: &mut Pack) {

@@ -167,10 +167,12 @@ impl State {
         self.make_room(0);
     }
 
-    /// New limits, at a reload.
-    pub fn set_limits(&mut self, limits: Limits) {
+    /// New limits, at a reload. How many lines had to go.
+    pub fn set_limits(&mut self, limits: Limits) -> u64 {
+        let before = self.ledger.dropped(DropReason::QueueFull);
         self.limits = limits;
         self.make_room(0);
+        self.ledger.dropped(DropReason::QueueFull) - before
     }
 
     /// No more lines are taken; what is there is lent without lingering.

@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use tokio::net::UdpSocket;
-use tracing::warn;
+use tracing::error;
 
 use crate::pipeline::queue::{Lease, count_lines};
 use crate::stats::{Counters, DropReason, FailureKind};
@@ -24,6 +24,9 @@ use super::resolve::Resolver;
 /// The upstream's machines are swapped all the time; names may be remembered
 /// for a minute (FACTS.md).
 const ADDRESS_AGE: Duration = Duration::from_secs(60);
+
+/// The upstream takes no larger ones (FACTS.md).
+const MAX_DATAGRAM_BYTES: usize = 8192;
 
 /// How long the first datagram waits for an ICMP answer. One from the same
 /// host or network is there at once.
@@ -116,6 +119,12 @@ impl UdpSink {
         let mut limit = self.datagram_bytes;
         while lease.lines() > 0 {
             let taken = self.encoder.encode(lease.bytes(), limit, &mut self.buffer);
+            let length = self.buffer.bytes().len();
+            if length > MAX_DATAGRAM_BYTES {
+                self.buffer.clear();
+                too_large(&mut lease, taken);
+                continue;
+            }
             lease.send(0..taken);
             let mut sent = connection.send(self.buffer.bytes()).await;
             if sent.as_ref().is_err_and(is_too_large) {
@@ -123,20 +132,13 @@ impl UdpSink {
                 // has learned how much the way takes.
                 sent = connection.send(self.buffer.bytes()).await;
             }
-            let length = self.buffer.bytes().len();
             self.buffer.clear();
             match sent {
                 Ok(()) => lease.settle(taken),
                 Err(error) if is_too_large(&error) && count_lines(&lease.bytes()[..taken]) > 1 => {
                     limit = length / 2;
                 }
-                Err(error) if is_too_large(&error) => {
-                    warn!(
-                        bytes = taken,
-                        "a line is too large for a datagram, it is dropped"
-                    );
-                    lease.give_up(taken, DropReason::TooLarge);
-                }
+                Err(error) if is_too_large(&error) => too_large(&mut lease, taken),
                 Err(error) => {
                     self.refused_by = Some(connection.address);
                     // A new socket: whatever errors are still to come belong to
@@ -180,6 +182,11 @@ async fn open(address: SocketAddr) -> io::Result<UdpSocket> {
     let socket = UdpSocket::bind(any).await?;
     socket.connect(address).await?;
     Ok(socket)
+}
+
+fn too_large(lease: &mut Lease, bytes: usize) {
+    error!(bytes, "a line is too large for a datagram, it is dropped");
+    lease.give_up(bytes, DropReason::TooLarge);
 }
 
 fn is_too_large(error: &io::Error) -> bool {

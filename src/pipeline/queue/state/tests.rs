@@ -204,7 +204,9 @@ proptest! {
                     state.give_back(lent.remove(index));
                 }
                 Step::GiveBack(_) => {}
-                Step::Resize(bytes) => state.set_limits(limits(512, bytes)),
+                Step::Resize(bytes) => {
+                    state.set_limits(limits(512, bytes));
+                }
             }
             let held: usize = lent.iter().map(Block::allocated).sum();
             prop_assert!(state.allocated() <= state.limits().queue_bytes.max(held));

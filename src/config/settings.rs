@@ -292,8 +292,7 @@ fn key(
         source.problem(
             "no API key".into(),
             "write the key into a file and name it in sink.api_key_file (or SIDECARBON_API_KEY_FILE, or --api-key-file), \
-             or set SIDECARBON_API_KEY; sink.api_key = \"\" sends without a key"
-                .into(),
+             or set SIDECARBON_API_KEY; sink.api_key = \"\" sends without a key",
         );
     }
     if !url.wants_key() && !key.is_empty() && !source.is_set("sink.url") {

@@ -29,8 +29,8 @@ use super::{Attended, CLOSE_DEADLINE, jittered_age};
 /// newline arrives whole or not at all, so half a line never does.
 const RECORD_BYTES: usize = 16_384;
 
-/// Written at once without TLS: a block and its keys, roughly.
-const WRITE_BYTES: usize = 128 << 10;
+/// Written at once without TLS.
+const WRITE_BYTES: usize = 64 << 10;
 
 /// Written and not yet sent, in the kernel: enough to fill the next packets
 /// while we are called, no more.
@@ -162,9 +162,8 @@ impl StreamSink {
             let lines = connection.window.unwritten();
             let taken = self.encoder.encode(lines, limit, &mut self.buffer);
             let written = connection
-                .write(taken, &self.buffer, self.write_timeout)
+                .write(taken, &self.encoder, &mut self.buffer, self.write_timeout)
                 .await;
-            self.buffer.clear();
             if let Err(failure) = written {
                 connection.over = Some(failure.clone());
                 connection.last_words().await;
@@ -245,12 +244,15 @@ impl Connection {
     /// Writes the next lines of the window, and looks what was acknowledged.
     async fn write(
         &mut self,
-        lines: usize,
-        buffer: &WireBuffer,
+        bytes: usize,
+        encoder: &Encoder,
+        buffer: &mut WireBuffer,
         timeout: Duration,
     ) -> Result<(), Failure> {
-        self.window.writing(lines, self.wire.socket().accepted());
-        self.wire.write_all(buffer.bytes(), timeout).await?;
+        self.window.writing(bytes, self.wire.socket().accepted());
+        let lines = self.window.being_written();
+        let write = self.wire.write_lines(lines, encoder, buffer, timeout);
+        write.await?;
         self.window.written(self.wire.socket().accepted());
         self.settle();
         Ok(())

@@ -128,6 +128,15 @@ impl Window {
         }
     }
 
+    /// The lines of the chunk that is being written.
+    pub fn being_written(&self) -> &[u8] {
+        let newest = self.leases.back();
+        let chunk = newest.and_then(|sent| Some((sent, sent.chunks.back()?)));
+        chunk.map_or(&[], |(sent, chunk)| {
+            &sent.lease.bytes()[sent.written - chunk.bytes..sent.written]
+        })
+    }
+
     /// The chunk that was being written ends at this offset.
     pub fn written(&mut self, end: u64) {
         let newest = self.leases.back_mut();

@@ -12,6 +12,7 @@ use crate::config::{Endpoint, Proxy};
 use crate::stats::FailureKind;
 
 use super::counted::Counted;
+use super::encode::{Encoder, WireBuffer};
 use super::failure::Failure;
 use super::proxy;
 use super::resolve::Resolver;
@@ -80,22 +81,37 @@ impl Connector {
 }
 
 impl Wire {
-    /// Writes all, while everything that the upstream says is read and thrown
-    /// away: unread bytes would turn a close into a reset that destroys what
-    /// we wrote, and an end of file must stop us before a write that is lost.
-    /// `timeout` bounds the time without progress.
-    pub async fn write_all(&mut self, mut bytes: &[u8], timeout: Duration) -> Result<(), Failure> {
-        while !bytes.is_empty() {
+    /// Writes encoded lines, which are in `out` already, while everything that
+    /// the upstream says is read and thrown away: unread bytes would turn a
+    /// close into a reset that destroys what we wrote, and an end of file must
+    /// stop us before a write that is lost. `timeout` bounds the time without
+    /// progress.
+    ///
+    /// An upstream may take its time. Meanwhile the lines are not kept as they
+    /// are on the wire, with the key: they are encoded again when it is ready.
+    pub async fn write_lines(
+        &mut self,
+        lines: &[u8],
+        encoder: &Encoder,
+        out: &mut WireBuffer,
+        timeout: Duration,
+    ) -> Result<(), Failure> {
+        let total = out.bytes().len();
+        let mut done = 0;
+        while done < total {
             let step = std::future::poll_fn(|cx| {
                 if let Poll::Ready(ended) = self.poll_discard(cx) {
+                    out.clear();
                     return Poll::Ready(Err(ended));
                 }
-                Pin::new(&mut *self)
-                    .poll_write(cx, bytes)
-                    .map_err(|error| lost(&error))
+                if out.bytes().is_empty() {
+                    encoder.encode(lines, usize::MAX, out);
+                }
+                let written = Pin::new(&mut *self).poll_write(cx, &out.bytes()[done..]);
+                out.clear();
+                written.map_err(|error| lost(&error))
             });
-            let written = progress(timeout, step).await?;
-            bytes = &bytes[written..];
+            done += progress(timeout, step).await?;
         }
         let flush = std::future::poll_fn(|cx| {
             if let Poll::Ready(ended) = self.poll_discard(cx) {

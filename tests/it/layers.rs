@@ -82,7 +82,7 @@ fn uses(module: &Path, prefix: &str) -> Vec<(PathBuf, String)> {
     found
 }
 
-/// `module.rs` and everything in `module/`.
+/// `module.rs` and everything in `module/` that is not a test.
 fn files(module: &Path) -> Vec<PathBuf> {
     let mut files = vec![module.with_extension("rs")];
     let mut folders = vec![module.to_owned()];
@@ -91,7 +91,10 @@ fn files(module: &Path) -> Vec<PathBuf> {
             let path = entry.path();
             if path.is_dir() {
                 folders.push(path);
-            } else if path.file_name().is_some_and(|name| name != "tests.rs") {
+            } else if path
+                .file_name()
+                .is_some_and(|name| name != "tests.rs" && name != "simulation.rs")
+            {
                 files.push(path);
             }
         }

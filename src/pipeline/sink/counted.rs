@@ -6,6 +6,8 @@
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -19,7 +21,7 @@ use crate::os;
 #[derive(Debug)]
 pub struct Counted {
     stream: TcpStream,
-    accepted: u64,
+    accepted: Arc<AtomicU64>,
 }
 
 impl Counted {
@@ -28,7 +30,7 @@ impl Counted {
     pub fn new(stream: TcpStream) -> Self {
         Self {
             stream,
-            accepted: 0,
+            accepted: Arc::default(),
         }
     }
 
@@ -39,13 +41,18 @@ impl Counted {
 
     /// How many bytes the socket has accepted.
     pub fn accepted(&self) -> u64 {
-        self.accepted
+        self.accepted.load(Relaxed)
+    }
+
+    /// The same, to be read by others.
+    pub fn accepted_handle(&self) -> Arc<AtomicU64> {
+        self.accepted.clone()
     }
 
     /// How many of them the peer's kernel has acknowledged.
     pub fn acknowledged(&self) -> io::Result<u64> {
         let waiting = os::unacknowledged(&self.stream)?;
-        Ok(self.accepted.saturating_sub(waiting))
+        Ok(self.accepted().saturating_sub(waiting))
     }
 
     /// Whether the connection has not been reset yet.
@@ -91,7 +98,7 @@ impl AsyncWrite for Counted {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let accepted = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes))?;
-        self.accepted += accepted as u64;
+        self.accepted.fetch_add(accepted as u64, Relaxed);
         Poll::Ready(Ok(accepted))
     }
 
@@ -101,7 +108,7 @@ impl AsyncWrite for Counted {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let accepted = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, slices))?;
-        self.accepted += accepted as u64;
+        self.accepted.fetch_add(accepted as u64, Relaxed);
         Poll::Ready(Ok(accepted))
     }
 

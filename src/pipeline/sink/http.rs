@@ -10,7 +10,7 @@ mod answer;
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use base64::Engine;
@@ -96,6 +96,8 @@ struct Connection {
     driver: JoinHandle<()>,
     /// The socket, to be asked what the peer's kernel has.
     socket: OwnedFd,
+    /// How many bytes the socket has accepted.
+    accepted: Arc<AtomicU64>,
     expires: Instant,
     last_used: Instant,
     requests: u64,
@@ -200,6 +202,7 @@ impl HttpSink {
         let failed = |error: &dyn std::fmt::Display| Failure::unavailable(FailureKind::Io, error);
         let wire = self.connector.connect().await?;
         let socket = wire.socket().try_clone().map_err(|error| failed(&error))?;
+        let accepted = wire.socket().accepted_handle();
         let (sender, connection) = http1::Builder::new()
             .max_buf_size(MAX_HEADERS)
             .handshake(TokioIo::new(wire))
@@ -215,6 +218,7 @@ impl HttpSink {
             sender,
             driver,
             socket,
+            accepted,
             expires: now + jittered_age(self.manner.max_age),
             last_used: now,
             requests: 0,
@@ -265,9 +269,12 @@ impl HttpSink {
                     match answer {
                         Answer::Accepted => {
                             piece.settle_all();
-                            self.give_up(triage.accepted());
+                            triage.accepted();
                         }
-                        Answer::Refused(words) => triage.refused(piece, words),
+                        Answer::Refused(words) => {
+                            let culprit = triage.refused(piece, words);
+                            self.give_up(culprit);
+                        }
                         Answer::TooLarge(words) => {
                             if let Some(piece) = self.too_large(piece, &words) {
                                 triage.halve(piece);
@@ -276,10 +283,7 @@ impl HttpSink {
                         Answer::Failed(failure) => return Err(failure),
                     }
                 }
-                Next::Done(culprits) => {
-                    self.give_up(culprits);
-                    return Ok(());
-                }
+                Next::Done => return Ok(()),
                 Next::RefusesEverything(words) => {
                     return Err(Failure::misconfigured(
                         FailureKind::Status,
@@ -293,8 +297,8 @@ impl HttpSink {
     }
 
     /// Drops lines that the upstream refuses, by name.
-    fn give_up(&self, culprits: Vec<Suspect>) {
-        for Suspect { lease, words } in culprits {
+    fn give_up(&self, culprit: Option<Suspect>) {
+        if let Some(Suspect { lease, words }) = culprit {
             let line = String::from_utf8_lossy(lease.bytes().trim_ascii_end()).into_owned();
             match self.culprits.allow(Instant::now()) {
                 Some(_) => error!(
@@ -388,7 +392,9 @@ impl HttpSink {
             let failure = Failure::unavailable(FailureKind::Closed, "no connection");
             return Err(nothing_sent(failure));
         };
-        lease.send(0..lease.bytes().len());
+        let length = lease.bytes().len();
+        lease.send(0..length);
+        let complete_at = connection.accepted.load(Relaxed) + length as u64;
         let failure = match timeout_at(deadline, connection.sender.send_request(request)).await {
             Ok(Ok(response)) => return Ok(self.finish(connection, response, deadline).await),
             Ok(Err(error)) if error.is_canceled() => {
@@ -410,7 +416,7 @@ impl HttpSink {
                 Failure::unavailable(FailureKind::Timeout, message)
             }
         };
-        let fate = connection.fate().await;
+        let fate = connection.fate(complete_at).await;
         Err(Unanswered { failure, fate })
     }
 
@@ -451,11 +457,13 @@ impl Connection {
         !self.sender.is_closed() && now < self.expires && now < self.last_used + MAX_IDLE
     }
 
-    /// What is known of the request that just failed. As long as the peer's
-    /// kernel has not acknowledged all that was written, the request was never
-    /// complete; it is cut off then, so that it does not become so.
-    async fn fate(mut self) -> Fate {
-        if !matches!(os::unacknowledged(&self.socket), Ok(1..)) {
+    /// What is known of the request that just failed. As long as the socket has
+    /// not accepted at least the lines, or the peer's kernel has not
+    /// acknowledged all that it accepted, the request was never complete; it is
+    /// cut off then, so that it does not become so.
+    async fn fate(mut self, complete_at: u64) -> Fate {
+        let is_written = self.accepted.load(Relaxed) >= complete_at;
+        if is_written && !matches!(os::unacknowledged(&self.socket), Ok(1..)) {
             return Fate::Unknown;
         }
         // A socket that cannot be told is dead already.

@@ -6,8 +6,8 @@
 //!
 //! A line refused alone is only a suspect: an upstream that refuses everything
 //! is a mistake in the configuration, for which no line may be dropped. A
-//! suspect becomes a culprit when the upstream accepts other lines after it. So
-//! where refusals go on without an acceptance, witnesses are called: the last
+//! suspect is a culprit when it is refused again after the upstream has accepted
+//! other lines. So where refusals go on without an acceptance, witnesses are called: the last
 //! line at hand, then a line of another lease. If they are refused too,
 //! everything goes back to the queue. No I/O: a simulation can drive it.
 
@@ -24,7 +24,12 @@ const SPARE_REFUSALS: u32 = 2;
 pub struct Triage {
     /// Pieces to try, the next one last.
     pieces: Vec<Lease>,
+    /// Lines that were refused alone, since when nothing was accepted.
     suspects: Vec<Suspect>,
+    /// Suspects that are to be tried again.
+    second_tries: Vec<Lease>,
+    /// The piece at hand is one of them.
+    is_second_try: bool,
     /// Refusals since anything was accepted.
     refusals: u32,
     patience: u32,
@@ -58,8 +63,8 @@ enum Witness {
 pub enum Next {
     /// Try this piece.
     Try(Lease),
-    /// Everything was tried; these are culprits.
-    Done(Vec<Suspect>),
+    /// Everything was tried.
+    Done,
     /// Everything is refused, with these words: drop this, and all lines go
     /// back to the queue.
     RefusesEverything(String),
@@ -72,6 +77,8 @@ impl Triage {
         let mut triage = Self {
             pieces: Vec::new(),
             suspects: Vec::new(),
+            second_tries: Vec::new(),
+            is_second_try: false,
             refusals: 0,
             patience: 2 * halvings + SPARE_REFUSALS,
             witness: Witness::NotNeeded,
@@ -83,6 +90,7 @@ impl Triage {
 
     /// The next piece to try.
     pub fn next(&mut self) -> Next {
+        self.is_second_try = false;
         let called = match self.witness {
             Witness::NotNeeded => None,
             Witness::Last => self.last_line(),
@@ -92,10 +100,17 @@ impl Triage {
         if let Some(witness) = called {
             return Next::Try(witness);
         }
+        if let Some(suspect) = self.second_tries.pop() {
+            self.is_second_try = true;
+            return Next::Try(suspect);
+        }
         match self.pieces.pop() {
             Some(piece) => Next::Try(piece),
-            None if self.accepted_any || self.suspects.is_empty() => {
-                Next::Done(std::mem::take(&mut self.suspects))
+            None if self.suspects.is_empty() => Next::Done,
+            // Others were accepted before these.
+            None if self.accepted_any => {
+                self.try_suspects_again();
+                self.next()
             }
             // Nothing but suspects: somebody else has to say.
             None => match self.stranger() {
@@ -113,25 +128,29 @@ impl Triage {
         Next::RefusesEverything(words.unwrap_or_default())
     }
 
-    /// A piece was accepted and is settled. Whoever was refused before it is a
-    /// culprit.
-    pub fn accepted(&mut self) -> Vec<Suspect> {
+    /// A piece was accepted and is settled. Whoever was refused before it has
+    /// another try.
+    pub fn accepted(&mut self) {
         self.refusals = 0;
         self.witness = Witness::NotNeeded;
         self.accepted_any = true;
-        std::mem::take(&mut self.suspects)
+        self.try_suspects_again();
     }
 
-    /// A piece was refused.
-    pub fn refused(&mut self, piece: Lease, words: String) {
+    /// A piece was refused. Answers with it if it is a culprit.
+    pub fn refused(&mut self, piece: Lease, words: String) -> Option<Suspect> {
+        let suspect = Suspect {
+            lease: piece,
+            words,
+        };
+        if self.is_second_try {
+            return Some(suspect);
+        }
         self.refusals += 1;
-        if piece.lines() > 1 {
-            self.halve(piece);
+        if suspect.lease.lines() > 1 {
+            self.halve(suspect.lease);
         } else {
-            self.suspects.push(Suspect {
-                lease: piece,
-                words,
-            });
+            self.suspects.push(suspect);
         }
         self.witness = match self.witness {
             Witness::NotNeeded if self.refusals <= self.patience => Witness::NotNeeded,
@@ -139,6 +158,12 @@ impl Triage {
             Witness::Last => Witness::Stranger,
             Witness::Stranger | Witness::Exhausted => Witness::Exhausted,
         };
+        None
+    }
+
+    fn try_suspects_again(&mut self) {
+        let again = self.suspects.drain(..).map(|suspect| suspect.lease);
+        self.second_tries.extend(again);
     }
 
     /// A piece was too large as a whole: its halves come next.

@@ -72,32 +72,23 @@ fn deliver(lease: Lease, bad: &impl Fn(u32) -> bool, outcome: &mut Outcome) {
     }
     let mut triage = Triage::new(lease, "no".into());
     loop {
-        let culprits = match triage.next() {
+        match triage.next() {
             Next::Try(piece) => {
                 outcome.requests += 1;
-                if numbers(&piece).into_iter().any(bad) {
-                    triage.refused(piece, "no".into());
-                    continue;
-                }
-                outcome.delivered.extend(numbers(&piece));
-                piece.settle_all();
-                triage.accepted()
-            }
-            Next::Done(culprits) => {
-                for culprit in culprits {
+                if !numbers(&piece).into_iter().any(bad) {
+                    outcome.delivered.extend(numbers(&piece));
+                    piece.settle_all();
+                    triage.accepted();
+                } else if let Some(culprit) = triage.refused(piece, "no".into()) {
                     outcome.refused.extend(numbers(&culprit.lease));
                     culprit.lease.give_up_all(DropReason::Refused);
                 }
-                return;
             }
+            Next::Done => return,
             Next::RefusesEverything(_) => {
                 outcome.held = true;
                 return;
             }
-        };
-        for culprit in culprits {
-            outcome.refused.extend(numbers(&culprit.lease));
-            culprit.lease.give_up_all(DropReason::Refused);
         }
     }
 }

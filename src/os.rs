@@ -63,6 +63,18 @@ pub fn unacknowledged(socket: impl AsFd) -> io::Result<u64> {
     }
 }
 
+/// How many bytes written to a TCP socket were never sent. An error where the
+/// system cannot say.
+pub fn unsent(socket: impl AsFd) -> io::Result<u64> {
+    #[cfg(target_os = "linux")]
+    return linux::tcp::unsent(socket.as_fd());
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = socket;
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
 /// The window that the peer of a TCP socket advertises now: how much its kernel
 /// would take without its process reading. `None` where the system cannot say.
 pub fn peer_window(socket: impl AsFd) -> Option<u64> {

@@ -20,5 +20,6 @@ use crate::support::Config;
 fn config(url: impl AsRef<str>) -> Config {
     Config::to(url)
         .set("batch.linger", "5ms")
+        .set("retry.max", "60ms")
         .set("sink.request_timeout", "300ms")
 }

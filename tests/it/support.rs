@@ -14,6 +14,7 @@ mod metrics;
 mod numbered;
 mod proc;
 mod process;
+mod spaces;
 mod upstream;
 mod wait;
 
@@ -30,6 +31,7 @@ pub use load::Load;
 pub use metrics::Metrics;
 pub use numbered::{assert_same_lines, keyed, numbered, payload};
 pub use proc::{Memory, raise_open_files};
+pub use spaces::{Network, with_hosts};
 pub use upstream::{
     Asked, Cutter, Fault, Faulty, HttpUpstream, Port, Proxy, Reply, Scripted, UdpPort, UdpUpstream,
     Upstream, cut_off,

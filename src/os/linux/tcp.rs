@@ -1,4 +1,4 @@
-//! Two questions to a TCP socket that no safe crate asks. The only unsafe code.
+//! Three questions to a TCP socket that no safe crate asks. The only unsafe code.
 #![allow(unsafe_code)]
 
 use std::ffi::{c_int, c_void};
@@ -9,11 +9,20 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 /// unsent part included. It goes on answering after a reset, until the socket
 /// is closed (FACTS.md).
 pub fn unacknowledged(socket: BorrowedFd<'_>) -> io::Result<u64> {
+    // By its other name.
+    queue_length(socket, libc::TIOCOUTQ)
+}
+
+/// `ioctl(SIOCOUTQNSD)`, tcp(7): what was written and never sent.
+pub fn unsent(socket: BorrowedFd<'_>) -> io::Result<u64> {
+    queue_length(socket, libc::SIOCOUTQNSD)
+}
+
+fn queue_length(socket: BorrowedFd<'_>, request: libc::Ioctl) -> io::Result<u64> {
     let mut bytes: c_int = 0;
-    // SAFETY: the descriptor is open for the length of the borrow, and for this
-    // request (TIOCOUTQ by its other name) the kernel writes one int, to a
-    // place that is one.
-    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+    // SAFETY: the descriptor is open for the length of the borrow, and for
+    // these two requests the kernel writes one int, to a place that is one.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), request, &raw mut bytes) };
     if result == -1 {
         return Err(io::Error::last_os_error());
     }

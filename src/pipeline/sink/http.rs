@@ -395,6 +395,7 @@ impl HttpSink {
         let length = lease.bytes().len();
         lease.send(0..length);
         let complete_at = connection.accepted.load(Relaxed) + length as u64;
+        let mut was_reset = false;
         let failure = match timeout_at(deadline, connection.sender.send_request(request)).await {
             Ok(Ok(response)) => return Ok(self.finish(connection, response, deadline).await),
             Ok(Err(error)) if error.is_canceled() => {
@@ -409,6 +410,7 @@ impl HttpSink {
                     FailureKind::Closed
                 };
                 let message = format!("no answer to the request: {}", with_sources(&error));
+                was_reset = !error.is_incomplete_message();
                 Failure::unavailable(kind, message)
             }
             Err(_) => {
@@ -416,7 +418,7 @@ impl HttpSink {
                 Failure::unavailable(FailureKind::Timeout, message)
             }
         };
-        let fate = connection.fate(complete_at).await;
+        let fate = connection.fate(complete_at, was_reset).await;
         Err(Unanswered { failure, fate })
     }
 
@@ -457,13 +459,20 @@ impl Connection {
         !self.sender.is_closed() && now < self.expires && now < self.last_used + MAX_IDLE
     }
 
-    /// What is known of the request that just failed. As long as the socket has
-    /// not accepted at least the lines, or the peer's kernel has not
-    /// acknowledged all that it accepted, the request was never complete; it is
-    /// cut off then, so that it does not become so.
-    async fn fate(mut self, complete_at: u64) -> Fate {
+    /// What is known of the request that just failed. If the socket has not
+    /// accepted at least the lines, it was never complete. Nor was it if some
+    /// of it was never sent, or not acknowledged by the peer's end of the
+    /// connection or the deadline; a reset may overtake an acknowledgement, so
+    /// after one that proves nothing. What never was complete is cut off, so
+    /// that it does not become so.
+    async fn fate(mut self, complete_at: u64, was_reset: bool) -> Fate {
+        let left = if was_reset {
+            os::unsent(&self.socket)
+        } else {
+            os::unacknowledged(&self.socket)
+        };
         let is_written = self.accepted.load(Relaxed) >= complete_at;
-        if is_written && !matches!(os::unacknowledged(&self.socket), Ok(1..)) {
+        if is_written && !matches!(left, Ok(1..)) {
             return Fate::Unknown;
         }
         // A socket that cannot be told is dead already.

@@ -19,6 +19,7 @@ use crate::os;
 use crate::pipeline::queue::Lease;
 use crate::stats::{AckMode, Counters, FailureKind};
 
+use super::counted::Counted;
 use super::encode::{Encoder, WireBuffer};
 use super::failure::Failure;
 use super::window::{Ending, Rules, Window};
@@ -303,13 +304,16 @@ impl Connection {
             return;
         }
         let drained = async {
-            while self.window.unacknowledged() > 0 && self.wire.socket().is_open() {
-                self.settle();
+            let is_drained = |socket: &Counted| {
+                !socket.is_open() || socket.acknowledged().unwrap_or(u64::MAX) >= socket.accepted()
+            };
+            while !is_drained(self.wire.socket()) {
                 sleep(FIRST_LOOK).await;
             }
         };
         // Whatever is left then goes back to the queue.
         let _ = timeout(AFTER_END, drained).await;
+        self.settle();
     }
 
     /// Whether the peer may have thrown away what its kernel acknowledged.

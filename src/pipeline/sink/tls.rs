@@ -132,7 +132,7 @@ fn certificate_problem(error: &CertificateError, name: &ServerName<'_>) -> Strin
                 "the upstream's certificate is not for {name} ({error}); correct sink.url, or set sink.tls.server_name if you know why"
             )
         }
-        CertificateError::UnknownIssuer => format!(
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => format!(
             "the certificate of {name} is signed by an authority that is not trusted here; for a private one set sink.tls.ca_file"
         ),
         other => format!("the upstream's certificate is not accepted: {other}"),

@@ -1,1 +1,461 @@
-//! To be written.
+//! What a server says, in every status that means something of its own.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use super::config;
+use crate::support::{
+    Asked, Books, Config, Daemon, KEY, NEW_KEY, Port, Reply, Scripted, numbered, payload, wait_for,
+};
+
+/// Lines that wait until there is somebody to send them to, so that they come
+/// in few requests.
+fn waiting(name: &str, count: usize) -> (Daemon, Port, Vec<String>) {
+    let port = Port::reserve();
+    let daemon = Daemon::start(&config(Scripted::url_at(&port)));
+    let sent = numbered(name, count);
+    daemon.tcp(payload(&sent));
+    daemon.wait_received(count);
+    (daemon, port, sent)
+}
+
+/// A switch between the threads of a test.
+#[derive(Clone, Default)]
+struct Switch(Arc<AtomicBool>);
+
+impl Switch {
+    fn on(&self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+
+    fn is_on(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+#[track_caller]
+fn errors(daemon: &Daemon) -> Vec<String> {
+    let mut lines = daemon.log.lines();
+    lines.retain(|line| line.contains(" ERROR "));
+    lines
+}
+
+// 400: the lines, or everything
+
+#[test]
+fn one_bad_line_among_a_thousand() {
+    let (daemon, port, sent) = waiting("one", 1000);
+    let bad = sent[617].clone();
+    let upstream = Scripted::start_at(&port, {
+        let bad = bad.clone();
+        move |asked| {
+            if asked.lines.contains(&bad) {
+                Reply::saying(400, "this value is beyond me")
+            } else {
+                Reply::take()
+            }
+        }
+    });
+    let said = daemon.log.find("the culprit's name", |line| {
+        line.contains(" ERROR ") && line.contains("one.000617")
+    });
+    assert!(said.contains("this value is beyond me"), "{said}");
+    wait_for("the last line", || daemon.waiting() == 0);
+    assert_eq!(errors(&daemon).len(), 1);
+    let requests = upstream.answered().len();
+    assert!(requests <= a_culprit(1000) + batches(&sent), "{requests}");
+    let arrived = upstream.lines();
+    let books = Books::close(daemon, upstream, &sent);
+    assert_eq!((books.lost, books.said.refused), (1, 1), "{books:?}");
+    assert_eq!((books.twice, books.said.dropped), (0, 1), "{books:?}");
+    assert!(!arrived.contains(&bad));
+}
+
+#[test]
+fn five_bad_lines_among_ten_thousand() {
+    const LINES: usize = 10_000;
+    // Neighbours, the first, the last, and one in between.
+    const BAD: [usize; 5] = [0, 4321, 4322, 7000, LINES - 1];
+    let (daemon, port, sent) = waiting("five", LINES);
+    let bad: Vec<String> = BAD.iter().map(|number| sent[*number].clone()).collect();
+    let upstream = Scripted::start_at(&port, move |asked| {
+        if asked.lines.iter().any(|line| bad.contains(line)) {
+            Reply::status(400)
+        } else {
+            Reply::take()
+        }
+    });
+    wait_for("the last line", || daemon.waiting() == 0);
+    for number in BAD {
+        let name = format!("five.{number:06}");
+        daemon.log.find("a culprit's name", |line| {
+            line.contains(" ERROR ") && line.contains(&name)
+        });
+    }
+    assert_eq!(errors(&daemon).len(), BAD.len());
+    let requests = upstream.answered().len();
+    let most = BAD.len() * a_culprit(LINES) + batches(&sent);
+    assert!(requests <= most, "{requests} requests, {most} allowed");
+    let books = Books::close(daemon, upstream, &sent);
+    assert_eq!((books.lost, books.said.refused), (5, 5), "{books:?}");
+    assert_eq!((books.twice, books.said.dropped), (0, 5), "{books:?}");
+}
+
+#[test]
+fn bad_lines_one_after_the_other() {
+    let (daemon, port, sent) = waiting("bad", 200);
+    // More of them than a search for one would bear in a row.
+    let bad = 50..150;
+    let upstream = Scripted::start_at(&port, {
+        let bad = sent[bad.clone()].to_vec();
+        move |asked| {
+            if asked.lines.iter().any(|line| bad.contains(line)) {
+                Reply::status(422)
+            } else {
+                Reply::take()
+            }
+        }
+    });
+    wait_for("the last line", || daemon.waiting() == 0);
+    let books = Books::close(daemon, upstream, &sent);
+    assert_eq!((books.lost, books.said.refused), (100, 100), "{books:?}");
+    assert_eq!(books.twice, 0, "{books:?}");
+}
+
+/// The requests that one culprit may cost: 2·log2(lines) + 2.
+fn a_culprit(lines: usize) -> usize {
+    let lines = u32::try_from(lines).expect("not too many lines");
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    let requests = (2.0 * f64::from(lines).log2() + 2.0) as usize;
+    requests
+}
+
+/// The requests that lines cost without any trouble.
+fn batches(lines: &[String]) -> usize {
+    payload(lines).len().div_ceil(64 * 1024) + 2
+}
+
+#[test]
+fn everything_is_refused_for_a_while() {
+    let right = Switch::default();
+    let (daemon, port, sent) = waiting("all", 1000);
+    let upstream = Scripted::start_at(&port, {
+        let right = right.clone();
+        move |_: &Asked| {
+            if right.is_on() {
+                Reply::take()
+            } else {
+                Reply::saying(400, "no such account")
+            }
+        }
+    });
+    wait_for("several rounds", || upstream.count(400) >= 40);
+    let ledger = daemon.ledger();
+    assert_eq!((ledger.dropped, ledger.left()), (0, 1000), "{ledger:?}");
+    let said = errors(&daemon);
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(said[0].contains("no such account"), "{said:?}");
+
+    right.on();
+    Books::close(daemon, upstream, &sent).assert_exact();
+}
+
+#[test]
+fn everything_was_refused_until_this_moment() {
+    // Right after one refusal, after two, and so on: a line that was refused
+    // before the server was right is as good as any other.
+    let left = Arc::new(AtomicUsize::new(0));
+    let (daemon, port, mut sent) = waiting("moment", 1);
+    let upstream = Scripted::start_at(&port, {
+        let left = Arc::clone(&left);
+        move |_: &Asked| {
+            let refuse = left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| {
+                left.checked_sub(1)
+            });
+            match refuse {
+                Ok(_) => Reply::status(400),
+                Err(_) => Reply::take(),
+            }
+        }
+    });
+    for refusals in 1..20 {
+        wait_for("the last round", || daemon.waiting() == 0);
+        left.store(refusals, Ordering::SeqCst);
+        let lines = numbered(&format!("moment.{refusals}"), 40);
+        daemon.tcp(payload(&lines));
+        sent.extend(lines);
+    }
+    Books::close(daemon, upstream, &sent).assert_exact();
+}
+
+// 413: the size
+
+#[test]
+fn too_large_above_sixteen_kibibytes() {
+    let (daemon, port, sent) = waiting("large", 20_000);
+    let upstream = Scripted::start_at(&port, |asked| {
+        if asked.bytes > 16 * 1024 {
+            Reply::status(413)
+        } else {
+            Reply::take()
+        }
+    });
+    wait_for("the last line", || daemon.waiting() == 0);
+    // Once the size is known, it is kept to.
+    let refused = upstream.count(413);
+    assert!(refused <= 8, "{refused} requests were too large");
+    let taken = upstream.count(202);
+    let least = payload(&sent).len() / (16 * 1024);
+    assert!(taken <= 4 * least, "{taken} requests, {least} would do");
+    Books::close(daemon, upstream, &sent).assert_exact();
+}
+
+#[test]
+fn a_single_line_that_is_too_large() {
+    let long = format!("long.{} 1 1700000000", "x".repeat(2000));
+    let (daemon, port, mut sent) = waiting("short", 100);
+    daemon.tcp(format!("{long}\n"));
+    let more = numbered("more", 100);
+    daemon.tcp(payload(&more));
+    sent.push(long.clone());
+    sent.extend(more);
+    let upstream = Scripted::start_at(&port, |asked| {
+        if asked.bytes > 1024 {
+            Reply::status(413)
+        } else {
+            Reply::take()
+        }
+    });
+    wait_for("the last line", || daemon.waiting() == 0);
+    assert!(!upstream.lines().contains(&long));
+    let books = Books::close(daemon, upstream, &sent);
+    assert_eq!((books.lost, books.twice), (1, 0), "{books:?}");
+    assert_eq!((books.said.too_large, books.said.dropped), (1, 1));
+}
+
+// 401 and its like: a person, or a new key
+
+#[test]
+fn the_right_key_by_a_reload() {
+    the_right_key(401, |daemon, config| {
+        config.write_key(NEW_KEY);
+        daemon.reload(config);
+    });
+}
+
+#[test]
+fn the_right_key_in_its_file_and_nobody_says_so() {
+    the_right_key(401, |_, config| config.write_key(NEW_KEY));
+}
+
+#[test]
+fn the_right_key_in_its_file_after_a_403() {
+    the_right_key(403, |_, config| config.write_key(NEW_KEY));
+}
+
+fn the_right_key(refusal: u16, put_right: impl FnOnce(&Daemon, &Config)) {
+    let upstream = Scripted::start(move |asked| {
+        if asked.has_key(NEW_KEY) {
+            Reply::take()
+        } else {
+            assert!(asked.has_key(KEY), "another key");
+            Reply::saying(refusal, "who are you?")
+        }
+    });
+    let config = config(upstream.url());
+    let daemon = Daemon::start(&config);
+    let sent = numbered("key", 1000);
+    daemon.tcp(payload(&sent));
+    wait_for("some attempts", || upstream.count(refusal) >= 3);
+    let ledger = daemon.ledger();
+    assert_eq!((ledger.dropped, ledger.delivered), (0, 0), "{ledger:?}");
+    let said = errors(&daemon);
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(said[0].contains("key"), "{said:?}");
+    put_right(&daemon, &config);
+    Books::close(daemon, upstream, &sent).assert_exact();
+}
+
+#[test]
+fn forbidden() {
+    held(403, "key");
+}
+
+#[test]
+fn not_found() {
+    held(404, "sink.url");
+}
+
+#[test]
+fn method_not_allowed() {
+    held(405, "sink.url");
+}
+
+#[test]
+fn gone() {
+    held(410, "sink.url");
+}
+
+#[test]
+fn another_kind_of_content() {
+    held(415, "sink.url");
+}
+
+/// Everything is held, one ERROR names what to do, and once the server is
+/// right everything arrives.
+fn held(status: u16, remedy: &str) {
+    let right = Switch::default();
+    let upstream = Scripted::start({
+        let right = right.clone();
+        move |_: &Asked| {
+            if right.is_on() {
+                Reply::take()
+            } else {
+                Reply::status(status)
+            }
+        }
+    });
+    let daemon = Daemon::start(&config(upstream.url()));
+    let sent = numbered("held", 500);
+    daemon.tcp(payload(&sent));
+    wait_for("some attempts", || upstream.count(status) >= 4);
+    let ledger = daemon.ledger();
+    assert_eq!((ledger.dropped, ledger.delivered), (0, 0), "{ledger:?}");
+    let said = errors(&daemon);
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(said[0].contains(remedy), "no remedy in {said:?}");
+    right.on();
+    Books::close(daemon, upstream, &sent).assert_exact();
+}
+
+// 429, 5xx: later
+
+#[test]
+fn later_in_seconds() {
+    let wait = Duration::from_secs(1);
+    assert!(left_alone_for("Retry-After: 1".to_owned()) >= wait);
+}
+
+#[test]
+fn later_as_a_date() {
+    let until = SystemTime::now() + Duration::from_millis(1500);
+    left_alone_for(format!("Retry-After: {}", http_date(until)));
+    // To the second that the date could express.
+    assert!(SystemTime::now() >= until - Duration::from_secs(1));
+}
+
+#[test]
+fn later_as_nonsense() {
+    assert!(left_alone_for("Retry-After: soon".to_owned()) < Duration::from_secs(5));
+}
+
+/// How long the server was left alone after it had asked to.
+fn left_alone_for(field: String) -> Duration {
+    let upstream = Scripted::start(move |asked| {
+        if asked.number == 0 {
+            Reply::with_field(429, &field)
+        } else {
+            Reply::take()
+        }
+    });
+    let daemon = Daemon::start(&config(upstream.url()));
+    let mut sent = numbered("later", 500);
+    daemon.tcp(payload(&sent));
+    wait_for("the wish", || upstream.count(429) == 1);
+    // More lines are no reason to come earlier.
+    let more = numbered("later.more", 500);
+    daemon.tcp(payload(&more));
+    sent.extend(more);
+    wait_for("the next request", || upstream.answered().len() >= 2);
+    let answered = upstream.answered();
+    Books::close(daemon, upstream, &sent).assert_exact();
+    let at = |number: usize| -> Instant { answered[number].at };
+    at(1) - at(0)
+}
+
+/// `Sun, 06 Nov 1994 08:49:37 GMT`.
+fn http_date(time: SystemTime) -> String {
+    let seconds = time
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .expect("a clock after 1970")
+        .as_secs();
+    let (days, second) = (seconds / 86_400, seconds % 86_400);
+    // From days to a date: years begin in March, so that leap days come last.
+    let shifted = days + 719_468;
+    let era = shifted / 146_097;
+    let day_of_era = shifted % 146_097;
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = (month_from_march + 2) % 12;
+    let year = era * 400 + year_of_era + u64::from(month < 2);
+    let name = |names: &str, number: u64| -> String {
+        let number = usize::try_from(number).expect("a small number");
+        names[3 * number..3 * number + 3].to_owned()
+    };
+    format!(
+        "{}, {day:02} {} {year} {:02}:{:02}:{:02} GMT",
+        name("ThuFriSatSunMonTueWed", days % 7),
+        name("JanFebMarAprMayJunJulAugSepOctNovDec", month),
+        second / 3600,
+        second / 60 % 60,
+        second % 60,
+    )
+}
+
+#[test]
+fn dates_are_written_as_the_standard_has_them() {
+    let time = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
+    assert_eq!(http_date(time), "Sun, 06 Nov 1994 08:49:37 GMT");
+    let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_709_164_800);
+    assert_eq!(http_date(time), "Thu, 29 Feb 2024 00:00:00 GMT");
+}
+
+#[test]
+fn every_status_that_asks_to_come_again() {
+    const TROUBLE: [u16; 9] = [500, 502, 503, 504, 408, 425, 429, 599, 503];
+    let upstream = Scripted::start(|asked| match TROUBLE.get(asked.number) {
+        Some(status) => Reply::status(*status),
+        None => Reply::take(),
+    });
+    let daemon = Daemon::start(&config(upstream.url()));
+    let sent = numbered("trouble", 1000);
+    daemon.tcp(payload(&sent));
+    let books = Books::close(daemon, upstream, &sent);
+    books.assert_exact();
+    assert_eq!(books.said.uncertain, 0, "{books:?}");
+}
+
+// 3xx: nowhere else
+
+#[test]
+fn a_redirect_is_not_followed() {
+    for status in [301, 302, 307, 308] {
+        let elsewhere = Scripted::start(|_| Reply::take());
+        let right = Switch::default();
+        let upstream = Scripted::start({
+            let (right, location) = (right.clone(), format!("Location: {}", elsewhere.url()));
+            move |_: &Asked| {
+                if right.is_on() {
+                    Reply::take()
+                } else {
+                    Reply::with_field(status, &location)
+                }
+            }
+        });
+        let daemon = Daemon::start(&config(upstream.url()));
+        let sent = numbered("redirected", 100);
+        daemon.tcp(payload(&sent));
+        wait_for("some attempts", || upstream.count(status) >= 3);
+        let said = errors(&daemon);
+        assert_eq!(said.len(), 1, "{said:?}");
+        let host = elsewhere.url().split('/').nth(2).unwrap_or_default();
+        assert!(said[0].contains(host), "{host} is not named in {said:?}");
+        right.on();
+        Books::close(daemon, upstream, &sent).assert_exact();
+        assert_eq!(elsewhere.connections(), 0);
+    }
+}

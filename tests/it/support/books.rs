@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::daemon::Daemon;
+use super::inbox::Inbox;
 use super::ledger::Ledger;
 use super::metrics::Metrics;
 use super::numbered::keyed;
@@ -52,6 +53,8 @@ pub struct Books {
     pub twice: u64,
     /// What the daemon says.
     pub said: Said,
+    /// The first of its complaints, for whoever reads of a failure.
+    pub complaints: Vec<String>,
 }
 
 /// The daemon's side.
@@ -76,10 +79,13 @@ impl Books {
             ledger.received == sent.len() as u64 && ledger.left() == 0
         });
         let mut said = Said::of(&daemon.metrics());
+        let complaints = complaints(&daemon.log);
         let ledger = daemon.stop();
         assert_eq!(ledger.left(), 0, "{ledger:?}");
         (said.delivered, said.dropped) = (ledger.delivered, ledger.dropped);
-        Self::count(said, upstream, sent).check()
+        let mut books = Self::count(said, upstream, sent);
+        books.complaints = complaints;
+        books.check()
     }
 
     /// The same for a daemon that was stopped in the middle of it all, and has
@@ -124,6 +130,7 @@ impl Books {
             lost: copies.values().filter(|count| **count == 0).count() as u64,
             twice: copies.values().map(|count| count.saturating_sub(1)).sum(),
             said,
+            complaints: Vec::new(),
         }
     }
 
@@ -139,6 +146,13 @@ impl Books {
         assert!(self.twice <= said.resent, "twice in silence: {self:?}");
         self
     }
+}
+
+fn complaints(log: &Inbox) -> Vec<String> {
+    let mut lines = log.lines();
+    lines.retain(|line| line.contains(" WARN ") || line.contains(" ERROR "));
+    lines.truncate(10);
+    lines
 }
 
 impl Said {

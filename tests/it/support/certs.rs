@@ -1,6 +1,7 @@
 //! A private certificate authority.
 
 use std::fs;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -24,10 +25,17 @@ pub struct Certs {
 impl Certs {
     /// A new authority that nobody trusts yet.
     pub fn new() -> Self {
+        Self::named("sidecarbon test authority")
+    }
+
+    /// Another one, that has nothing to do with the first.
+    pub fn stranger() -> Self {
+        Self::named("sidecarbon test stranger")
+    }
+
+    fn named(name: &str) -> Self {
         let mut params = CertificateParams::default();
-        params
-            .distinguished_name
-            .push(DnType::CommonName, "sidecarbon test authority");
+        params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
         let key = KeyPair::generate().expect("a key pair");
@@ -66,6 +74,15 @@ impl Certs {
         self.finish(builder, names)
     }
 
+    /// A server for `localhost` whose certificate was good in these years.
+    pub fn server_valid(&self, years: Range<i32>) -> Arc<ServerConfig> {
+        let (certificate, key) = self.issue_with(&["localhost"], |params| {
+            params.not_before = rcgen::date_time_ymd(years.start, 1, 1);
+            params.not_after = rcgen::date_time_ymd(years.end, 1, 1);
+        });
+        with_certificate(builder().with_no_client_auth(), &certificate, &key)
+    }
+
     /// A server for `localhost` that wants a client certificate of ours.
     pub fn server_that_asks(&self) -> Arc<ServerConfig> {
         let mut roots = RootCertStore::empty();
@@ -87,23 +104,40 @@ impl Certs {
         names: &[&str],
     ) -> Arc<ServerConfig> {
         let (certificate, key) = self.issue(names);
-        let key = PrivatePkcs8KeyDer::from(key.serialize_der());
-        let config = builder
-            .with_single_cert(vec![certificate.der().clone()], key.into())
-            .expect("a certificate with its key");
-        Arc::new(config)
+        with_certificate(builder, &certificate, &key)
     }
 
     fn issue(&self, names: &[&str]) -> (Certificate, KeyPair) {
+        self.issue_with(names, |_| {})
+    }
+
+    fn issue_with(
+        &self,
+        names: &[&str],
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> (Certificate, KeyPair) {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut params = CertificateParams::new(names).expect("valid names");
         params
             .distinguished_name
             .push(DnType::CommonName, "sidecarbon test");
+        change(&mut params);
         let key = KeyPair::generate().expect("a key pair");
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
         (certificate, key)
     }
+}
+
+fn with_certificate(
+    builder: rustls::ConfigBuilder<ServerConfig, rustls::server::WantsServerCert>,
+    certificate: &Certificate,
+    key: &KeyPair,
+) -> Arc<ServerConfig> {
+    let key = PrivatePkcs8KeyDer::from(key.serialize_der());
+    let config = builder
+        .with_single_cert(vec![certificate.der().clone()], key.into())
+        .expect("a certificate with its key");
+    Arc::new(config)
 }
 
 fn builder() -> rustls::ConfigBuilder<ServerConfig, rustls::WantsVerifier> {

@@ -62,6 +62,16 @@ impl Launch {
         Self::from_command(command).config(config)
     }
 
+    /// As [`Launch::with`], run by another command, which becomes the daemon.
+    pub fn by(prefix: &[String], config: &Config) -> Self {
+        let (program, arguments) = prefix.split_first().expect("a command");
+        let mut command = Command::new(program);
+        command
+            .args(arguments)
+            .arg(env!("CARGO_BIN_EXE_sidecarbon"));
+        Self::from_command(command).config(config)
+    }
+
     fn from_command(mut command: Command) -> Self {
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("SIDECARBON_") {

@@ -12,6 +12,9 @@ use socket2::SockRef;
 use super::acceptor::{Acceptor, After};
 use super::port::Port;
 
+/// So small that the kernel takes little more than is passed on.
+const BUFFER: usize = 16 * 1024;
+
 /// Passes bytes on to a server, until it cuts the connection.
 pub struct Cutter {
     acceptor: Acceptor,
@@ -29,7 +32,7 @@ impl Cutter {
     /// seed: every other time with an RST, else as a process that dies does.
     pub fn before(server: SocketAddr, most: usize, seed: u64) -> Self {
         let state = Arc::new(State::default());
-        let acceptor = Acceptor::start(Port::reserve().listen(None), {
+        let acceptor = Acceptor::start(Port::reserve().listen(Some(BUFFER)), {
             let state = Arc::clone(&state);
             move |client, number| {
                 let mut random = fastrand::Rng::with_seed(seed.wrapping_add(number as u64));

@@ -95,6 +95,11 @@ impl Faulty {
         Self::start(port, Some(config), faults)
     }
 
+    /// As [`Faulty::tcp`], with as large a buffer as the kernel likes.
+    pub fn tcp_roomy(faults: impl Fn(usize) -> Fault + Send + Sync + 'static) -> Self {
+        Self::start_with(None, &Port::reserve(), None, faults)
+    }
+
     /// From now on every new connection is read to its end, and so is every
     /// one that stalls.
     pub fn behave(&self) {
@@ -135,10 +140,19 @@ impl Faulty {
         tls: Option<Arc<ServerConfig>>,
         faults: impl Fn(usize) -> Fault + Send + Sync + 'static,
     ) -> Self {
+        Self::start_with(Some(SMALL_BUFFER), port, tls, faults)
+    }
+
+    fn start_with(
+        buffer: Option<usize>,
+        port: &Port,
+        tls: Option<Arc<ServerConfig>>,
+        faults: impl Fn(usize) -> Fault + Send + Sync + 'static,
+    ) -> Self {
         let inbox = Arc::new(Inbox::default());
         let mood = Arc::new(Mood::default());
         let is_tls = tls.is_some();
-        let acceptor = Acceptor::start(port.listen(Some(SMALL_BUFFER)), {
+        let acceptor = Acceptor::start(port.listen(buffer), {
             let (inbox, mood) = (Arc::clone(&inbox), Arc::clone(&mood));
             move |stream, number| {
                 let fault = if *mood.lock() {
@@ -189,13 +203,17 @@ impl Mood {
     }
 
     fn wait_until_good(&self) {
-        let mut good = self.lock();
-        while !*good {
-            good = self
-                .changed
-                .wait(good)
-                .unwrap_or_else(PoisonError::into_inner);
+        while !*self.lock() {
+            self.wait_until_good_for(DEADLINE);
         }
+    }
+
+    /// The same, but for so long at most.
+    fn wait_until_good_for(&self, limit: Duration) {
+        let waited = self
+            .changed
+            .wait_timeout_while(self.lock(), limit, |good| !*good);
+        drop(waited);
     }
 }
 
@@ -255,7 +273,9 @@ impl<'a, S: Read> Guest<'a, S> {
             }
             Fault::Ends(_) | Fault::EndsIdle(_) => {
                 self.stop_arrivals();
-                let _ = self.socket.shutdown(Shutdown::Write);
+                // Whatever comes for a side that was ended is answered by an
+                // RST and not acknowledged.
+                let _ = self.socket.shutdown(Shutdown::Both);
                 restore(&self.socket);
             }
             Fault::Dies(_) => self.wait_for_unread(),
@@ -267,7 +287,12 @@ impl<'a, S: Read> Guest<'a, S> {
                 mood.wait_until_good();
                 self.read_to_end();
             }
-            Fault::Sips(bytes, pause) => self.sip(bytes, pause),
+            Fault::Sips(bytes, pause) => {
+                self.buffer.truncate(bytes);
+                while self.read_once(None).is_none() {
+                    mood.wait_until_good_for(pause);
+                }
+            }
             Fault::Vanishes(_) => {
                 self.stop_arrivals();
                 return After::Hold;
@@ -362,17 +387,6 @@ impl<'a, S: Read> Guest<'a, S> {
                 Err(error) if error.kind() != ErrorKind::WouldBlock => break,
                 Ok(_) | Err(_) => thread::yield_now(),
             }
-        }
-    }
-
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "no other task shares this thread"
-    )]
-    fn sip(&mut self, bytes: usize, pause: Duration) {
-        self.buffer.truncate(bytes);
-        while self.read_once(None).is_none() {
-            thread::sleep(pause);
         }
     }
 }

@@ -24,7 +24,21 @@ pub struct UdpPort {
 impl Port {
     /// Takes a free port.
     pub fn reserve() -> Self {
-        let socket = bound(Type::STREAM, Protocol::TCP, any_port());
+        Self::reserve_at(Ipv4Addr::LOCALHOST)
+    }
+
+    /// Takes a free port of one of our addresses.
+    pub fn reserve_at(address: Ipv4Addr) -> Self {
+        Self::bind((address, 0).into())
+    }
+
+    /// The same port of another of our addresses.
+    pub fn at(&self, address: Ipv4Addr) -> Self {
+        Self::bind((address, self.address.port()).into())
+    }
+
+    fn bind(address: SocketAddr) -> Self {
+        let socket = bound(Type::STREAM, Protocol::TCP, address);
         Self {
             address: address_of(&socket),
             _reserved: socket,

@@ -42,8 +42,6 @@ pub struct Asked {
 pub struct Answered {
     /// 0 where it was no answer.
     pub status: u16,
-    pub lines: usize,
-    pub bytes: usize,
     /// When it was there, whole.
     pub at: Instant,
 }
@@ -307,8 +305,6 @@ impl Desk<'_> {
                 .unwrap_or_else(PoisonError::into_inner)
                 .push(Answered {
                     status: reply.code(),
-                    lines: asked.lines.len(),
-                    bytes: length,
                     at,
                 });
             write(stream.get_mut(), &reply)?;

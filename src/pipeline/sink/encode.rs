@@ -156,7 +156,7 @@ mod tests {
             let chunks = all(&encoder, lines.as_bytes(), limit);
             for chunk in &chunks {
                 prop_assert!(chunk.ends_with(b"\n"));
-                let one_line = chunk.iter().filter(|byte| **byte == b'\n').count() == 1;
+                let one_line = memchr::memchr_iter(b'\n', chunk).count() == 1;
                 prop_assert!(chunk.len() <= limit || one_line);
             }
             let joined = String::from_utf8(chunks.concat()).unwrap();

@@ -1,6 +1,8 @@
 //! What the upstream has counted, set against what the daemon says of itself.
 
 use std::collections::HashMap;
+use std::fs::OpenOptions;
+use std::io::Write;
 
 use super::daemon::Daemon;
 use super::inbox::Inbox;
@@ -85,7 +87,35 @@ impl Books {
         (said.delivered, said.dropped) = (ledger.delivered, ledger.dropped);
         let mut books = Self::count(said, upstream, sent);
         books.complaints = complaints;
+        books.write_row();
         books.check()
+    }
+
+    /// Adds a row to the table of faults, where one is asked for.
+    fn write_row(&self) {
+        let Some(table) = std::env::var_os("SIDECARBON_FAULT_TABLE") else {
+            return;
+        };
+        let test = std::thread::current().name().unwrap_or("?").to_owned();
+        let fault = test.rsplit("::").next().unwrap_or("?").replace('_', " ");
+        let group = test.split("::").nth(1).unwrap_or("?").replace('_', " ");
+        let Said {
+            at_risk,
+            resent,
+            uncertain,
+            dropped,
+            ..
+        } = self.said;
+        let row = format!(
+            "| {group} | {fault} | {} | {} | {at_risk} | {} | {resent} | {uncertain} | {dropped} |\n",
+            self.sent, self.lost, self.twice
+        );
+        let mut table = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(table)
+            .expect("the table of faults can be written");
+        table.write_all(row.as_bytes()).expect("a row is written");
     }
 
     /// The same for a daemon that was stopped in the middle of it all, and has

@@ -36,5 +36,8 @@ fn the_link_goes_down_and_up() {
         daemon.metric("sidecarbon_sink_up") == 1
     });
     let sent = load.stop();
-    Books::close(daemon, upstream, &sent).assert_exact();
+    let books = Books::close(daemon, upstream, &sent);
+    // The last acknowledgements may have gone down with the link: what they were
+    // for comes twice, which `Books` has held against `resent`.
+    assert_eq!((books.lost, books.said.dropped), (0, 0), "{books:?}");
 }

@@ -1,0 +1,126 @@
+//! Where the key comes from: the first of its places that has one.
+
+use std::path::{Path, PathBuf};
+
+use crate::config::api_key::{ApiKey, BadKey};
+use crate::config::source::{Origin, Source, quoted};
+use crate::config::values::SinkUrl;
+
+use super::{Surroundings, optional_text};
+
+/// A key, and the file that it stands in.
+pub struct FoundKey {
+    /// The key, or the absence of one.
+    pub key: ApiKey,
+    /// Where it was read, if in a file.
+    pub file: Option<PathBuf>,
+}
+
+/// The key, from the first of its places that has one.
+pub fn find(
+    source: &mut Source,
+    url: &SinkUrl,
+    around: &Surroundings,
+    warnings: &mut Vec<String>,
+) -> FoundKey {
+    let file_origin = source.origin("sink.api_key_file");
+    let inline_origin = source.origin("sink.api_key");
+    let file = optional_text(source, "sink.api_key_file").map(PathBuf::from);
+    let inline = source.secret("sink.api_key", |text| match text {
+        "" => Ok(ApiKey::none()),
+        text => ApiKey::parse(text),
+    });
+    let inline_is_set = inline_origin != Origin::Default;
+    let credential = around
+        .credentials_directory
+        .as_ref()
+        .map(|directory| Path::new(directory).join("api-key"))
+        .filter(|path| path.exists());
+
+    let named_outside = matches!(file_origin, Origin::Flag(_) | Origin::Environment(_));
+    if let (Some(path), true) = (&file, named_outside) {
+        return key_file(source, path, &file_origin, warnings);
+    }
+    if let Some(path) = credential {
+        let origin = Origin::Environment("CREDENTIALS_DIRECTORY".into());
+        let shown = quoted(&path.display().to_string());
+        source.show("sink.api_key_file", shown, origin.clone());
+        return key_file(source, &path, &origin, warnings);
+    }
+    if let Some(path) = &file {
+        return key_file(source, path, &file_origin, warnings);
+    }
+    let in_environment = matches!(inline_origin, Origin::Environment(_));
+    if let (false, Some(text)) = (in_environment, &around.platform_key) {
+        match ApiKey::parse(text) {
+            Ok(key) => {
+                let origin = Origin::Environment("HOSTEDGRAPHITE_APIKEY".into());
+                source.show("sink.api_key", quoted("<key>"), origin);
+                return accepted(key, None, warnings);
+            }
+            Err(BadKey::Empty) => {}
+            Err(error) => source.problem("HOSTEDGRAPHITE_APIKEY".into(), error.to_string()),
+        }
+    }
+    let key = inline.unwrap_or_else(ApiKey::none);
+    if inline_is_set && !in_environment && !key.is_empty() {
+        warnings.push(format!(
+            "{inline_origin}: sink.api_key holds the key itself; a key file (sink.api_key_file) keeps it out of backups and reviews"
+        ));
+    }
+    if !inline_is_set && url.wants_key() {
+        source.problem(
+            "no API key".into(),
+            "write the key into a file and name it in sink.api_key_file (or SIDECARBON_API_KEY_FILE, or --api-key-file), \
+             or set SIDECARBON_API_KEY; sink.api_key = \"\" sends without a key",
+        );
+    }
+    if !url.wants_key() && !key.is_empty() && !source.is_set("sink.url") {
+        warnings.push("a key is set but no sink.url, so lines are only printed; write sink.url = \"tls://carbon.hostedgraphite.com:20030\"".into());
+    }
+    accepted(key, None, warnings)
+}
+
+fn key_file(
+    source: &mut Source,
+    path: &Path,
+    origin: &Origin,
+    warnings: &mut Vec<String>,
+) -> FoundKey {
+    match ApiKey::read(path) {
+        Ok(file) => {
+            if file.world_readable {
+                warnings.push(format!(
+                    "{}: every user of this host can read the key; chmod 0640 it",
+                    path.display()
+                ));
+            }
+            accepted(file.key, Some(path), warnings)
+        }
+        Err(error) => {
+            // A value without a slash may be the key itself, by mistake.
+            let shown = path.display().to_string();
+            let message = if shown.contains('/') {
+                format!(
+                    "sink.api_key_file \"{shown}\" {error}; write the API key into that file, on one line"
+                )
+            } else {
+                format!(
+                    "sink.api_key_file {error}; write the path of a file that holds the API key, not the key itself"
+                )
+            };
+            source.problem(origin.to_string(), message);
+            accepted(ApiKey::none(), Some(path), warnings)
+        }
+    }
+}
+
+fn accepted(key: ApiKey, file: Option<&Path>, warnings: &mut Vec<String>) -> FoundKey {
+    if !key.is_empty() && !key.is_uuid_shaped() {
+        warnings.push("the API key does not look like one of Hosted Graphite (8-4-4-4-12 hexadecimal digits); is it the right one?".into());
+    }
+    FoundKey {
+        key,
+        file: file.map(Path::to_owned),
+    }
+}

@@ -13,7 +13,7 @@ mod values;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-pub use api_key::{ApiKey, BadKey, KeyFile, KeyFileError};
+pub use api_key::{ApiKey, BadKey, KeyFile, KeyFileError, OwnKeys};
 pub use keys::{KEYS, Key};
 pub use settings::{
     ListenSettings, RetrySettings, Settings, SinkSettings, Surroundings, TlsSettings,

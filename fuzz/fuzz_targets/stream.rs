@@ -23,7 +23,7 @@ fuzz_target!(|input: Input| {
     let rules = Rules {
         names: [NameRule::Any, NameRule::Sanitize, NameRule::Strict][usize::from(input.names % 3)],
         max_line_bytes: 64,
-        key: ApiKey::parse("fuzz.key").expect("a valid key"),
+        key: ApiKey::parse("fuzz.key").expect("a valid key").into(),
     };
     let ending = if input.clean { Ending::Clean } else { Ending::Broken };
     let reads: Vec<&[u8]> = input.reads.iter().map(Vec::as_slice).collect();

@@ -191,6 +191,49 @@ impl ApiKey {
     }
 }
 
+/// All keys that lines may carry and logs must not: the one in force, and those
+/// that it replaced, which clients may still use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnKeys(Vec<ApiKey>);
+
+/// Clients that are this many rotations behind have other troubles.
+const KEYS_REMEMBERED: usize = 4;
+
+impl From<ApiKey> for OwnKeys {
+    fn from(key: ApiKey) -> Self {
+        Self(vec![key])
+    }
+}
+
+impl OwnKeys {
+    /// Takes over the keys that were in force before.
+    pub fn remember(&mut self, former: &Self) {
+        for key in &former.0 {
+            if !self.0.contains(key) && self.0.len() < KEYS_REMEMBERED {
+                self.0.push(key.clone());
+            }
+        }
+    }
+
+    /// See [`ApiKey::strip_from`].
+    pub fn strip_from<'a>(&self, path: &'a [u8]) -> Option<&'a [u8]> {
+        self.0.iter().find_map(|key| key.strip_from(path))
+    }
+
+    /// See [`ApiKey::mask`]; also the beginning of a key where the text ends.
+    pub fn mask(&self, text: &mut Vec<u8>) {
+        for key in &self.0 {
+            key.mask(text);
+            key.mask_cut_end(text);
+        }
+    }
+
+    /// The length of the longest, in bytes.
+    pub fn longest(&self) -> usize {
+        self.0.iter().map(ApiKey::len).max().unwrap_or(0)
+    }
+}
+
 fn is_uuid(text: &[u8]) -> bool {
     text.len() == UUID_BYTES
         && text.iter().enumerate().all(|(index, byte)| match index {
@@ -224,7 +267,7 @@ fn mask_with(text: &mut Vec<u8>, find: impl Fn(&[u8]) -> Option<Range<usize>>) {
 
 impl ApiKey {
     /// Replaces the beginning of the key at the end of a text that was cut.
-    pub fn mask_cut_end(&self, text: &mut Vec<u8>) {
+    fn mask_cut_end(&self, text: &mut Vec<u8>) {
         let key = self.0.as_slice();
         let longest = key.len().min(text.len());
         let cut = (TELLING_BYTES..=longest)
@@ -302,6 +345,17 @@ mod tests {
             key.mask(&mut text);
             assert_eq!(text, b"Basic <key>, and so on");
         }
+    }
+
+    #[test]
+    fn keys_of_former_days_are_still_ours() {
+        let mut keys = OwnKeys::from(ApiKey::parse("new").unwrap());
+        keys.remember(&ApiKey::parse("old").unwrap().into());
+        assert_eq!(keys.strip_from(b"OLD.x"), Some(&b"x"[..]));
+        assert_eq!(keys.strip_from(b"new.x"), Some(&b"x"[..]));
+        let mut text = b"old new".to_vec();
+        keys.mask(&mut text);
+        assert_eq!(text, b"<key> <key>");
     }
 
     #[test]

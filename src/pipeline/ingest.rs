@@ -128,12 +128,13 @@ impl Ingest {
     }
 
     /// New rules and limits, at a reload.
-    pub fn reconfigure(&self, rules: Rules, max_connections: usize) {
+    pub fn reconfigure(&self, mut rules: Rules, max_connections: usize) {
         let mut current = self
             .shared
             .rules
             .write()
             .unwrap_or_else(PoisonError::into_inner);
+        rules.key.remember(&current.key);
         *current = Arc::new(rules);
         self.shared.connections.set_limit(max_connections);
     }
@@ -316,7 +317,7 @@ impl ListenSettings {
         Rules {
             names: self.names,
             max_line_bytes: self.max_line_bytes,
-            key: key.clone(),
+            key: key.clone().into(),
         }
     }
 }

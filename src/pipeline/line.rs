@@ -14,7 +14,7 @@
 mod name;
 mod number;
 
-use crate::config::{ApiKey, NameRule};
+use crate::config::{NameRule, OwnKeys};
 use crate::stats::RejectReason;
 
 use name::Name;
@@ -29,7 +29,7 @@ pub struct Rules {
     /// Longer lines are rejected; bytes, without the newline.
     pub max_line_bytes: usize,
     /// Our own key, stripped from names that carry it already.
-    pub key: ApiKey,
+    pub key: OwnKeys,
 }
 
 /// A line that may be stored: every field is valid and no byte of it can break

@@ -65,9 +65,8 @@ impl Pack {
         self.rejected[reject.reason as usize] += 1;
         if self.sample.is_none() {
             // Masked before it is cut, or half a key would be left at the end.
-            let mut line = raw[..raw.len().min(SAMPLE_BYTES + rules.key.len())].to_vec();
+            let mut line = raw[..raw.len().min(SAMPLE_BYTES + rules.key.longest())].to_vec();
             rules.key.mask(&mut line);
-            rules.key.mask_cut_end(&mut line);
             line.truncate(SAMPLE_BYTES);
             self.sample = Some(Sample { reject, line });
         }

@@ -143,7 +143,7 @@ mod tests {
         Rules {
             names: NameRule::Any,
             max_line_bytes: 32,
-            key: ApiKey::none(),
+            key: ApiKey::none().into(),
         }
     }
 

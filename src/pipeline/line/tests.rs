@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::config::ApiKey;
 
 const RECEIPT: &[u8] = b"1700000042";
 const KEY: &str = "6F1C2A9E-0d4b-4c57-9a3e-5b8e7d2f1a60";
@@ -11,7 +12,7 @@ fn rules(names: NameRule) -> Rules {
     Rules {
         names,
         max_line_bytes: 4096,
-        key: ApiKey::parse(KEY).unwrap(),
+        key: ApiKey::parse(KEY).unwrap().into(),
     }
 }
 

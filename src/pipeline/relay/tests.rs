@@ -121,7 +121,7 @@ impl Running {
         let rules = Rules {
             names: NameRule::Any,
             max_line_bytes: 99,
-            key: ApiKey::none(),
+            key: ApiKey::none().into(),
         };
         let mut pack = Pack::default();
         pack.begin(SystemTime::now());

@@ -317,7 +317,7 @@ fn push(queue: &Queue, from: u32, count: u32) -> u32 {
     let rules = line::Rules {
         names: NameRule::Any,
         max_line_bytes: 99,
-        key: ApiKey::none(),
+        key: ApiKey::none().into(),
     };
     let mut pack = Pack::default();
     pack.begin(SystemTime::UNIX_EPOCH);

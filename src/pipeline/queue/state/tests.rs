@@ -20,7 +20,7 @@ fn pack(lines: impl IntoIterator<Item = impl AsRef<str>>) -> Pack {
     let rules = Rules {
         names: NameRule::Any,
         max_line_bytes: 4096,
-        key: ApiKey::none(),
+        key: ApiKey::none().into(),
     };
     let mut pack = Pack::default();
     pack.begin(SystemTime::now());

@@ -15,7 +15,7 @@ fn queue_of(blocks: u32) -> Queue {
     let rules = Rules {
         names: NameRule::Any,
         max_line_bytes: 99,
-        key: ApiKey::none(),
+        key: ApiKey::none().into(),
     };
     let queue = Queue::new(Limits {
         block_bytes: LINES_A_BLOCK as usize * "m000 1 5\n".len(),

@@ -17,7 +17,7 @@ fn queue_of(lines: u32) -> Queue {
     let rules = line::Rules {
         names: NameRule::Any,
         max_line_bytes: 99,
-        key: ApiKey::none(),
+        key: ApiKey::none().into(),
     };
     let queue = Queue::new(Limits {
         block_bytes: 1024,

@@ -1,4 +1,4 @@
-//! From the queue to the sink, one lease after the other.
+//! From the queue to the sink: leases in order, and an eye on those under way.
 //!
 //! In: leases. Out: nothing but settled lines, a state of the upstream for the
 //! metrics, and a line in the log when it changes. What a failure means for

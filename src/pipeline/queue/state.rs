@@ -42,7 +42,7 @@ pub enum Readiness {
 #[derive(Debug)]
 pub struct State {
     limits: Limits,
-    /// Sealed, in the order of their sequence; the oldest is in front.
+    /// Sealed, in the order of their places; the oldest is in front.
     waiting: VecDeque<Block>,
     /// Takes the lines that arrive.
     open: Option<Block>,

@@ -164,6 +164,7 @@ fn refuse_to_start(error: &SetupError, settings: &Settings) -> Exit {
     match error {
         SetupError::Tls(_) => Exit::Configuration,
         SetupError::Bind(_) => Exit::Bind,
+        SetupError::Thread(_) => Exit::Defect,
     }
 }
 

@@ -6,8 +6,10 @@ use clap::Parser;
 use sidecarbon::cli::{Cli, Command};
 use sidecarbon::config::{self, Overrides};
 use sidecarbon::daemon::{self, Exit};
+use sidecarbon::os;
 
 fn main() -> ExitCode {
+    os::separate_large_allocations();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(answer) => {

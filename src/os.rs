@@ -11,6 +11,9 @@ mod linux;
 /// 208 KiB keeps some 256 small datagrams (FACTS.md), a moment's worth.
 pub const RECEIVE_BUFFER: usize = 8 << 20;
 
+/// How to have it, where we may not take it.
+pub const RECEIVE_BUFFER_HINT: &str = "sysctl -w net.core.rmem_max=8388608";
+
 /// Raises the limit of open files as far as we may. Answers with the limit in
 /// force.
 pub fn raise_file_limit() -> u64 {
@@ -28,8 +31,7 @@ pub fn raise_file_limit() -> u64 {
 }
 
 /// Asks for a large receive buffer, past the system's limit where we may.
-/// Answers with what was granted, in bytes.
-pub fn enlarge_receive_buffer(socket: impl AsFd) -> usize {
+pub fn enlarge_receive_buffer(socket: impl AsFd) {
     use rustix::net::sockopt;
     #[cfg(target_os = "linux")]
     let forced = sockopt::set_socket_recv_buffer_size_force(&socket, RECEIVE_BUFFER).is_ok();
@@ -39,7 +41,36 @@ pub fn enlarge_receive_buffer(socket: impl AsFd) -> usize {
         // A smaller buffer than asked for is not an error.
         let _ = sockopt::set_socket_recv_buffer_size(&socket, RECEIVE_BUFFER);
     }
-    sockopt::socket_recv_buffer_size(&socket).unwrap_or(0)
+}
+
+/// The receive buffer of a socket, in bytes; 0 where the system cannot say.
+pub fn receive_buffer(socket: impl AsFd) -> usize {
+    rustix::net::sockopt::socket_recv_buffer_size(socket).unwrap_or(0)
+}
+
+/// Allocations from here on are the system's own, of whole pages, and go back to
+/// it when they are freed.
+const LARGE_ALLOCATION: usize = 32 << 10;
+
+/// What an allocator keeps beside each allocation.
+const ALLOCATION_HEADER: usize = 16;
+
+/// Keeps large allocations apart from small ones. Otherwise freed blocks of
+/// lines stay resident between others, and memory is not what the bound says.
+pub fn separate_large_allocations() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    linux::memory::set_mmap_threshold(LARGE_ALLOCATION);
+}
+
+/// What an allocation of so many bytes really takes.
+pub fn allocated(bytes: usize) -> usize {
+    const PAGE: usize = 4096;
+    let with_header = bytes + ALLOCATION_HEADER;
+    if bytes >= LARGE_ALLOCATION {
+        with_header.next_multiple_of(PAGE)
+    } else {
+        with_header
+    }
 }
 
 /// What binding ::1 says on a host without IPv6.
@@ -97,6 +128,24 @@ pub fn limit_unsent(socket: impl AsFd, bytes: u32) {
     }
     #[cfg(not(target_os = "linux"))]
     let _ = (socket, bytes);
+}
+
+/// How many datagrams the kernel has dropped because this socket's buffer was
+/// full. An error where the system cannot say.
+pub fn dropped_datagrams(socket: impl AsFd) -> io::Result<u32> {
+    #[cfg(target_os = "linux")]
+    return linux::udp::dropped(socket.as_fd());
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = socket;
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+/// Lets other threads go first when there is more to do than can be done.
+pub fn yield_to_other_threads() {
+    #[cfg(target_os = "linux")]
+    linux::yield_to_other_threads();
 }
 
 /// Who listens on an address, where that can be found out: `nginx (pid 42)`.

@@ -32,7 +32,7 @@ use crate::config::Settings;
 use crate::os;
 use crate::stats::Counters;
 use ingest::{BindError, Ingest, Listeners, Plan};
-use queue::{Limits, Queue};
+use queue::{Compressing, Limits, Queue};
 use relay::{Relay, Replacement};
 use sink::{Sink, TlsError};
 
@@ -52,6 +52,9 @@ pub enum SetupError {
     /// An address that they name cannot be bound.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// The system has no thread for us.
+    #[error("cannot start a thread: {0}")]
+    Thread(#[from] std::io::Error),
 }
 
 impl SetupError {
@@ -59,7 +62,7 @@ impl SetupError {
     pub fn describe(&self, settings: &Settings) -> String {
         match self {
             Self::Tls(error) => settings.problem_with(error.key, &error.message).to_string(),
-            Self::Bind(_) => self.to_string(),
+            Self::Bind(_) | Self::Thread(_) => self.to_string(),
         }
     }
 }
@@ -70,6 +73,7 @@ pub struct Pipeline {
     queue: Queue,
     ingest: Ingest,
     listeners: Listeners,
+    compressing: Compressing,
     relay: JoinHandle<()>,
     replacements: mpsc::UnboundedSender<Replacement<Sink>>,
     counters: Arc<Counters>,
@@ -97,6 +101,7 @@ impl Pipeline {
         let mut listeners = Listeners::new(ingest.clone(), counters.clone());
         listeners.apply(listeners.plan(&settings.listen)?);
 
+        let compressing = Compressing::start(&queue)?;
         let (replacements, incoming) = mpsc::unbounded_channel();
         let retry = settings.retry;
         let first = Replacement { sink, retry };
@@ -105,6 +110,7 @@ impl Pipeline {
             queue,
             ingest,
             listeners,
+            compressing,
             relay: tokio::spawn(relay.run()),
             replacements,
             counters: counters.clone(),
@@ -154,6 +160,7 @@ impl Pipeline {
         let describe = |what: &str, error: &JoinError| format!("{what} died: {error}");
         tokio::select! {
             error = self.listeners.failed() => describe("a listener", &error),
+            () = self.compressing.died() => "the compressing thread died".to_owned(),
             ended = &mut self.relay => match ended {
                 Err(error) => describe("the relay", &error),
                 Ok(()) => "the relay ended by itself".to_owned(),
@@ -196,6 +203,7 @@ fn limits(settings: &Settings) -> Limits {
         block_bytes: settings.batch_bytes,
         queue_bytes: settings.queue_bytes,
         linger: settings.batch_linger,
+        max_lines_per_second: settings.sink.max_lines_per_second,
     }
 }
 

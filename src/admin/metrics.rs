@@ -106,6 +106,16 @@ fn memory(page: &mut Page, queue: &Snapshot) {
         "The bound of that memory.",
         queue.limits.queue_bytes,
     );
+    page.single_gauge(
+        "queue_horizon_seconds",
+        "How long the queue would last at this rate if nothing were delivered.",
+        Seconds(queue.outlook.horizon),
+    );
+    page.single_gauge(
+        "drain_seconds",
+        "How long it takes at this rate until no backlog is left.",
+        Seconds(queue.outlook.drain),
+    );
 }
 
 fn clients(page: &mut Page, counters: &Counters) {
@@ -114,6 +124,18 @@ fn clients(page: &mut Page, counters: &Counters) {
     for listener in counters.listeners() {
         let labels = [("listener", listener.label.as_str())];
         page.value(open, &labels, listener.connections.load(Relaxed));
+    }
+    let kernel_drops = "udp_kernel_drops_total";
+    page.counter(
+        kernel_drops,
+        "Datagrams that the kernel dropped because the receive buffer was full.",
+    );
+    for listener in counters.listeners() {
+        if listener.is_udp() {
+            let labels = [("listener", listener.label.as_str())];
+            let drops = listener.kernel_drops.load(Relaxed);
+            page.value(kernel_drops, &labels, drops);
+        }
     }
     let closed = "connections_closed_total";
     page.counter(closed, "Clients' connections that ended, by reason.");
@@ -170,6 +192,20 @@ fn process(page: &mut Page, counters: &Counters, log_lines_dropped: u64) {
     let build = "build_info";
     page.gauge(build, "What runs; always 1.");
     page.value(build, &[("version", env!("CARGO_PKG_VERSION"))], 1);
+}
+
+/// Whole seconds are enough for an estimate. The format writes infinity so, and
+/// what is not known yet as it is.
+struct Seconds(f64);
+
+impl Display for Seconds {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.0.is_infinite() {
+            f.write_str("+Inf")
+        } else {
+            write!(f, "{:.0}", self.0)
+        }
+    }
 }
 
 struct Page(String);

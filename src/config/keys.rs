@@ -11,6 +11,9 @@ pub struct Key {
     pub default: &'static str,
 }
 
+/// What a limit is that does not limit.
+pub const UNLIMITED: &str = "unlimited";
+
 /// All keys, in the order of the reference file.
 pub const KEYS: &[Key] = &[
     key("sink.url", "stdout:"),
@@ -22,6 +25,7 @@ pub const KEYS: &[Key] = &[
     key("sink.max_connection_age", "10m"),
     key("sink.datagram_bytes", "1400"),
     key("sink.proxy", ""),
+    key("sink.max_lines_per_second", UNLIMITED),
     key("sink.uncertain", "resend"),
     key("sink.resend_tail", ""),
     key("sink.tls.ca_file", ""),

@@ -79,6 +79,8 @@ pub struct SinkSettings {
     /// After a reset, lines that were first acknowledged so recently are sent
     /// again; zero is never.
     pub resend_tail: Duration,
+    /// How fast the backlog may go after an outage.
+    pub max_lines_per_second: Option<u32>,
     /// The file that the key was read from.
     pub key_file: Option<PathBuf>,
     /// Whether somebody asked for this sink.
@@ -226,6 +228,7 @@ fn sink(source: &mut Source, around: &Surroundings, warnings: &mut Vec<String>) 
             .text("sink.uncertain", choice(UNCERTAIN))
             .unwrap_or(Uncertain::Resend),
         resend_tail: resend_tail(source),
+        max_lines_per_second: source.limit("sink.max_lines_per_second", 1..1_000_000_001),
         is_asked_for: source.is_set("sink.url"),
         url,
         key,

@@ -244,6 +244,22 @@ impl Source {
         number
     }
 
+    /// The value of a key that is a whole number in a range, or no limit.
+    pub fn limit(&mut self, path: &'static str, range: Range<u32>) -> Option<u32> {
+        if let Some((Written::Text(text), origin)) = self.entries.get(path)
+            && text.trim() == keys::UNLIMITED
+        {
+            let origin = origin.clone();
+            self.show(path, quoted(keys::UNLIMITED), origin);
+            return None;
+        }
+        if !self.is_set(path) {
+            self.show(path, quoted(keys::default_of(path)), Origin::Default);
+            return None;
+        }
+        self.number(path, range)
+    }
+
     /// Whether anybody set a key.
     pub fn is_set(&self, path: &str) -> bool {
         self.entries.contains_key(path)

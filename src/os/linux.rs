@@ -1,10 +1,23 @@
 //! Linux alone.
 
+#[cfg(target_env = "gnu")]
+pub mod memory;
+mod options;
 pub mod tcp;
+pub mod udp;
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
+
+/// Gives the calling thread a lower priority; niceness is a thread's own on
+/// Linux (setpriority(2), "C library/kernel differences").
+pub fn yield_to_other_threads() {
+    const NICENESS: i32 = 5;
+    let thread = rustix::thread::gettid();
+    // With the usual priority all is the same, but for latency.
+    let _ = rustix::process::setpriority_process(Some(thread), NICENESS);
+}
 
 /// The process that holds a port: its socket in `/proc/net`, then the process
 /// with a descriptor on that socket (proc(5)).

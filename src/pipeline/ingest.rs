@@ -28,10 +28,11 @@ use tracing::{error, warn};
 use zeroize::Zeroize;
 
 use crate::config::ListenSettings;
+use crate::os;
 use crate::stats::{Counters, ListenerCounters, RejectReason, Throttle};
 
 use super::line::Rules;
-use super::pack::Pack;
+use super::pack::{Pack, Sample};
 use super::queue::Queue;
 use client::{Client, Ending};
 use connections::Connections;
@@ -88,6 +89,7 @@ struct Shared {
     connections: Arc<Connections>,
     rejections: [Throttle; RejectReason::ALL.len()],
     losses: Throttle,
+    kernel_drops: Throttle,
     /// Lines dropped since that was last logged.
     lost: AtomicU64,
     troubles: Throttle,
@@ -121,6 +123,7 @@ impl Ingest {
                 connections: Connections::new(max_connections),
                 rejections: std::array::from_fn(|_| Throttle::new(LOG_INTERVAL)),
                 losses: Throttle::new(LOG_INTERVAL),
+                kernel_drops: Throttle::new(LOG_INTERVAL),
                 lost: AtomicU64::new(0),
                 troubles: Throttle::new(LOG_INTERVAL),
             }),
@@ -167,12 +170,14 @@ impl Ingest {
             }
             pack.begin(SystemTime::now());
             let fed = client.feed(&buffer[..length], &self.rules(), pack);
-            self.push(listener, pack, peer, &mut buffer[..length]);
+            let is_tight = self.push(listener, pack, peer, &mut buffer[..length]);
             // What is kept elsewhere until the line is whole must not stay here
             // as well: it may begin with our key.
             buffer[length - client.unfinished().min(length)..length].zeroize();
             Ok(if fed.is_break() {
                 Progress::Foreign
+            } else if is_tight {
+                Progress::Tight
             } else {
                 Progress::Read
             })
@@ -234,35 +239,43 @@ impl Ingest {
         })
     }
 
+    /// Waits a moment for room in the queue.
+    async fn eased(&self) {
+        self.shared.queue.eased().await;
+    }
+
     /// Hands a read's lines to the queue and says what was wrong with the
-    /// others, at a limited rate.
+    /// others, at a limited rate. Whether the queue is about to make room.
     fn push(
         &self,
         listener: &ListenerCounters,
         pack: &mut Pack,
         peer: &impl Display,
         read: &mut [u8],
-    ) {
+    ) -> bool {
         if pack.carried_key() {
             read.zeroize();
         }
         if pack.is_empty() {
-            return;
+            return false;
         }
-        let dropped = self.shared.queue.push(listener.id, pack);
-        let now = Instant::now();
-        if dropped > 0 {
-            self.shared.lost.fetch_add(dropped, Relaxed);
+        let pushed = self.shared.queue.push(listener.id, pack);
+        if pushed.dropped > 0 {
+            self.shared.lost.fetch_add(pushed.dropped, Relaxed);
             if self.may_say(&self.shared.losses) {
                 let lines = self.shared.lost.swap(0, Relaxed);
                 error!(lines, "the queue is full, the oldest lines are dropped");
             }
         }
-        let Some(sample) = pack.take_sample() else {
-            return;
-        };
+        if let Some(sample) = pack.take_sample() {
+            self.tell(listener, peer, &sample);
+        }
+        pushed.is_tight
+    }
+
+    fn tell(&self, listener: &ListenerCounters, peer: &impl Display, sample: &Sample) {
         let reason = sample.reject.reason;
-        match self.shared.rejections[reason as usize].allow(now) {
+        match self.shared.rejections[reason as usize].allow(Instant::now()) {
             Some(suppressed) => warn!(
                 reason = reason.label(),
                 listener = %listener.label,
@@ -273,6 +286,21 @@ impl Ingest {
                 "line rejected"
             ),
             None => self.suppressed(),
+        }
+    }
+
+    /// Counts datagrams that the kernel dropped, and says so at a limited rate.
+    fn kernel_dropped(&self, listener: &ListenerCounters, datagrams: u32, buffer: usize) {
+        listener.kernel_drops.fetch_add(datagrams.into(), Relaxed);
+        if self.may_say(&self.shared.kernel_drops) {
+            warn!(
+                datagrams,
+                total = listener.kernel_drops.load(Relaxed),
+                listener = %listener.label,
+                buffer,
+                hint = os::RECEIVE_BUFFER_HINT,
+                "the kernel dropped datagrams, the receive buffer was full"
+            );
         }
     }
 

@@ -1,30 +1,38 @@
 //! The fixed point between the listeners and the relay.
 //!
 //! ```text
-//!            oldest lost first                      newest
-//!                  │                                  │
-//!   lent ◀── [ sealed | sealed | … | sealed ]   [ open block ] ◀── push
-//!    │              ▲
-//!    ├─ settled     └── a lease that is dropped goes back to its place
+//!            oldest lost first                            newest
+//!                  │                                        │
+//!    ┌─◀── live:    [ block | block ] ◀───────────── [ open block ] ◀── push
+//!   lent                 │ what waited too long
+//!    ├─◀── backlog: [ block | frame | frame | … ]
+//!    │                 ▲       ▲
+//!    │                 │       └── blocks that wait are compressed, eight a frame
+//!    ├─ settled        └── a lease that is dropped goes back to its place
 //!    └─ given up
 //! ```
 //!
-//! In: one [`Pack`] a read. Out: a [`Lease`] on the oldest block. All blocks,
-//! open, waiting and lent, are within one bound of bytes really allocated. A
-//! block is sealed when it is full; the open one is lent as it is once it has
-//! lingered long enough, so that lines gather while the relay is busy and leave
-//! at once while it is not.
+//! In: one [`Pack`] a read. Out: a [`Lease`] on the oldest block of the lane
+//! whose turn it is. All that is open, waits or is lent is within one bound of
+//! bytes really allocated. A block is sealed when it is full; the open one is
+//! lent as it is once it has lingered long enough, so that lines gather while
+//! the relay is busy and leave at once while it is not.
 //!
-//! What is decided is in `queue/state.rs`; this half locks and wakes. The mutex
-//! is never held across an await and is taken once a read.
+//! What is decided is in `queue/state.rs` and its files; this half locks and
+//! wakes. The mutex is never held across an await and is taken once a read.
 
 mod block;
+mod compressor;
+mod frame;
+mod lane;
+mod pace;
+mod rates;
 mod state;
 
 use std::fmt;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 use tracing::error;
@@ -33,10 +41,19 @@ use crate::stats::{DropReason, Ledger, ListenerId};
 
 use super::pack::Pack;
 pub use block::count_lines;
+pub use compressor::Compressing;
+pub use rates::Outlook;
+pub use state::{Limits, Pushed};
 
 use block::Block;
-use state::State;
-pub use state::{Limits, Readiness};
+use frame::Press;
+use state::{Lent, Readiness, State};
+
+/// A client that can wait does so no longer than this for room to be made.
+const TIGHT_PAUSE: Duration = Duration::from_millis(5);
+
+/// Fewer lines say little about how small many become.
+const LEAST_SAMPLE_BYTES: usize = 4096;
 
 /// A handle on the queue; all handles are the same queue.
 #[derive(Clone)]
@@ -48,6 +65,10 @@ struct Shared {
     state: Mutex<State>,
     changed: Notify,
     closing: Notify,
+    /// Calls the compressing thread.
+    work: Condvar,
+    /// Something was compressed.
+    eased: Notify,
 }
 
 /// What the queue holds at one moment.
@@ -59,6 +80,8 @@ pub struct Snapshot {
     pub allocated: usize,
     /// The limits in force.
     pub limits: Limits,
+    /// How long it lasts, and how long it takes to drain.
+    pub outlook: Outlook,
 }
 
 impl Queue {
@@ -69,25 +92,33 @@ impl Queue {
                 state: Mutex::new(State::new(limits)),
                 changed: Notify::new(),
                 closing: Notify::new(),
+                work: Condvar::new(),
+                eased: Notify::new(),
             }),
         }
     }
 
-    /// Takes the lines of one read. Says how many older lines were dropped to
-    /// make room.
-    pub fn push(&self, listener: ListenerId, pack: &Pack) -> u64 {
-        let dropped = self.lock().push(listener, pack, Instant::now());
+    /// Takes the lines of one read.
+    pub fn push(&self, listener: ListenerId, pack: &Pack) -> Pushed {
+        let pushed = self.change(|state| state.push(listener, pack, now()));
         if pack.lines() > 0 {
             self.shared.changed.notify_one();
         }
-        dropped
+        pushed
+    }
+
+    /// Waits a moment for room to be made by compressing: for clients that can
+    /// wait, after a push that was tight.
+    pub async fn eased(&self) {
+        // Either way the client is read again.
+        let _ = tokio::time::timeout(TIGHT_PAUSE, self.shared.eased.notified()).await;
     }
 
     /// Waits until there is something to lend. `false` once the queue is
     /// closed and empty.
     pub async fn ready(&self) -> bool {
         loop {
-            let readiness = self.lock().readiness(Instant::now());
+            let readiness = self.lock().readiness(now());
             match readiness {
                 Readiness::Ready => return true,
                 Readiness::Finished => return false,
@@ -101,13 +132,62 @@ impl Queue {
         }
     }
 
-    /// Borrows the oldest block, if one is ready.
+    /// Borrows the block whose turn it is, if one is ready.
     pub fn lease(&self) -> Option<Lease> {
-        let block = self.lock().lend(Instant::now())?;
-        Some(Lease {
-            queue: self.clone(),
-            block: Some(block),
-        })
+        loop {
+            let lent = self.lock().lend(now())?;
+            match lent {
+                Lent::Block(block) => {
+                    return Some(Lease {
+                        queue: self.clone(),
+                        block: Some(block),
+                    });
+                }
+                Lent::Frame(frame) => {
+                    // Without the lock: it takes a moment.
+                    let blocks = frame.expand();
+                    if blocks.is_err() {
+                        let lines = frame.lines();
+                        error!(
+                            lines,
+                            "waiting lines are damaged and dropped; test the memory of this machine"
+                        );
+                    }
+                    self.lock().expanded(&frame, blocks);
+                }
+            }
+        }
+    }
+
+    /// An attempt to deliver has failed.
+    pub fn upstream_away(&self) {
+        self.change(|state| state.upstream_away(fastrand::f64()));
+    }
+
+    /// Lines were delivered.
+    pub fn upstream_back(&self) {
+        self.lock().upstream_back();
+        self.shared.changed.notify_one();
+    }
+
+    /// The upstream has asked for less.
+    pub fn slow_down(&self) {
+        self.lock().slow_down(now());
+    }
+
+    /// How long the queue lasts and how long it takes to drain, as things go,
+    /// after a look at how small the waiting lines become.
+    pub fn outlook(&self) -> Outlook {
+        let sample = {
+            let state = self.lock();
+            state.lacks_density().then(|| state.sample()).flatten()
+        };
+        if let Some(sample) = sample.filter(|sample| sample.bytes().len() >= LEAST_SAMPLE_BYTES)
+            && let Ok(density) = Press::new().and_then(|mut press| press.density(&[sample]))
+        {
+            self.lock().learn_density(density);
+        }
+        self.lock().outlook(now())
     }
 
     /// Takes no more lines and stops lingering: the drain has begun.
@@ -134,7 +214,7 @@ impl Queue {
 
     /// Sets new limits; the oldest lines go when there is less room.
     pub fn set_limits(&self, limits: Limits) {
-        let lines = self.lock().set_limits(limits);
+        let lines = self.change(|state| state.set_limits(limits));
         if lines > 0 {
             error!(
                 lines,
@@ -151,12 +231,25 @@ impl Queue {
 
     /// What the queue holds now.
     pub fn snapshot(&self) -> Snapshot {
-        let state = self.lock();
+        let mut state = self.lock();
         Snapshot {
             ledger: state.ledger().clone(),
             allocated: state.allocated(),
             limits: state.limits(),
+            outlook: state.outlook(now()),
         }
+    }
+
+    /// A change that may make work for the compressing thread.
+    fn change<R>(&self, change: impl FnOnce(&mut State) -> R) -> R {
+        let mut state = self.lock();
+        let result = change(&mut state);
+        let calls = state.calls_compressor();
+        drop(state);
+        if calls {
+            self.shared.work.notify_one();
+        }
+        result
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -173,6 +266,11 @@ impl fmt::Debug for Queue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Queue").finish_non_exhaustive()
     }
+}
+
+/// The clock of the runtime, which simulations move.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
 }
 
 /// A block on loan. Settle its lines as they are delivered; what is not
@@ -253,7 +351,7 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         if let Some(block) = self.block.take() {
-            self.queue.lock().give_back(block);
+            self.queue.change(|state| state.give_back(block));
             // The relay may have asked, and found nothing, while it was away.
             self.queue.shared.changed.notify_one();
         }

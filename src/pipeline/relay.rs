@@ -20,7 +20,7 @@ use tracing::field::DebugValue;
 use tracing::{debug, error, info, warn};
 
 use crate::config::RetrySettings;
-use crate::stats::Counters;
+use crate::stats::{Counters, DropReason, FailureKind};
 
 use super::queue::{Lease, Queue};
 use super::sink::{Attended, Deliver, Failure};
@@ -54,6 +54,8 @@ pub struct Relay<S> {
     replacements: mpsc::UnboundedReceiver<Replacement<S>>,
     /// How many lines had arrived when last looked.
     delivered: u64,
+    /// How many lines had found no room when the upstream went away.
+    dropped_before: Option<u64>,
     /// Sinks of former configurations that say goodbye.
     closing: JoinSet<()>,
 }
@@ -84,6 +86,7 @@ impl<S: Deliver + 'static> Relay<S> {
             counters,
             replacements,
             delivered: 0,
+            dropped_before: None,
             closing: JoinSet::new(),
         }
     }
@@ -185,13 +188,18 @@ impl<S: Deliver + 'static> Relay<S> {
         }
         self.delivered = delivered;
         self.backoff.reset();
+        self.queue.upstream_back();
         self.counters.sink_up.store(true, Relaxed);
+        let dropped_before = self.dropped_before.take();
         match self.outage.delivered(Instant::now()) {
             Some(News::FirstDelivery) => info!("the upstream takes lines"),
             Some(News::Back { lasted, attempts }) => {
-                let waiting = self.queue.snapshot().ledger.queued();
+                let ledger = self.queue.snapshot().ledger;
+                let waiting = ledger.queued() + ledger.in_flight();
+                let dropped = dropped_before
+                    .map_or(0, |before| ledger.dropped(DropReason::QueueFull) - before);
                 let lasted = in_seconds(lasted);
-                info!(lasted, attempts, waiting, "the upstream is back");
+                info!(lasted, attempts, waiting, dropped, "the upstream is back");
             }
             Some(News::Away { .. }) | None => {}
         }
@@ -201,6 +209,10 @@ impl<S: Deliver + 'static> Relay<S> {
     fn failed(&mut self, failure: &Failure) -> Duration {
         self.counters.sink_up.store(false, Relaxed);
         self.counters.sink_failed(failure.cause().kind);
+        self.queue.upstream_away();
+        if failure.cause().kind == FailureKind::Throttled {
+            self.queue.slow_down();
+        }
         let random = fastrand::f64();
         let delay = match failure {
             Failure::Unavailable(cause) => {
@@ -212,19 +224,25 @@ impl<S: Deliver + 'static> Relay<S> {
         if let Failure::Unauthorized(_) = failure {
             self.counters.key_refused.notify_one();
         }
+        let ledger = self.queue.snapshot().ledger;
+        let dropped = ledger.dropped(DropReason::QueueFull);
+        let dropped = dropped - *self.dropped_before.get_or_insert(dropped);
         let news = self.outage.failed(failure, Instant::now());
         let Some(News::Away { lasted, attempts }) = news else {
             debug!(error = %failure, ?delay, "an attempt failed");
             return delay;
         };
-        let waiting = self.queue.snapshot().ledger.queued();
+        let waiting = ledger.queued();
+        let dropped = (dropped > 0).then_some(dropped);
         let lasted = in_seconds(lasted);
+        // At this rate, until the oldest lines are dropped.
+        let queue_lasts = outage::roughly(self.queue.outlook().horizon);
         match failure {
             Failure::Unavailable(_) => {
-                warn!(error = %failure, lasted, attempts, waiting, "upstream unavailable, lines wait");
+                warn!(error = %failure, lasted, attempts, waiting, dropped, queue_lasts, "upstream unavailable, lines wait");
             }
             Failure::Unauthorized(_) | Failure::Misconfigured(_) => {
-                error!(error = %failure, lasted, attempts, waiting, "upstream refuses us, lines wait");
+                error!(error = %failure, lasted, attempts, waiting, dropped, queue_lasts, "upstream refuses us, lines wait");
             }
         }
         delay

@@ -30,6 +30,8 @@ pub enum FailureKind {
     Timeout,
     /// The upstream refuses the key.
     Unauthorized,
+    /// The upstream asks for less (HTTP 429).
+    Throttled,
     /// The upstream answered something else than "accepted".
     Status,
     /// The proxy did not let us through.
@@ -40,7 +42,7 @@ pub enum FailureKind {
 
 impl FailureKind {
     /// Every kind.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Dns,
         Self::Connect,
         Self::Tls,
@@ -49,6 +51,7 @@ impl FailureKind {
         Self::Closed,
         Self::Timeout,
         Self::Unauthorized,
+        Self::Throttled,
         Self::Status,
         Self::Proxy,
         Self::Io,
@@ -65,6 +68,7 @@ impl FailureKind {
             Self::Closed => "broken",
             Self::Timeout => "timeout",
             Self::Unauthorized => "unauthorized",
+            Self::Throttled => "throttled",
             Self::Status => "status",
             Self::Proxy => "proxy",
             Self::Io => "io",
@@ -142,10 +146,17 @@ pub struct ListenerCounters {
     pub id: ListenerId,
     /// Connections open now; stays 0 for datagrams.
     pub connections: AtomicU64,
+    /// Datagrams that the kernel dropped because the buffer was full.
+    pub kernel_drops: AtomicU64,
     closed: [AtomicU64; CloseReason::ALL.len()],
 }
 
 impl ListenerCounters {
+    /// Whether the kernel may drop what comes in here.
+    pub fn is_udp(&self) -> bool {
+        self.label.starts_with("udp:")
+    }
+
     /// A connection was accepted.
     pub fn opened(&self) {
         self.connections.fetch_add(1, Relaxed);
@@ -217,6 +228,7 @@ impl Counters {
             label: label.to_owned(),
             id: ListenerId(listeners.len()),
             connections: AtomicU64::new(0),
+            kernel_drops: AtomicU64::new(0),
             closed: Default::default(),
         });
         listeners.push(new.clone());

@@ -75,16 +75,19 @@ pub enum DropReason {
     TooLarge,
     /// It came after the queue was closed.
     Shutdown,
+    /// Memory went bad under it while it waited.
+    Corrupt,
 }
 
 impl DropReason {
     /// Every reason, in the order of the contract.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::QueueFull,
         Self::Refused,
         Self::Uncertain,
         Self::TooLarge,
         Self::Shutdown,
+        Self::Corrupt,
     ];
 
     /// The reason as metrics and logs show it.
@@ -95,6 +98,7 @@ impl DropReason {
             Self::Uncertain => "uncertain",
             Self::TooLarge => "too_large",
             Self::Shutdown => "shutdown",
+            Self::Corrupt => "corrupt",
         }
     }
 }

@@ -1,9 +1,11 @@
-//! Three questions to a TCP socket that no safe crate asks. The only unsafe code.
+//! Three questions to a TCP socket that no safe crate asks.
 #![allow(unsafe_code)]
 
-use std::ffi::{c_int, c_void};
+use std::ffi::c_int;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
+
+use super::options;
 
 /// `ioctl(SIOCOUTQ)`, tcp(7): what was written and is not acknowledged, the
 /// unsent part included. It goes on answering after a reset, until the socket
@@ -37,25 +39,8 @@ pub fn peer_window(socket: BorrowedFd<'_>) -> Option<u64> {
     const OFFSET: usize = 228;
     const END: usize = OFFSET + size_of::<u32>();
     let mut info = [0_u8; END];
-    let mut length = libc::socklen_t::try_from(info.len()).ok()?;
-    // SAFETY: the descriptor is open for the length of the borrow; the kernel
-    // writes at most `length` bytes to `info`, which has so many, and then how
-    // many it wrote to `length`.
-    let result = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::IPPROTO_TCP,
-            libc::TCP_INFO,
-            info.as_mut_ptr().cast::<c_void>(),
-            &raw mut length,
-        )
-    };
-    let answered = usize::try_from(length).ok()?;
-    if result == -1 || answered < END {
-        return None;
-    }
-    let window = info[OFFSET..END].try_into().ok()?;
-    Some(u64::from(u32::from_ne_bytes(window)))
+    let filled = options::get(socket, libc::IPPROTO_TCP, libc::TCP_INFO, &mut info).ok()?;
+    options::number_at(&info, filled, OFFSET).map(u64::from)
 }
 
 #[cfg(test)]

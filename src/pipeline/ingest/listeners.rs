@@ -18,6 +18,7 @@ use crate::config::{ListenAddress, ListenSettings, UnixAddress};
 use crate::os;
 use crate::stats::{Counters, ListenerCounters};
 
+use super::udp::KernelDrops;
 use super::unix::BoundPath;
 use super::{Ingest, Stopping, tcp, udp, unix};
 
@@ -42,7 +43,7 @@ enum Spec {
 /// A socket that is bound, and the address that was asked for.
 #[derive(Debug)]
 enum Bound {
-    Udp(SocketAddr, UdpSocket),
+    Udp(SocketAddr, UdpSocket, Arc<KernelDrops>),
     Tcp(SocketAddr, TcpListener),
     UnixStream(unix_net::UnixListener),
     UnixDatagram(unix_net::UnixDatagram),
@@ -85,7 +86,7 @@ struct Ready {
 
 #[derive(Debug)]
 enum ReadySocket {
-    Udp(tokio::net::UdpSocket),
+    Udp(tokio::net::UdpSocket, Arc<KernelDrops>),
     Tcp(tokio::net::TcpListener),
     UnixStream(tokio::net::UnixListener),
     UnixDatagram(tokio::net::UnixDatagram),
@@ -161,6 +162,19 @@ impl Listeners {
         let counters = self.counters.listener(&listener.spec.label());
         for Ready { address, socket } in ready {
             info!(listener = %counters.label, %address, "listening");
+            if let ReadySocket::Udp(socket, _) = &socket {
+                let buffer = os::receive_buffer(socket);
+                if buffer < os::RECEIVE_BUFFER {
+                    info!(
+                        listener = %counters.label,
+                        %address,
+                        buffer,
+                        wanted = os::RECEIVE_BUFFER,
+                        hint = os::RECEIVE_BUFFER_HINT,
+                        "a small receive buffer: bursts of datagrams may be dropped by the kernel"
+                    );
+                }
+            }
             let stopping = Stopping(listener.stop.subscribe());
             self.serve(socket, counters.clone(), stopping);
         }
@@ -171,9 +185,13 @@ impl Listeners {
         let ingest = self.ingest.clone();
         let tasks = &mut self.tasks;
         match socket {
-            ReadySocket::Udp(socket) => tasks.spawn(udp::serve(socket, ingest, counters, stop)),
+            ReadySocket::Udp(socket, drops) => {
+                tasks.spawn(udp::serve(socket, ingest, counters, drops, stop))
+            }
             ReadySocket::UnixDatagram(socket) => {
-                tasks.spawn(udp::serve(socket, ingest, counters, stop))
+                // The kernel drops none here: the sender is told.
+                let drops = Arc::default();
+                tasks.spawn(udp::serve(socket, ingest, counters, drops, stop))
             }
             ReadySocket::Tcp(listener) => tasks.spawn(tcp::serve(listener, ingest, counters, stop)),
             ReadySocket::UnixStream(listener) => {
@@ -247,14 +265,14 @@ impl Listeners {
         let ours = self.running.iter().flat_map(|listener| &listener.sockets);
         for socket in ours {
             match socket {
-                Bound::Udp(asked, _) if is_udp && *asked == address => return socket.try_clone(),
+                Bound::Udp(asked, ..) if is_udp && *asked == address => return socket.try_clone(),
                 Bound::Tcp(asked, _) if !is_udp && *asked == address => return socket.try_clone(),
                 _ => {}
             }
         }
         let bind = |at: SocketAddr| {
             if is_udp {
-                udp::bind(at).map(|socket| Bound::Udp(address, socket))
+                udp::bind(at).map(|socket| Bound::Udp(address, socket, Arc::default()))
             } else {
                 tcp::bind(at).map(|listener| Bound::Tcp(address, listener))
             }
@@ -321,7 +339,9 @@ impl Bound {
     /// A second handle, registered with the runtime.
     fn ready(&self) -> io::Result<ReadySocket> {
         Ok(match self.try_clone()? {
-            Self::Udp(_, socket) => ReadySocket::Udp(tokio::net::UdpSocket::from_std(socket)?),
+            Self::Udp(_, socket, drops) => {
+                ReadySocket::Udp(tokio::net::UdpSocket::from_std(socket)?, drops)
+            }
             Self::Tcp(_, listener) => {
                 ReadySocket::Tcp(tokio::net::TcpListener::from_std(listener)?)
             }
@@ -336,7 +356,9 @@ impl Bound {
 
     fn try_clone(&self) -> io::Result<Self> {
         Ok(match self {
-            Self::Udp(asked, socket) => Self::Udp(*asked, socket.try_clone()?),
+            Self::Udp(asked, socket, drops) => {
+                Self::Udp(*asked, socket.try_clone()?, drops.clone())
+            }
             Self::Tcp(asked, listener) => Self::Tcp(*asked, listener.try_clone()?),
             Self::UnixStream(listener) => Self::UnixStream(listener.try_clone()?),
             Self::UnixDatagram(socket) => Self::UnixDatagram(socket.try_clone()?),
@@ -345,7 +367,7 @@ impl Bound {
 
     fn local_address(&self, spec: &Spec) -> io::Result<String> {
         Ok(match (self, spec) {
-            (Self::Udp(_, socket), _) => socket.local_addr()?.to_string(),
+            (Self::Udp(_, socket, _), _) => socket.local_addr()?.to_string(),
             (Self::Tcp(_, listener), _) => listener.local_addr()?.to_string(),
             (_, Spec::UnixStream(address) | Spec::UnixDatagram(address)) => address.to_string(),
             _ => String::new(),
@@ -354,7 +376,7 @@ impl Bound {
 
     fn ip_port(&self) -> Option<u16> {
         let address = match self {
-            Self::Udp(_, socket) => socket.local_addr(),
+            Self::Udp(_, socket, _) => socket.local_addr(),
             Self::Tcp(_, listener) => listener.local_addr(),
             _ => return None,
         };

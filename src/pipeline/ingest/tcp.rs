@@ -157,6 +157,10 @@ impl<S: ReadyStream> Reception<S> {
                     let read = readable.and_then(|()| self.read(S::try_read));
                     match self.judge(read) {
                         ControlFlow::Continue(Progress::Blocked) => {}
+                        ControlFlow::Continue(Progress::Tight) => {
+                            seat.active();
+                            self.ingest.eased().await;
+                        }
                         ControlFlow::Continue(_) => seat.active(),
                         ControlFlow::Break(ended) => break ended,
                     }
@@ -186,6 +190,7 @@ impl<S: ReadyStream> Reception<S> {
                 ControlFlow::Continue(Progress::Blocked) => {
                     return (reason, Some(Ending::Broken));
                 }
+                ControlFlow::Continue(Progress::Tight) => self.ingest.eased().await,
                 ControlFlow::Continue(_) => tokio::task::yield_now().await,
                 ControlFlow::Break(ended) => return ended,
             }
@@ -227,6 +232,8 @@ type Ended = (CloseReason, Option<Ending>);
 pub enum Progress {
     /// Bytes.
     Read,
+    /// Bytes, for which the queue is making room.
+    Tight,
     /// Nothing for now.
     Blocked,
     /// The end.

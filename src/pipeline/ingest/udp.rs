@@ -6,6 +6,7 @@ use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 use rustix::net::{RecvAncillaryBuffer, RecvFlags, ReturnFlags, SocketAddrAny};
@@ -13,7 +14,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::select;
-use tracing::{debug, warn};
+use tokio::time::{Instant, sleep};
+use tracing::warn;
 
 use crate::os;
 use crate::stats::ListenerCounters;
@@ -22,6 +24,17 @@ use super::{Ingest, Stopping, Turn};
 
 /// After an error of the socket itself, which should not happen.
 const REST: Duration = Duration::from_millis(100);
+
+/// The kernel is asked for its drops so soon after datagrams have come, and then
+/// no more until others do: all of them show, and an idle daemon does not wake.
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+
+/// What the kernel has dropped at one socket, however often a reload hands the
+/// socket on.
+#[derive(Debug, Default)]
+pub struct KernelDrops {
+    seen: AtomicU32,
+}
 
 /// A datagram socket of any family.
 pub trait DatagramSocket: AsFd + Send + Sync + 'static {
@@ -53,8 +66,7 @@ pub fn bind(address: SocketAddr) -> io::Result<std::net::UdpSocket> {
     if address.is_ipv6() && address.ip().is_loopback() {
         socket.set_only_v6(true)?;
     }
-    let granted = os::enlarge_receive_buffer(&socket);
-    debug!(%address, granted, wanted = os::RECEIVE_BUFFER, "receive buffer");
+    os::enlarge_receive_buffer(&socket);
     socket.bind(&address.into())?;
     Ok(socket.into())
 }
@@ -64,12 +76,29 @@ pub async fn serve<S: DatagramSocket>(
     socket: S,
     ingest: Ingest,
     counters: Arc<ListenerCounters>,
+    drops: Arc<KernelDrops>,
     mut stopping: Stopping,
 ) {
+    let mut next_look = std::pin::pin!(sleep(LOOK_INTERVAL));
+    let mut has_received = false;
+    let look = || {
+        let dropped = drops.new_ones(&socket);
+        if dropped > 0 {
+            ingest.kernel_dropped(&counters, dropped, os::receive_buffer(&socket));
+        }
+    };
     loop {
         select! {
             biased;
+            () = &mut next_look, if has_received => {
+                has_received = false;
+                look();
+            }
             readable = socket.readable() => {
+                if !has_received {
+                    has_received = true;
+                    next_look.as_mut().reset(Instant::now() + LOOK_INTERVAL);
+                }
                 let received = readable.and_then(|()| {
                     ingest.read_datagrams(&counters, |buffer| {
                         socket.try_io(|| receive(&socket, buffer))
@@ -90,6 +119,16 @@ pub async fn serve<S: DatagramSocket>(
     // to the system itself. An error is as good as an end here.
     while let Ok(Turn::Over) = ingest.read_datagrams(&counters, |buffer| receive(&socket, buffer)) {
         tokio::task::yield_now().await;
+    }
+    look();
+}
+
+impl KernelDrops {
+    /// How many datagrams were dropped since last asked.
+    fn new_ones(&self, socket: impl AsFd) -> u32 {
+        // Systems that do not say have dropped none that we know of.
+        let total = os::dropped_datagrams(socket).unwrap_or(0);
+        total.wrapping_sub(self.seen.swap(total, Relaxed))
     }
 }
 

@@ -5,8 +5,11 @@ use std::time::Instant;
 
 use memchr::memchr_iter;
 
-/// What a block costs beside its lines: itself, and the allocator's header.
-const OVERHEAD: usize = size_of::<Block>() + 16;
+use crate::os;
+
+/// Where a block stands among all blocks; older ones are lower. Blocks that
+/// were one keep its number and are told apart by the second.
+pub type Place = (u64, u64);
 
 /// The smallest buffer that an open block begins with.
 const FIRST_BYTES: usize = 4096;
@@ -14,11 +17,13 @@ const FIRST_BYTES: usize = 4096;
 /// Lines end to end, without the key, each with its newline.
 #[derive(Debug)]
 pub struct Block {
-    /// Its place among all blocks; older ones have lower numbers. Blocks that
-    /// were one keep its number and are told apart by the second.
-    pub place: (u64, u64),
+    /// Its place among all blocks.
+    pub place: Place,
     /// When its first line arrived.
     pub opened: Instant,
+    /// Not to be compressed: it was, and is about to be lent, or it becomes no
+    /// smaller.
+    pub stays_loose: bool,
     /// How many of [`Block::bytes`] may have reached a socket before.
     touched: usize,
     /// How many of [`Block::bytes`] were acknowledged on a connection before,
@@ -37,6 +42,7 @@ impl Block {
         Self {
             place: (number, 0),
             opened: now,
+            stays_loose: false,
             touched: 0,
             acknowledged: 0,
             bytes: buffer,
@@ -62,12 +68,38 @@ impl Block {
 
     /// The memory that it holds, as the allocator sees it.
     pub fn allocated(&self) -> usize {
-        self.bytes.capacity() + OVERHEAD
+        Self::allocated_for(self.bytes.capacity())
     }
 
     /// What a new block with this buffer would hold.
     pub fn allocated_for(capacity: usize) -> usize {
-        capacity + OVERHEAD
+        os::allocated(capacity) + size_of::<Self>()
+    }
+
+    /// What is to be remembered of it while its lines are compressed.
+    pub fn part(&self) -> Part {
+        Part {
+            place: self.place,
+            opened: self.opened,
+            touched: self.touched,
+            acknowledged: self.acknowledged,
+            bytes: self.bytes().len(),
+            lines: self.lines,
+        }
+    }
+
+    /// The block that a part was, with its lines again.
+    pub fn restore(part: &Part, bytes: Vec<u8>) -> Self {
+        Self {
+            place: part.place,
+            opened: part.opened,
+            stays_loose: true,
+            touched: part.touched,
+            acknowledged: part.acknowledged,
+            bytes,
+            start: 0,
+            lines: part.lines,
+        }
     }
 
     /// The capacity that holding `more` bytes takes. Grows by three eighths, so that
@@ -128,6 +160,7 @@ impl Block {
                 self.place.1 + count_lines(&self.bytes()[..at]),
             ),
             opened: self.opened,
+            stays_loose: self.stays_loose,
             touched: self.touched.saturating_sub(at),
             acknowledged: self.acknowledged.saturating_sub(at),
             start: 0,
@@ -156,6 +189,20 @@ impl Block {
     pub fn into_buffer(self) -> Vec<u8> {
         self.bytes
     }
+}
+
+/// A block without its lines.
+#[derive(Debug, Clone, Copy)]
+pub struct Part {
+    /// [`Block::place`].
+    pub place: Place,
+    /// Length of [`Block::bytes`].
+    pub bytes: usize,
+    /// [`Block::lines`].
+    pub lines: u64,
+    opened: Instant,
+    touched: usize,
+    acknowledged: usize,
 }
 
 /// How many lines a run of whole lines holds.

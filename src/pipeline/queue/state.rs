@@ -1,18 +1,37 @@
 //! What the queue decides, without locks, clocks or tasks.
 //!
 //! See the drawing in `queue.rs`. Every method leaves two things true: the
-//! bytes allocated are within the bound, and the ledger is balanced.
+//! bytes allocated are within the bound, and the ledger is balanced. Here is
+//! what comes in, what comes back, and what has to go; which lines go out next
+//! is in `state/lend.rs`, which are compressed in `state/press.rs`.
 
-use std::collections::VecDeque;
+mod lend;
+mod press;
+
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use memchr::{memchr, memrchr};
 
+use crate::os;
 use crate::pipeline::pack::Pack;
 use crate::stats::{DropReason, Ledger, ListenerId};
 
 use super::block::{Block, count_lines};
+use super::lane::{Lane, Waiting};
+use super::pace::Pace;
+use super::rates::{Meter, Outlook, Totals};
+
+pub use lend::{Lent, Readiness};
+pub use press::Chore;
+use press::{Compressor, Pressing};
+
+/// Buffers of settled blocks that are kept for the next ones.
+const SPARE_BYTES: usize = 1 << 20;
+
+/// What a byte of a line takes when it is compressed, until one was: less by far
+/// in practice, but a horizon should not promise too much.
+const UNKNOWN_DENSITY: f64 = 0.25;
 
 /// The sizes that the configuration sets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,38 +42,59 @@ pub struct Limits {
     pub queue_bytes: usize,
     /// How long lines may gather before they are lent; `batch.linger`.
     pub linger: Duration,
+    /// The pace of the backlog; `sink.max_lines_per_second`.
+    pub max_lines_per_second: Option<u32>,
 }
 
-/// When the queue next has something to lend.
+/// What became of a push.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Readiness {
-    /// Now.
-    Ready,
-    /// At this moment, if nothing else happens: lines linger.
-    At(Instant),
-    /// When lines come.
-    Idle,
-    /// Never: the queue is closed and empty, and nothing is lent.
-    Finished,
+pub struct Pushed {
+    /// How many older lines had to go.
+    pub dropped: u64,
+    /// Room is about to be made: a client that can wait should, for a moment.
+    pub is_tight: bool,
 }
 
 /// The queue itself.
 #[derive(Debug)]
 pub struct State {
     limits: Limits,
-    /// Sealed, in the order of their places; the oldest is in front.
-    waiting: VecDeque<Block>,
+    /// What waited when the upstream came back, or fell behind.
+    backlog: Lane,
+    /// What came since. Everything from this number on.
+    live: Lane,
+    live_from: u64,
     /// Takes the lines that arrive.
     open: Option<Block>,
-    /// A full buffer of a settled block, kept for the next open one.
-    spare: Option<Vec<u8>>,
-    /// Memory of the blocks above and of those that are lent.
+    /// Full buffers of settled blocks, kept for the next open ones.
+    spares: Vec<Vec<u8>>,
+    /// Blocks that are being compressed, by another thread.
+    pressing: Option<Pressing>,
+    compressor: Compressor,
+    /// Memory of all of these, and of those that are lent.
     allocated: usize,
-    /// How many blocks are lent.
+    /// How many blocks are lent, and their part of that memory.
     lent: usize,
-    next_sequence: u64,
+    lent_bytes: usize,
+    /// Memory of blocks that were frames, until they are settled.
+    expanded_bytes: usize,
+    /// The most that one of the frames will take when it is expanded.
+    largest_frame: usize,
+    next_number: u64,
     closed: bool,
+    /// Whether the upstream is away, and when after its return, in parts of a
+    /// second, the backlog is to follow.
+    away: Option<f64>,
+    /// Not before then.
+    backlog_from: Option<Instant>,
+    pace: Pace,
+    /// How many blocks were lent from the live lane while the backlog waited.
+    live_in_a_row: u8,
     ledger: Ledger,
+    totals: Totals,
+    meter: Meter,
+    /// Compressed bytes a byte, as it was lately.
+    density: Option<f64>,
 }
 
 impl State {
@@ -62,63 +102,50 @@ impl State {
     pub fn new(limits: Limits) -> Self {
         Self {
             limits,
-            waiting: VecDeque::new(),
+            backlog: Lane::default(),
+            live: Lane::default(),
+            live_from: 0,
             open: None,
-            spare: None,
+            spares: Vec::new(),
+            pressing: None,
+            compressor: Compressor::default(),
             allocated: 0,
             lent: 0,
-            next_sequence: 0,
+            lent_bytes: 0,
+            expanded_bytes: 0,
+            largest_frame: 0,
+            next_number: 0,
             closed: false,
+            away: None,
+            backlog_from: None,
+            pace: Pace::new(limits.max_lines_per_second),
+            live_in_a_row: 0,
             ledger: Ledger::default(),
+            totals: Totals::default(),
+            meter: Meter::default(),
+            density: None,
         }
     }
 
-    /// Takes the lines of one read and accounts for them. Says how many older
-    /// lines had to go for them.
-    pub fn push(&mut self, listener: ListenerId, pack: &Pack, now: Instant) -> u64 {
+    /// Takes the lines of one read and accounts for them.
+    pub fn push(&mut self, listener: ListenerId, pack: &Pack, now: Instant) -> Pushed {
         for (reason, lines) in pack.rejected() {
             self.ledger.reject(listener, reason, lines);
         }
         self.ledger.accept(listener, pack.lines());
+        self.totals.lines_in += pack.lines();
+        self.totals.bytes_in += pack.bytes().len() as u64;
+        self.look(now);
+        let before = self.ledger.dropped(DropReason::QueueFull);
         if self.closed {
             self.ledger.drop_queued(DropReason::Shutdown, pack.lines());
-            return 0;
+        } else {
+            self.store(pack.bytes(), pack.lines(), now);
         }
-        let before = self.ledger.dropped(DropReason::QueueFull);
-        self.store(pack.bytes(), pack.lines(), now);
-        self.ledger.dropped(DropReason::QueueFull) - before
-    }
-
-    /// When there is something to lend.
-    pub fn readiness(&self, now: Instant) -> Readiness {
-        if !self.waiting.is_empty() {
-            return Readiness::Ready;
+        Pushed {
+            dropped: self.ledger.dropped(DropReason::QueueFull) - before,
+            is_tight: self.is_tight(),
         }
-        match &self.open {
-            Some(_) if self.closed => Readiness::Ready,
-            Some(open) => {
-                let due = open.opened + self.limits.linger;
-                if due <= now {
-                    Readiness::Ready
-                } else {
-                    Readiness::At(due)
-                }
-            }
-            // What is lent may still come back.
-            None if self.closed && self.lent == 0 => Readiness::Finished,
-            None => Readiness::Idle,
-        }
-    }
-
-    /// Lends the oldest block, if one is ready.
-    pub fn lend(&mut self, now: Instant) -> Option<Block> {
-        if self.readiness(now) != Readiness::Ready {
-            return None;
-        }
-        let block = self.waiting.pop_front().or_else(|| self.open.take())?;
-        self.lent += 1;
-        self.ledger.lend(block.lines());
-        Some(block)
     }
 
     /// The first `bytes` of a lent block, whole lines, have reached the
@@ -126,6 +153,7 @@ impl State {
     pub fn settle(&mut self, block: &mut Block, bytes: usize) {
         let lines = block.settle(bytes);
         self.ledger.deliver(lines);
+        self.totals.lines_out += lines;
     }
 
     /// The first `bytes` of a lent block, whole lines, are given up.
@@ -142,9 +170,13 @@ impl State {
 
     /// Cuts a lent block in two, which are both lent.
     pub fn split_off(&mut self, block: &mut Block, at: usize) -> Block {
-        self.allocated -= block.allocated();
         let rest = block.split_off(at);
-        self.allocated += block.allocated() + rest.allocated();
+        // The first keeps its buffer.
+        self.allocated += rest.allocated();
+        self.lent_bytes += rest.allocated();
+        if rest.stays_loose {
+            self.expanded_bytes += rest.allocated();
+        }
         self.lent += 1;
         rest
     }
@@ -152,7 +184,11 @@ impl State {
     /// A lent block comes back. What is left of it returns to its place.
     pub fn give_back(&mut self, mut block: Block) {
         self.lent -= 1;
+        self.lent_bytes -= block.allocated();
         self.allocated -= block.allocated();
+        if std::mem::take(&mut block.stays_loose) {
+            self.expanded_bytes -= block.allocated();
+        }
         if block.is_empty() {
             self.keep_buffer(block.into_buffer());
             return;
@@ -160,17 +196,15 @@ impl State {
         block.shrink();
         self.allocated += block.allocated();
         self.ledger.give_back(block.lines());
-        let place = self
-            .waiting
-            .partition_point(|other| other.place < block.place);
-        self.waiting.insert(place, block);
-        self.make_room(0);
+        self.lane_of(block.place.0).insert(block);
+        self.shed();
     }
 
     /// New limits, at a reload. How many lines had to go.
     pub fn set_limits(&mut self, limits: Limits) -> u64 {
         let before = self.ledger.dropped(DropReason::QueueFull);
         self.limits = limits;
+        self.pace.set_limit(limits.max_lines_per_second);
         self.make_room(0);
         self.ledger.dropped(DropReason::QueueFull) - before
     }
@@ -183,6 +217,29 @@ impl State {
     /// Whether [`State::close`] was called.
     pub fn is_closed(&self) -> bool {
         self.closed
+    }
+
+    /// An attempt to deliver has failed. `random`, from 0 to 1, is drawn for
+    /// the moment at which the backlog will follow.
+    pub fn upstream_away(&mut self, random: f64) {
+        self.away.get_or_insert(random);
+        for buffer in self
+            .spares
+            .split_off(self.spares.len().min(self.most_spares()))
+        {
+            self.allocated -= os::allocated(buffer.capacity());
+        }
+    }
+
+    /// Lines were delivered.
+    pub fn upstream_back(&mut self) {
+        self.away = None;
+    }
+
+    /// The upstream has asked for less.
+    pub fn slow_down(&mut self, now: Instant) {
+        self.look(now);
+        self.pace.halve(self.meter.rates().lines_out, now);
     }
 
     /// The account of all lines.
@@ -198,6 +255,32 @@ impl State {
     /// The limits in force.
     pub fn limits(&self) -> Limits {
         self.limits
+    }
+
+    /// How long the queue lasts, and how long it takes to drain, as things go.
+    pub fn outlook(&mut self, now: Instant) -> Outlook {
+        self.look(now);
+        let used = self.allocated + self.reserve();
+        let free = self.limits.queue_bytes.saturating_sub(used);
+        let waiting = if self.backlog.is_empty() && self.away.is_none() {
+            0
+        } else {
+            self.ledger.queued() + self.ledger.in_flight()
+        };
+        let density = self.density.unwrap_or(UNKNOWN_DENSITY);
+        self.meter.rates().outlook(free, density, waiting)
+    }
+
+    fn look(&mut self, now: Instant) {
+        self.meter.look(self.totals, now);
+    }
+
+    fn lane_of(&mut self, number: u64) -> &mut Lane {
+        if number < self.live_from {
+            &mut self.backlog
+        } else {
+            &mut self.live
+        }
     }
 
     fn store(&mut self, mut lines: &[u8], mut count: u64, now: Instant) {
@@ -234,7 +317,8 @@ impl State {
         let capacity = open.capacity_for(part.len(), full);
         let after = Block::allocated_for(capacity);
         let growth = after.saturating_sub(before);
-        if growth > 0 && !self.make_room(growth) {
+        // Without growth, too: a block is a little more than its buffer.
+        if !self.make_room(growth) && growth > 0 {
             // All memory is lent: the upstream has the older lines in hand.
             self.ledger.drop_queued(DropReason::QueueFull, count);
             self.discard_empty_open();
@@ -249,14 +333,14 @@ impl State {
     }
 
     fn open_block(&mut self, now: Instant) -> &Block {
-        let Self { open, spare, .. } = self;
+        let Self { open, spares, .. } = self;
         open.get_or_insert_with(|| {
-            let reused = spare.take();
+            let reused = spares.pop();
             if let Some(buffer) = &reused {
-                self.allocated -= buffer.capacity();
+                self.allocated -= os::allocated(buffer.capacity());
             }
-            let block = Block::open(self.next_sequence, now, reused.unwrap_or_default());
-            self.next_sequence += 1;
+            let block = Block::open(self.next_number, now, reused.unwrap_or_default());
+            self.next_number += 1;
             self.allocated += block.allocated();
             block
         })
@@ -269,7 +353,7 @@ impl State {
         self.allocated -= open.allocated();
         open.shrink();
         self.allocated += open.allocated();
-        self.waiting.push_back(open);
+        self.live.insert(open);
     }
 
     fn discard_empty_open(&mut self) {
@@ -278,30 +362,68 @@ impl State {
         }
     }
 
-    /// Drops what can be spared until `more` bytes fit: first the spare
-    /// buffer, then the oldest lines.
+    /// Makes room for `more` bytes, beside what is kept to expand a frame in.
     fn make_room(&mut self, more: usize) -> bool {
-        while self.allocated + more > self.limits.queue_bytes {
-            if let Some(buffer) = self.spare.take() {
-                self.allocated -= buffer.capacity();
-            } else if let Some(oldest) = self.waiting.pop_front() {
-                self.allocated -= oldest.allocated();
-                self.ledger
-                    .drop_queued(DropReason::QueueFull, oldest.lines());
-            } else {
+        while self.allocated + self.reserve() + more > self.limits.queue_bytes {
+            if !self.drop_something() {
                 return false;
             }
         }
         true
     }
 
-    fn keep_buffer(&mut self, buffer: Vec<u8>) {
-        let useful = buffer.capacity() == self.limits.block_bytes;
-        let fits = self.allocated + buffer.capacity() <= self.limits.queue_bytes;
-        if useful && fits && self.spare.is_none() {
-            self.allocated += buffer.capacity();
-            self.spare = Some(buffer);
+    /// Goes back within the bound.
+    fn shed(&mut self) {
+        while self.allocated > self.limits.queue_bytes && self.drop_something() {}
+    }
+
+    /// Drops what can be spared: first spare buffers, then the oldest lines.
+    fn drop_something(&mut self) -> bool {
+        if let Some(buffer) = self.spares.pop() {
+            self.allocated -= os::allocated(buffer.capacity());
+            return true;
         }
+        self.drop_oldest()
+    }
+
+    fn drop_oldest(&mut self) -> bool {
+        let oldest = self.backlog.place().or_else(|| self.live.place());
+        let (lines, allocated) = if let Some(pressing) = self.pressing_before(oldest) {
+            pressing.is_void = true;
+            (pressing.lines, pressing.allocated)
+        } else if let Some(waiting) = self.backlog.pop().or_else(|| self.live.pop()) {
+            if let Waiting::Block(block) = &waiting
+                && block.stays_loose
+            {
+                self.expanded_bytes -= block.allocated();
+            }
+            (waiting.lines(), waiting.allocated())
+        } else {
+            return false;
+        };
+        self.allocated -= allocated;
+        self.note_frame(None);
+        self.ledger.drop_queued(DropReason::QueueFull, lines);
+        true
+    }
+
+    fn keep_buffer(&mut self, buffer: Vec<u8>) {
+        let bytes = os::allocated(buffer.capacity());
+        let is_full_size = buffer.capacity() == self.limits.block_bytes;
+        let fits = self.allocated + self.reserve() + bytes <= self.limits.queue_bytes;
+        if is_full_size && fits && self.spares.len() < self.most_spares() {
+            self.allocated += bytes;
+            self.spares.push(buffer);
+        }
+    }
+
+    /// While lines wait, memory is for them.
+    fn most_spares(&self) -> usize {
+        if self.away.is_some() {
+            return 1;
+        }
+        let bytes = SPARE_BYTES.min(self.limits.queue_bytes / 8);
+        (bytes / self.limits.block_bytes).max(1)
     }
 }
 

@@ -102,6 +102,7 @@ impl Running {
             block_bytes: 64,
             queue_bytes: 1 << 20,
             linger: Duration::ZERO,
+            max_lines_per_second: None,
         });
         let (replacements, incoming) = mpsc::unbounded_channel();
         let first = Replacement {

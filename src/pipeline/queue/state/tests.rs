@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::config::{ApiKey, NameRule};
 use crate::pipeline::line::Rules;
+use crate::pipeline::queue::frame::{Frame, Press};
 
 const LISTENER: ListenerId = ListenerId(0);
 
@@ -13,6 +14,7 @@ fn limits(block_bytes: usize, queue_bytes: usize) -> Limits {
         block_bytes,
         queue_bytes,
         linger: Duration::ZERO,
+        max_lines_per_second: None,
     }
 }
 
@@ -34,9 +36,34 @@ fn numbered(numbers: std::ops::Range<u32>) -> Pack {
     pack(numbers.map(|number| format!("m.{number} {number} 5")))
 }
 
+/// Lends a block, and expands the frame that it may be in.
+fn lend(state: &mut State, now: Instant) -> Option<Block> {
+    loop {
+        match state.lend(now)? {
+            Lent::Block(block) => return Some(block),
+            Lent::Frame(frame) => state.expanded(&frame, frame.expand()),
+        }
+    }
+}
+
+/// Compresses what there is to compress.
+fn press(state: &mut State, now: Instant) {
+    let mut press = Press::new().unwrap();
+    while let Chore::Press(blocks) = state.chore(now) {
+        let frame = press.compress(&blocks).unwrap();
+        state.pressed(blocks, Some(frame));
+    }
+}
+
+fn numbers(text: &str) -> Vec<u32> {
+    text.lines()
+        .map(|line| line.split(' ').nth(1).unwrap().parse().unwrap())
+        .collect()
+}
+
 fn drain(state: &mut State) -> String {
     let mut out = String::new();
-    while let Some(mut block) = state.lend(Instant::now()) {
+    while let Some(mut block) = lend(state, Instant::now()) {
         out += std::str::from_utf8(block.bytes()).unwrap();
         let all = block.bytes().len();
         state.settle(&mut block, all);
@@ -50,7 +77,7 @@ fn lines_come_out_as_they_went_in() {
     let mut state = State::new(limits(64, 1 << 20));
     let all = numbered(0..100);
     state.push(LISTENER, &all, Instant::now());
-    assert!(state.waiting.iter().all(|block| block.bytes().len() <= 64));
+    assert!(state.live.blocks().all(|block| block.bytes().len() <= 64));
     assert_eq!(drain(&mut state).as_bytes(), all.bytes());
     assert_eq!(state.ledger().delivered(), 100);
     assert_eq!(state.ledger().imbalance(), 0);
@@ -61,7 +88,8 @@ fn the_oldest_go_first_and_are_counted() {
     let mut state = State::new(limits(1024, 16 * 1024));
     let mut dropped = 0;
     for number in 0..4000 {
-        dropped += state.push(LISTENER, &numbered(number..number + 1), Instant::now());
+        let one = numbered(number..number + 1);
+        dropped += state.push(LISTENER, &one, Instant::now()).dropped;
         assert!(state.allocated() <= 16 * 1024);
     }
     assert_eq!(dropped, state.ledger().dropped(DropReason::QueueFull));
@@ -97,8 +125,8 @@ fn what_is_not_settled_returns_to_its_place() {
     let mut state = State::new(limits(32, 1 << 20));
     let all = numbered(0..20);
     state.push(LISTENER, &all, Instant::now());
-    let mut first = state.lend(Instant::now()).unwrap();
-    let second = state.lend(Instant::now()).unwrap();
+    let mut first = lend(&mut state, Instant::now()).unwrap();
+    let second = lend(&mut state, Instant::now()).unwrap();
     let line = memchr(b'\n', first.bytes()).unwrap() + 1;
     state.settle(&mut first, line);
     // Whichever comes back first, the order holds.
@@ -118,7 +146,7 @@ fn lines_linger_until_they_are_due_or_the_drain_begins() {
     state.push(LISTENER, &numbered(0..1), now);
     let due = now + Duration::from_millis(500);
     assert_eq!(state.readiness(now), Readiness::At(due));
-    assert!(state.lend(now).is_none());
+    assert!(lend(&mut state, now).is_none());
     assert_eq!(state.readiness(due), Readiness::Ready);
     state.close();
     assert_eq!(state.readiness(now), Readiness::Ready);
@@ -144,12 +172,183 @@ fn lines_sent_again_are_counted() {
     let line = memchr(b'\n', numbered(0..1).bytes()).unwrap() + 1;
     // Two lines reach a socket, then three, of which one is settled.
     for (sent, settled, expected) in [(2, 0, 0), (3, 1, 2), (4, 0, 4)] {
-        let mut block = state.lend(Instant::now()).unwrap();
+        let mut block = lend(&mut state, Instant::now()).unwrap();
         state.send(&mut block, 0..sent * line);
         state.settle(&mut block, settled * line);
         assert_eq!(state.ledger().resent(), expected);
         state.give_back(block);
     }
+}
+
+#[test]
+fn what_waits_is_compressed_and_comes_out_as_it_went_in() {
+    let mut state = State::new(limits(64 << 10, 64 << 20));
+    let start = Instant::now();
+    let at = |seconds| start + Duration::from_secs(seconds);
+    let all: Vec<Pack> = (0..100)
+        .map(|n| numbered(n * 1000..n * 1000 + 1000))
+        .collect();
+    for pack in &all {
+        state.push(LISTENER, pack, start);
+    }
+    // Young lines are left alone, and while lines go, so are the next to go.
+    assert!(matches!(state.chore(start), Chore::At(due) if due == at(1)));
+    assert!(matches!(state.chore(at(2)), Chore::At(due) if due == at(3)));
+    state.upstream_away(0.0);
+    let before = state.allocated();
+    press(&mut state, at(2));
+    assert!(state.allocated() < before / 2, "{}", state.allocated());
+    assert_eq!(state.ledger().queued(), 100_000);
+    assert_eq!(state.live.frames().len(), 2);
+
+    // All of it is the backlog now, and goes out in order.
+    assert_eq!(
+        numbers(&drain(&mut state)),
+        (0..100_000).collect::<Vec<_>>()
+    );
+    assert_eq!(state.ledger().delivered(), 100_000);
+    assert_eq!((state.reserve(), state.expanded_bytes), (0, 0));
+}
+
+#[test]
+fn a_full_queue_keeps_the_newest_lines_compressed_or_not() {
+    let limit = 256 << 10;
+    let mut state = State::new(limits(4096, limit));
+    let start = Instant::now();
+    state.upstream_away(0.0);
+    for round in 0..1000 {
+        state.push(LISTENER, &numbered(round * 100..round * 100 + 100), start);
+        press(&mut state, start);
+        assert!(state.allocated() <= limit);
+    }
+    let dropped = state.ledger().dropped(DropReason::QueueFull);
+    let first = u32::try_from(dropped).unwrap();
+    assert!((1000..85_000).contains(&first), "{first}");
+    state.close();
+    // Nothing has to go for what is expanded.
+    let left = drain(&mut state);
+    assert_eq!(numbers(&left), (first..100_000).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_frame_that_went_bad_is_lost_alone_and_counted() {
+    let mut state = State::new(limits(4096, 1 << 20));
+    let start = Instant::now();
+    let later = start + Duration::from_secs(2);
+    state.upstream_away(0.0);
+    state.push(LISTENER, &numbered(0..20_000), start);
+    press(&mut state, later);
+    state.close();
+    let Some(Lent::Frame(mut frame)) = state.lend(later) else {
+        panic!("the oldest lines are compressed");
+    };
+    let lost = frame.lines();
+    frame.damage(frame.compressed_bytes() / 2);
+    state.expanded(&frame, frame.expand());
+    assert_eq!(state.ledger().dropped(DropReason::Corrupt), lost);
+    let left = numbers(&drain(&mut state));
+    assert_eq!(
+        left,
+        (u32::try_from(lost).unwrap()..20_000).collect::<Vec<_>>()
+    );
+    assert_eq!(state.ledger().imbalance(), 0);
+}
+
+#[test]
+fn new_lines_pass_the_backlog_which_has_one_turn_in_four() {
+    let mut state = State::new(limits(64, 1 << 20));
+    let start = Instant::now();
+    let later = start + Duration::from_secs(5);
+    state.push(LISTENER, &numbered(0..400), start);
+    state.upstream_away(0.5);
+    // The upstream is back: the backlog waits for its moment, new lines do not.
+    assert!(lend(&mut state, later).is_none());
+    let moment = later + Duration::from_millis(500);
+    assert_eq!(state.readiness(later), Readiness::At(moment));
+    state.upstream_back();
+    state.push(LISTENER, &numbered(1000..1400), later);
+    let mut lanes = Vec::new();
+    let mut out = String::new();
+    for _ in 0..40 {
+        let mut block = lend(&mut state, moment).unwrap();
+        let text = std::str::from_utf8(block.bytes()).unwrap().to_owned();
+        lanes.push(numbers(&text)[0] >= 1000);
+        out += &text;
+        state.settle(&mut block, text.len());
+        state.give_back(block);
+    }
+    assert_eq!(lanes.iter().filter(|is_live| **is_live).count(), 30);
+    let (live, backlog): (Vec<u32>, Vec<u32>) = numbers(&out)
+        .into_iter()
+        .partition(|number| *number >= 1000);
+    assert!(live.is_sorted() && backlog.is_sorted());
+}
+
+#[test]
+fn a_lease_returns_to_its_own_lane() {
+    let mut state = State::new(limits(64, 1 << 20));
+    let start = Instant::now();
+    let later = start + Duration::from_secs(5);
+    state.push(LISTENER, &numbered(0..20), start);
+    state.upstream_away(0.0);
+    let backlog = lend(&mut state, later).unwrap();
+    state.upstream_back();
+    state.push(LISTENER, &numbered(100..120), later);
+    let live = lend(&mut state, later).unwrap();
+    assert!(backlog.place < live.place);
+    let (backlog_place, live_place) = (backlog.place, live.place);
+    state.give_back(live);
+    state.give_back(backlog);
+    assert_eq!(state.backlog.place(), Some(backlog_place));
+    assert_eq!(state.live.place(), Some(live_place));
+}
+
+#[test]
+fn the_backlog_keeps_its_pace_and_live_lines_do_not_care() {
+    let mut state = State::new(Limits {
+        max_lines_per_second: Some(100),
+        ..limits(1 << 20, 8 << 20)
+    });
+    let start = Instant::now();
+    state.push(LISTENER, &numbered(0..2000), start);
+    state.upstream_away(0.0);
+    let mut now = start + Duration::from_secs(5);
+    assert!(lend(&mut state, now).is_some_and(|block| {
+        state.give_back(block);
+        true
+    }));
+    state.upstream_back();
+    let end = now + Duration::from_secs(10);
+    let (mut live, mut backlog) = (0, 0);
+    while now < end {
+        state.push(LISTENER, &numbered(5000..5050), now);
+        live += 50;
+        while let Some(mut block) = lend(&mut state, now) {
+            let text = std::str::from_utf8(block.bytes()).unwrap().to_owned();
+            backlog += numbers(&text)
+                .iter()
+                .filter(|number| **number < 5000)
+                .count();
+            state.settle(&mut block, text.len());
+            state.give_back(block);
+        }
+        now += Duration::from_millis(5);
+    }
+    assert!((950..=1050).contains(&backlog), "{backlog}");
+    assert_eq!(state.ledger().delivered(), live + backlog as u64);
+}
+
+#[test]
+fn what_is_lent_leaves_room_for_what_comes() {
+    let mut state = State::new(limits(4096, 64 << 10));
+    let now = Instant::now();
+    state.push(LISTENER, &numbered(0..3000), now);
+    let mut lent: Vec<Block> = std::iter::from_fn(|| lend(&mut state, now)).collect();
+    let held: usize = lent.iter().map(Block::allocated).sum();
+    assert!((16 << 10..24 << 10).contains(&held), "{held}");
+    let first = lent.remove(0);
+    state.give_back(first);
+    assert_eq!(state.readiness(now), Readiness::Ready);
 }
 
 #[derive(Debug, Clone)]
@@ -160,35 +359,47 @@ enum Step {
     GiveUpLine,
     GiveBack(usize),
     Resize(usize),
+    Wait(u64),
+    Away,
+    Back,
+    /// Takes what is to be compressed, or brings it back.
+    Press,
 }
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        4 => (1..60_u32).prop_map(Step::Push),
-        2 => Just(Step::Lend),
+        6 => (1..60_u32).prop_map(Step::Push),
+        3 => Just(Step::Lend),
         2 => Just(Step::SettleLine),
         1 => Just(Step::GiveUpLine),
         2 => (0..4_usize).prop_map(Step::GiveBack),
-        1 => (4096..16_384_usize).prop_map(Step::Resize),
+        1 => (4096..32_768_usize).prop_map(Step::Resize),
+        3 => (0..3000_u64).prop_map(Step::Wait),
+        1 => Just(Step::Away),
+        1 => Just(Step::Back),
+        4 => Just(Step::Press),
     ]
 }
 
 proptest! {
     /// Whatever happens: the sum holds, the bytes are within the bound (less
-    /// what is lent, when the bound shrinks under it), and what is lent or
-    /// waits is in order.
+    /// what is lent, being compressed or just arriving, when the bound shrinks
+    /// under it), and each lane is in order.
     #[test]
-    fn the_ledger_balances_and_the_bound_holds(steps in proptest::collection::vec(step(), 1..80)) {
-        let mut state = State::new(limits(512, 8192));
+    fn the_ledger_balances_and_the_bound_holds(steps in proptest::collection::vec(step(), 1..120)) {
+        let mut state = State::new(limits(512, 16_384));
+        let mut presses = Press::new().unwrap();
         let mut lent: Vec<Block> = Vec::new();
+        let mut pressing: Option<Vec<Block>> = None;
         let mut next = 0;
+        let mut now = Instant::now();
         for step in steps {
             match step {
                 Step::Push(count) => {
-                    state.push(LISTENER, &numbered(next..next + count), Instant::now());
+                    state.push(LISTENER, &numbered(next..next + count), now);
                     next += count;
                 }
-                Step::Lend if lent.len() < 4 => lent.extend(state.lend(Instant::now())),
+                Step::Lend if lent.len() < 4 => lent.extend(lend(&mut state, now)),
                 Step::Lend => {}
                 Step::SettleLine | Step::GiveUpLine => {
                     if let Some(block) = lent.first_mut()
@@ -207,25 +418,55 @@ proptest! {
                 Step::Resize(bytes) => {
                     state.set_limits(limits(512, bytes));
                 }
+                Step::Wait(milliseconds) => now += Duration::from_millis(milliseconds),
+                Step::Away => state.upstream_away(0.5),
+                Step::Back => state.upstream_back(),
+                Step::Press => match pressing.take() {
+                    Some(blocks) => {
+                        let frame = presses.compress(&blocks).unwrap();
+                        state.pressed(blocks, Some(frame));
+                    }
+                    None => {
+                        if let Chore::Press(blocks) = state.chore(now) {
+                            pressing = Some(blocks);
+                        }
+                    }
+                },
             }
-            let held: usize = lent.iter().map(Block::allocated).sum();
+            let lent_bytes: usize = lent.iter().map(Block::allocated).sum();
+            let pressed: usize = pressing.iter().flatten().map(Block::allocated).sum();
+            let open: usize = state.open.iter().map(Block::allocated).sum();
+            let held = lent_bytes + pressed + open;
             prop_assert!(state.allocated() <= state.limits().queue_bytes.max(held));
+            prop_assert_eq!(state.lent_bytes, lent_bytes);
             prop_assert_eq!(state.ledger().imbalance(), 0);
-            let places: Vec<(u64, u64)> = state.waiting.iter().map(|block| block.place).collect();
-            prop_assert!(places.is_sorted());
-            let counted: u64 = state.waiting.iter().chain(&state.open).map(Block::lines).sum();
-            prop_assert_eq!(counted, state.ledger().queued());
+            let mut queued: u64 = state.open.iter().map(Block::lines).sum();
+            queued += state.pressing.iter().filter(|p| !p.is_void).map(|p| p.lines).sum::<u64>();
+            for lane in [&state.backlog, &state.live] {
+                prop_assert!(lane.blocks().map(|block| block.place).is_sorted());
+                prop_assert!(lane.frames().iter().map(Frame::place).is_sorted());
+                queued += lane.blocks().map(Block::lines).sum::<u64>();
+                queued += lane.frames().iter().map(Frame::lines).sum::<u64>();
+                let loose = lane.blocks().filter(|block| !block.stays_loose);
+                prop_assert_eq!(lane.loose_bytes(), loose.map(|block| block.bytes().len()).sum::<usize>());
+            }
+            prop_assert!(state.backlog.blocks().all(|block| block.place.0 < state.live_from));
+            prop_assert!(state.live.blocks().all(|block| block.place.0 >= state.live_from));
+            prop_assert_eq!(queued, state.ledger().queued());
         }
         for block in lent {
             state.give_back(block);
         }
-        let left = drain(&mut state);
-        let numbers: Vec<u32> = left
-            .lines()
-            .map(|line| line.split(' ').nth(1).unwrap().parse().unwrap())
-            .collect();
-        prop_assert!(numbers.is_sorted());
+        if let Some(blocks) = pressing {
+            let frame = presses.compress(&blocks).unwrap();
+            state.pressed(blocks, Some(frame));
+        }
+        state.close();
+        state.part_lanes(now + Duration::from_secs(60));
+        prop_assert!(numbers(&drain(&mut state)).is_sorted());
         prop_assert_eq!(state.ledger().imbalance(), 0);
-        prop_assert_eq!(state.ledger().in_flight(), 0);
+        prop_assert_eq!((state.ledger().in_flight(), state.ledger().queued()), (0, 0));
+        prop_assert_eq!((state.expanded_bytes, state.lent_bytes, state.largest_frame), (0, 0, 0));
+        prop_assert_eq!(state.readiness(now), Readiness::Finished);
     }
 }

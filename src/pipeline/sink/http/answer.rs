@@ -33,8 +33,8 @@ pub enum Answer {
 /// Reads an answer: its status, its headers and what could be had of its body.
 pub fn read(status: StatusCode, headers: &HeaderMap, body: &[u8], key: &ApiKey) -> Answer {
     let said = quote(body, key);
-    let unavailable = |what: &str| {
-        let mut cause = Cause::new(FailureKind::Status, format!("{what} ({status}{said})"));
+    let unavailable = |kind: FailureKind, what: &str| {
+        let mut cause = Cause::new(kind, format!("{what} ({status}{said})"));
         cause.retry_after = retry_after(headers, SystemTime::now());
         Answer::Failed(Failure::Unavailable(cause))
     };
@@ -54,8 +54,11 @@ pub fn read(status: StatusCode, headers: &HeaderMap, body: &[u8], key: &ApiKey) 
                 ),
             )))
         }
-        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS => {
-            unavailable("the upstream asks to wait")
+        StatusCode::TOO_MANY_REQUESTS => {
+            unavailable(FailureKind::Throttled, "the upstream asks for less")
+        }
+        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY => {
+            unavailable(FailureKind::Status, "the upstream asks to wait")
         }
         status if status.is_redirection() => {
             let to = headers
@@ -71,7 +74,7 @@ pub fn read(status: StatusCode, headers: &HeaderMap, body: &[u8], key: &ApiKey) 
         status if status.is_client_error() => misconfigured(format!(
             "the upstream does not take lines here ({status}{said}); check the path in sink.url"
         )),
-        _ => unavailable("the upstream has a fault"),
+        _ => unavailable(FailureKind::Status, "the upstream has a fault"),
     }
 }
 

@@ -21,6 +21,7 @@ fn queue_of(blocks: u32) -> Queue {
         block_bytes: LINES_A_BLOCK as usize * "m000 1 5\n".len(),
         queue_bytes: 1 << 20,
         linger: Duration::ZERO,
+        max_lines_per_second: None,
     });
     let mut pack = Pack::default();
     pack.begin(SystemTime::now());

@@ -23,6 +23,7 @@ fn queue_of(lines: u32) -> Queue {
         block_bytes: 1024,
         queue_bytes: 1 << 20,
         linger: Duration::ZERO,
+        max_lines_per_second: None,
     });
     let mut pack = Pack::default();
     pack.begin(SystemTime::now());

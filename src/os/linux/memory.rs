@@ -1,0 +1,15 @@
+//! The allocator of glibc.
+#![allow(unsafe_code)]
+
+use std::ffi::c_int;
+
+/// `mallopt(M_MMAP_THRESHOLD)`, mallopt(3): allocations of so many bytes are
+/// mapped one by one. Setting it also ends its growth with each that is freed.
+pub fn set_mmap_threshold(bytes: usize) {
+    let Ok(bytes) = c_int::try_from(bytes) else {
+        return;
+    };
+    // SAFETY: no memory is passed. Called before there is a second thread, as
+    // the allocator's parameters are not guarded.
+    unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, bytes) };
+}

@@ -1,0 +1,119 @@
+//! The thread that compresses what waits, away from those that receive.
+//!
+//! It sleeps while the upstream keeps up.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+use tracing::{debug, warn};
+
+use crate::os;
+
+use super::block::Block;
+use super::frame::{Frame, Press};
+use super::state::Chore;
+use super::{Queue, now};
+
+/// A thread that runs as long as the process.
+#[derive(Debug)]
+pub struct Compressing(oneshot::Receiver<()>);
+
+impl Compressing {
+    /// Starts it.
+    pub fn start(queue: &Queue) -> std::io::Result<Self> {
+        let (alive, ended) = oneshot::channel();
+        let queue = queue.clone();
+        thread::Builder::new()
+            .name("compress".into())
+            .spawn(move || {
+                // Dropped when the thread dies.
+                let _alive: oneshot::Sender<()> = alive;
+                os::yield_to_other_threads();
+                work(&queue);
+            })?;
+        Ok(Self(ended))
+    }
+
+    /// Ends when the thread has died, which it never should.
+    pub async fn died(&mut self) {
+        // Nothing is ever sent.
+        let _ = (&mut self.0).await;
+    }
+}
+
+#[cfg(test)]
+impl Queue {
+    /// Does what the thread would do next, for simulations, which have none.
+    pub fn compress_waiting(&self) {
+        let chore = self.lock().chore(now());
+        if let Chore::Press(blocks) = chore {
+            let frame = compress(&blocks, &mut None);
+            self.lock().pressed(blocks, frame);
+            self.shared.changed.notify_one();
+        }
+    }
+}
+
+fn work(queue: &Queue) {
+    // Given back while there is nothing to do.
+    let mut press = None;
+    loop {
+        let blocks = next(queue, &mut press);
+        let frame = compress(&blocks, &mut press);
+        queue.lock().pressed(blocks, frame);
+        queue.shared.changed.notify_one();
+        queue.shared.eased.notify_waiters();
+    }
+}
+
+/// Waits until there is something to compress.
+fn next(queue: &Queue, press: &mut Option<Press>) -> Vec<Block> {
+    let mut state = queue.lock();
+    loop {
+        let work = &queue.shared.work;
+        state = match state.chore(now()) {
+            Chore::Press(blocks) => return blocks,
+            Chore::At(due) => {
+                let patience = due.saturating_duration_since(now()).max(LEAST_PATIENCE);
+                work.wait_timeout(state, patience)
+                    .map_or_else(|poisoned| poisoned.into_inner().0, |(state, _)| state)
+            }
+            Chore::Nothing => {
+                *press = None;
+                work.wait(state)
+                    .unwrap_or_else(std::sync::PoisonError::into_inner)
+            }
+        };
+    }
+}
+
+/// A clock that does not move, as in simulations, must not make this spin.
+const LEAST_PATIENCE: Duration = Duration::from_millis(1);
+
+/// `None` where they have to stay as they are.
+fn compress(blocks: &[Block], press: &mut Option<Press>) -> Option<Frame> {
+    let begun = Instant::now();
+    if press.is_none() {
+        match Press::new() {
+            Ok(new) => *press = Some(new),
+            Err(error) => warn!(%error, "cannot compress, lines wait as they are"),
+        }
+    }
+    match press.as_mut()?.compress(blocks) {
+        Ok(frame) => {
+            debug!(
+                lines = frame.lines(),
+                bytes = frame.bytes(),
+                compressed = frame.compressed_bytes(),
+                took = ?begun.elapsed(),
+                "compressed"
+            );
+            Some(frame)
+        }
+        Err(error) => {
+            warn!(%error, "cannot compress, lines wait as they are");
+            None
+        }
+    }
+}

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use crate::support::{Config, Daemon, KEY, Port, Upstream, wait_for};
+use crate::support::{Config, Daemon, KEY, Port, Upstream, payload, unlike, wait_for};
 
 const REJECTED: [&str; 9] = [
     "name",
@@ -18,12 +18,13 @@ const REJECTED: [&str; 9] = [
     "protocol",
 ];
 
-const DROPPED: [&str; 5] = [
+const DROPPED: [&str; 6] = [
     "queue_full",
     "refused",
     "uncertain",
     "too_large",
     "shutdown",
+    "corrupt",
 ];
 
 fn start() -> (Upstream, Daemon) {
@@ -149,7 +150,7 @@ fn health_does_not_depend_on_the_upstream() {
     let daemon = Daemon::start(&config);
     is_well(&daemon);
     wait_for("a full queue", || {
-        daemon.tcp("health.line 1 1700000000\n".repeat(10_000));
+        daemon.tcp(payload(&unlike("health", 50_000)));
         daemon.total("sidecarbon_lines_dropped_total") > 0
     });
     is_well(&daemon);

@@ -10,6 +10,7 @@
 mod support;
 
 mod admin;
+mod backlog;
 mod cli;
 mod faults;
 mod flow;

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use crate::support::{
     Config, Daemon, HttpUpstream, KEY, Port, UdpPort, UdpUpstream, Upstream, assert_same_lines,
-    keyed, numbered, payload, wait_for,
+    keyed, numbered, payload, unlike, wait_for,
 };
 
 #[test]
 fn lines_wait_for_the_upstream_and_arrive_once_and_in_order() {
-    const LINES: usize = 100_000;
+    const LINES: usize = 200_000;
     let port = Port::reserve();
     let daemon = Daemon::start(&Config::to(port.url()));
     let sent = numbered("down", LINES);
@@ -43,14 +43,14 @@ fn an_upstream_that_goes_away_again_and_again_gets_every_line_once() {
 
 #[test]
 fn a_full_queue_keeps_the_newest_lines() {
-    const LINES: usize = 100_000;
+    const LINES: usize = 200_000;
     // A third of the queue at most, with everything that comes with them.
     const SURELY_KEPT: usize = 10_000;
     let port = Port::reserve();
     let config = Config::to(port.url()).set("queue.bytes", "1MiB");
     let daemon = Daemon::start(&config);
     assert_eq!(daemon.metric("sidecarbon_queue_limit_bytes"), 1024 * 1024);
-    let sent = numbered("full", LINES);
+    let sent = unlike("full", LINES);
     for (number, lines) in sent.chunks(LINES / 10).enumerate() {
         daemon.tcp(payload(lines));
         daemon.wait_received((number + 1) * lines.len());

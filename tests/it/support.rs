@@ -29,7 +29,7 @@ pub use inbox::Inbox;
 pub use launch::{Launch, Outcome};
 pub use load::Load;
 pub use metrics::Metrics;
-pub use numbered::{assert_same_lines, keyed, numbered, payload};
+pub use numbered::{assert_same_lines, keyed, numbered, payload, unlike};
 pub use proc::{Memory, raise_open_files};
 pub use spaces::{Network, with_hosts};
 pub use upstream::{

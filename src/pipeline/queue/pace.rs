@@ -8,6 +8,9 @@ use std::time::{Duration, Instant};
 /// The least that remains of a pace that is halved again and again.
 const LEAST: f64 = 10.0;
 
+/// What is taken for the pace where hardly anything was delivered yet.
+const UNKNOWN: f64 = 1000.0;
+
 /// So long it takes until a halved pace is what it was.
 const RECOVERY: Duration = Duration::from_secs(30);
 
@@ -51,7 +54,7 @@ impl Pace {
     /// the first.
     pub fn halve(&mut self, delivered: f64, now: Instant) {
         // Not a number where that is not known yet.
-        let delivered = delivered.max(LEAST);
+        let delivered = delivered.max(UNKNOWN);
         let current = self.rate(now).unwrap_or(delivered);
         let ceiling = self.brake.map_or(current, |brake| brake.ceiling);
         self.brake = Some(Brake {

@@ -36,6 +36,13 @@ impl Metrics {
         Some(value as u64)
     }
 
+    /// A sample that may be no whole number.
+    #[track_caller]
+    pub fn value(&self, sample: &str) -> f64 {
+        let value = self.samples.get(sample);
+        *value.unwrap_or_else(|| panic!("{sample} is missing"))
+    }
+
     /// The sum over all labels of a name; `None` when there is no sample.
     pub fn sum(&self, name: &str) -> Option<u64> {
         self.sum_where(name, |_| true)

@@ -9,6 +9,19 @@ pub fn numbered(name: &str, count: usize) -> Vec<String> {
         .collect()
 }
 
+/// Such lines in order, with values that hardly become smaller.
+pub fn unlike(name: &str, count: usize) -> Vec<String> {
+    let mut random = fastrand::Rng::with_seed(4);
+    (0..count)
+        .map(|number| {
+            format!(
+                "{name}.{number:06} 0.{:018} 1700000000",
+                random.u64(..1 << 59)
+            )
+        })
+        .collect()
+}
+
 /// The bytes that a client writes for these lines.
 pub fn payload(lines: &[String]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(lines.iter().map(|line| line.len() + 1).sum());

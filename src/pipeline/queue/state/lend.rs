@@ -15,8 +15,11 @@ use crate::stats::DropReason;
 
 use super::State;
 
-/// Lines that have waited so long when the upstream is back are its backlog.
+/// Lines that have waited so long when the upstream is back are its backlog, and
+/// so are that many, however long they have. Fewer go at once, in order: a
+/// connection that breaks is no outage.
 const OUTAGE: Duration = Duration::from_secs(1);
+const OUTAGE_BYTES: usize = 1 << 20;
 
 /// Lines that have waited so long without an outage, too: the upstream is slow.
 const LAG: Duration = Duration::from_secs(5);
@@ -114,7 +117,8 @@ impl State {
         let lag = if self.away.is_some() { OUTAGE } else { LAG };
         let oldest = self.live.block_in_front().or(self.open.as_ref());
         let is_late = oldest.is_some_and(|oldest| oldest.opened + self.limits.linger + lag <= now);
-        if !is_late && self.live.frame_in_front().is_none() {
+        let is_much = self.away.is_some() && self.live.loose_bytes() > OUTAGE_BYTES;
+        if !is_late && !is_much && self.live.frame_in_front().is_none() {
             return;
         }
         if self.open.as_ref().is_some_and(|open| !open.is_empty()) {

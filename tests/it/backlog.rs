@@ -62,12 +62,12 @@ fn new_lines_pass_a_backlog_that_keeps_its_pace() {
 
     let upstream = Upstream::tcp_at(&port);
     upstream.find("the backlog", |line| line.contains("backlog"));
-    let mut live = Vec::new();
+    let mut new = Vec::new();
     for number in 0..5 {
         let line = format!("live.{number} 1 1700000000");
         daemon.tcp(format!("{line}\n"));
         upstream.expect(&format!("{KEY}.{line}"));
-        live.push(line);
+        new.push(line);
         // The backlog is not done, and will not be for seconds.
         assert!(daemon.metric("sidecarbon_queue_lines") > BACKLOG as u64 / 10);
     }
@@ -78,12 +78,12 @@ fn new_lines_pass_a_backlog_that_keeps_its_pace() {
             .clone()
             .set("sink.max_lines_per_second", "unlimited"),
     );
-    daemon.wait_delivered(BACKLOG + live.len());
+    daemon.wait_delivered(BACKLOG + new.len());
     daemon.stop();
     let arrived = upstream.finish();
     let (passed, waited): (Vec<String>, Vec<String>) =
         arrived.into_iter().partition(|line| line.contains("live."));
-    assert_eq!(passed, keyed(&live));
+    assert_eq!(passed, keyed(&new));
     assert_eq!(waited, keyed(&backlog));
 }
 

@@ -14,7 +14,7 @@ mod networks;
 mod signals;
 mod stalls;
 
-use crate::support::Config;
+use crate::support::{Config, Site};
 
 /// As tests want it: little is waited for.
 fn config(url: impl AsRef<str>) -> Config {
@@ -22,4 +22,13 @@ fn config(url: impl AsRef<str>) -> Config {
         .set("batch.linger", "5ms")
         .set("retry.max", "60ms")
         .set("sink.request_timeout", "300ms")
+}
+
+/// The same for an upstream that may speak TLS.
+fn config_for(site: &Site) -> Config {
+    let config = config(site.url());
+    match site.ca_file() {
+        Some(file) => config.set("sink.tls.ca_file", &file),
+        None => config,
+    }
 }

@@ -15,6 +15,7 @@ mod numbered;
 mod proc;
 mod process;
 mod spaces;
+mod switch;
 mod upstream;
 mod wait;
 
@@ -32,9 +33,10 @@ pub use metrics::Metrics;
 pub use numbered::{assert_same_lines, keyed, numbered, payload, unlike};
 pub use proc::{Memory, raise_open_files};
 pub use spaces::{Network, with_hosts};
+pub use switch::Switch;
 pub use upstream::{
-    Asked, Cutter, Fault, Faulty, HttpUpstream, Port, Proxy, Reply, Scripted, UdpPort, UdpUpstream,
-    Upstream, cut_off,
+    Asked, Cutter, Fault, Faulty, HttpUpstream, Port, Proxy, Reply, Scripted, Site, UdpPort,
+    UdpUpstream, Upstream, cut_off,
 };
 pub use wait::{now, wait_for, wait_until};
 

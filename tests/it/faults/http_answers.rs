@@ -1,37 +1,23 @@
 //! What a server says, in every status that means something of its own.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use super::config;
+use super::{config, config_for};
 use crate::support::{
-    Asked, Books, Config, Daemon, KEY, NEW_KEY, Port, Reply, Scripted, numbered, payload, wait_for,
+    Asked, Books, Config, Daemon, KEY, NEW_KEY, Reply, Scripted, Site, Switch, numbered, payload,
+    wait_for,
 };
 
 /// Lines that wait until there is somebody to send them to, so that they come
 /// in few requests.
-fn waiting(name: &str, count: usize) -> (Daemon, Port, Vec<String>) {
-    let port = Port::reserve();
-    let daemon = Daemon::start(&config(Scripted::url_at(&port)));
+fn waiting(site: &Site, name: &str, count: usize) -> (Daemon, Vec<String>) {
+    let daemon = Daemon::start(&config_for(site));
     let sent = numbered(name, count);
     daemon.tcp(payload(&sent));
     daemon.wait_received(count);
-    (daemon, port, sent)
-}
-
-/// A switch between the threads of a test.
-#[derive(Clone, Default)]
-struct Switch(Arc<AtomicBool>);
-
-impl Switch {
-    fn on(&self) {
-        self.0.store(true, Ordering::SeqCst);
-    }
-
-    fn is_on(&self) -> bool {
-        self.0.load(Ordering::SeqCst)
-    }
+    (daemon, sent)
 }
 
 #[track_caller]
@@ -45,9 +31,18 @@ fn errors(daemon: &Daemon) -> Vec<String> {
 
 #[test]
 fn one_bad_line_among_a_thousand() {
-    let (daemon, port, sent) = waiting("one", 1000);
+    one_bad_line(&Site::http());
+}
+
+#[test]
+fn one_bad_line_among_a_thousand_https() {
+    one_bad_line(&Site::https());
+}
+
+fn one_bad_line(site: &Site) {
+    let (daemon, sent) = waiting(site, "one", 1000);
     let bad = sent[617].clone();
-    let upstream = Scripted::start_at(&port, {
+    let upstream = Scripted::at(site, {
         let bad = bad.clone();
         move |asked| {
             if asked.lines.contains(&bad) {
@@ -77,9 +72,10 @@ fn five_bad_lines_among_ten_thousand() {
     const LINES: usize = 10_000;
     // Neighbours, the first, the last, and one in between.
     const BAD: [usize; 5] = [0, 4321, 4322, 7000, LINES - 1];
-    let (daemon, port, sent) = waiting("five", LINES);
+    let site = Site::http();
+    let (daemon, sent) = waiting(&site, "five", LINES);
     let bad: Vec<String> = BAD.iter().map(|number| sent[*number].clone()).collect();
-    let upstream = Scripted::start_at(&port, move |asked| {
+    let upstream = Scripted::at(&site, move |asked| {
         if asked.lines.iter().any(|line| bad.contains(line)) {
             Reply::status(400)
         } else {
@@ -104,10 +100,11 @@ fn five_bad_lines_among_ten_thousand() {
 
 #[test]
 fn bad_lines_one_after_the_other() {
-    let (daemon, port, sent) = waiting("bad", 200);
+    let site = Site::http();
+    let (daemon, sent) = waiting(&site, "bad", 200);
     // More of them than a search for one would bear in a row.
     let bad = 50..150;
-    let upstream = Scripted::start_at(&port, {
+    let upstream = Scripted::at(&site, {
         let bad = sent[bad.clone()].to_vec();
         move |asked| {
             if asked.lines.iter().any(|line| bad.contains(line)) {
@@ -139,8 +136,9 @@ fn batches(lines: &[String]) -> usize {
 #[test]
 fn everything_is_refused_for_a_while() {
     let right = Switch::default();
-    let (daemon, port, sent) = waiting("all", 1000);
-    let upstream = Scripted::start_at(&port, {
+    let site = Site::http();
+    let (daemon, sent) = waiting(&site, "all", 1000);
+    let upstream = Scripted::at(&site, {
         let right = right.clone();
         move |_: &Asked| {
             if right.is_on() {
@@ -166,8 +164,9 @@ fn everything_was_refused_until_this_moment() {
     // Right after one refusal, after two, and so on: a line that was refused
     // before the server was right is as good as any other.
     let left = Arc::new(AtomicUsize::new(0));
-    let (daemon, port, mut sent) = waiting("moment", 1);
-    let upstream = Scripted::start_at(&port, {
+    let site = Site::http();
+    let (daemon, mut sent) = waiting(&site, "moment", 1);
+    let upstream = Scripted::at(&site, {
         let left = Arc::clone(&left);
         move |_: &Asked| {
             let refuse = left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| {
@@ -193,8 +192,17 @@ fn everything_was_refused_until_this_moment() {
 
 #[test]
 fn too_large_above_sixteen_kibibytes() {
-    let (daemon, port, sent) = waiting("large", 20_000);
-    let upstream = Scripted::start_at(&port, |asked| {
+    too_large(&Site::http());
+}
+
+#[test]
+fn too_large_above_sixteen_kibibytes_https() {
+    too_large(&Site::https());
+}
+
+fn too_large(site: &Site) {
+    let (daemon, sent) = waiting(site, "large", 20_000);
+    let upstream = Scripted::at(site, |asked| {
         if asked.bytes > 16 * 1024 {
             Reply::status(413)
         } else {
@@ -214,13 +222,14 @@ fn too_large_above_sixteen_kibibytes() {
 #[test]
 fn a_single_line_that_is_too_large() {
     let long = format!("long.{} 1 1700000000", "x".repeat(2000));
-    let (daemon, port, mut sent) = waiting("short", 100);
+    let site = Site::http();
+    let (daemon, mut sent) = waiting(&site, "short", 100);
     daemon.tcp(format!("{long}\n"));
     let more = numbered("more", 100);
     daemon.tcp(payload(&more));
     sent.push(long.clone());
     sent.extend(more);
-    let upstream = Scripted::start_at(&port, |asked| {
+    let upstream = Scripted::at(&site, |asked| {
         if asked.bytes > 1024 {
             Reply::status(413)
         } else {
@@ -238,24 +247,35 @@ fn a_single_line_that_is_too_large() {
 
 #[test]
 fn the_right_key_by_a_reload() {
-    the_right_key(401, |daemon, config| {
-        config.write_key(NEW_KEY);
-        daemon.reload(config);
-    });
+    the_right_key(&Site::http(), 401, with_a_reload);
+}
+
+#[test]
+fn the_right_key_by_a_reload_https() {
+    the_right_key(&Site::https(), 401, with_a_reload);
 }
 
 #[test]
 fn the_right_key_in_its_file_and_nobody_says_so() {
-    the_right_key(401, |_, config| config.write_key(NEW_KEY));
+    the_right_key(&Site::http(), 401, in_its_file_alone);
 }
 
 #[test]
 fn the_right_key_in_its_file_after_a_403() {
-    the_right_key(403, |_, config| config.write_key(NEW_KEY));
+    the_right_key(&Site::http(), 403, in_its_file_alone);
 }
 
-fn the_right_key(refusal: u16, put_right: impl FnOnce(&Daemon, &Config)) {
-    let upstream = Scripted::start(move |asked| {
+fn with_a_reload(daemon: &Daemon, config: &Config) {
+    config.write_key(NEW_KEY);
+    daemon.reload(config);
+}
+
+fn in_its_file_alone(_: &Daemon, config: &Config) {
+    config.write_key(NEW_KEY);
+}
+
+fn the_right_key(site: &Site, refusal: u16, put_right: impl FnOnce(&Daemon, &Config)) {
+    let upstream = Scripted::at(site, move |asked| {
         if asked.has_key(NEW_KEY) {
             Reply::take()
         } else {
@@ -263,7 +283,7 @@ fn the_right_key(refusal: u16, put_right: impl FnOnce(&Daemon, &Config)) {
             Reply::saying(refusal, "who are you?")
         }
     });
-    let config = config(upstream.url());
+    let config = config_for(site);
     let daemon = Daemon::start(&config);
     let sent = numbered("key", 1000);
     daemon.tcp(payload(&sent));
@@ -417,11 +437,27 @@ fn dates_are_written_as_the_standard_has_them() {
 #[test]
 fn every_status_that_asks_to_come_again() {
     const TROUBLE: [u16; 9] = [500, 502, 503, 504, 408, 425, 429, 599, 503];
-    let upstream = Scripted::start(|asked| match TROUBLE.get(asked.number) {
+    trouble_at_first(&Site::http(), &TROUBLE);
+}
+
+#[test]
+fn busy_five_times() {
+    trouble_at_first(&Site::http(), &[503; 5]);
+}
+
+#[test]
+fn busy_five_times_https() {
+    trouble_at_first(&Site::https(), &[503; 5]);
+}
+
+/// The first requests get these answers. Nobody has stored anything, and that
+/// is certain.
+fn trouble_at_first(site: &Site, trouble: &'static [u16]) {
+    let upstream = Scripted::at(site, |asked| match trouble.get(asked.number) {
         Some(status) => Reply::status(*status),
         None => Reply::take(),
     });
-    let daemon = Daemon::start(&config(upstream.url()));
+    let daemon = Daemon::start(&config_for(site));
     let sent = numbered("trouble", 1000);
     daemon.tcp(payload(&sent));
     let books = Books::close(daemon, upstream, &sent);
@@ -452,8 +488,8 @@ fn a_redirect_is_not_followed() {
         wait_for("some attempts", || upstream.count(status) >= 3);
         let said = errors(&daemon);
         assert_eq!(said.len(), 1, "{said:?}");
-        let host = elsewhere.url().split('/').nth(2).unwrap_or_default();
-        assert!(said[0].contains(host), "{host} is not named in {said:?}");
+        let host = elsewhere.site().port().address().to_string();
+        assert!(said[0].contains(&host), "{host} is not named in {said:?}");
         right.on();
         Books::close(daemon, upstream, &sent).assert_exact();
         assert_eq!(elsewhere.connections(), 0);

@@ -3,12 +3,16 @@
 
 use std::time::Duration;
 
-use super::config;
-use crate::support::{Asked, Books, Daemon, Reply, Scripted, numbered, payload, wait_for};
+use super::{config, config_for};
+use crate::support::{Asked, Books, Daemon, Reply, Scripted, Site, numbered, payload, wait_for};
 
 /// The server treats the first requests so, and then behaves.
-fn at_first(requests: usize, reply: impl Fn() -> Reply + Send + Sync + 'static) -> Scripted {
-    Scripted::start(move |asked| {
+fn at_first(
+    site: &Site,
+    requests: usize,
+    reply: impl Fn() -> Reply + Send + Sync + 'static,
+) -> Scripted {
+    Scripted::at(site, move |asked| {
         if asked.number < requests {
             reply()
         } else {
@@ -18,7 +22,7 @@ fn at_first(requests: usize, reply: impl Fn() -> Reply + Send + Sync + 'static) 
 }
 
 fn all_arrives(upstream: Scripted) -> Books {
-    let daemon = Daemon::start(&config(upstream.url()));
+    let daemon = Daemon::start(&config_for(upstream.site()));
     let sent = numbered("bytes", 5000);
     daemon.tcp(payload(&sent));
     let books = Books::close(daemon, upstream, &sent);
@@ -30,7 +34,16 @@ fn all_arrives(upstream: Scripted) -> Books {
 
 #[test]
 fn no_answer_in_time() {
-    let upstream = at_first(2, || Reply::nothing().then_silence());
+    no_answer(&Site::http());
+}
+
+#[test]
+fn no_answer_in_time_https() {
+    no_answer(&Site::https());
+}
+
+fn no_answer(site: &Site) {
+    let upstream = at_first(site, 2, || Reply::nothing().then_silence());
     let books = all_arrives(upstream);
     books.assert_exact();
     assert!(books.said.uncertain > 0, "{books:?}");
@@ -38,7 +51,16 @@ fn no_answer_in_time() {
 
 #[test]
 fn no_answer_in_time_although_the_lines_are_stored() {
-    let upstream = at_first(2, || Reply::nothing().storing().then_silence());
+    no_answer_although_stored(&Site::http());
+}
+
+#[test]
+fn no_answer_in_time_although_the_lines_are_stored_https() {
+    no_answer_although_stored(&Site::https());
+}
+
+fn no_answer_although_stored(site: &Site) {
+    let upstream = at_first(site, 2, || Reply::nothing().storing().then_silence());
     let books = all_arrives(upstream);
     assert!(books.twice > 0, "a harmless fault: {books:?}");
     assert!(books.said.uncertain >= books.twice, "{books:?}");
@@ -46,25 +68,43 @@ fn no_answer_in_time_although_the_lines_are_stored() {
 
 #[test]
 fn an_answer_cut_short_in_its_headers() {
+    cut_short_in_its_headers(&Site::http());
+}
+
+#[test]
+fn an_answer_cut_short_in_its_headers_https() {
+    cut_short_in_its_headers(&Site::https());
+}
+
+fn cut_short_in_its_headers(site: &Site) {
     for part in ["HT", "HTTP/1.1 20", "HTTP/1.1 202 OK\r\nContent-Len"] {
-        let upstream = at_first(3, move || Reply::bytes(part).then_close());
+        let upstream = at_first(site, 3, move || Reply::bytes(part).then_close());
         all_arrives(upstream).assert_exact();
     }
 }
 
 #[test]
 fn an_answer_cut_short_in_its_body() {
+    cut_short_in_its_body(&Site::http());
+}
+
+#[test]
+fn an_answer_cut_short_in_its_body_https() {
+    cut_short_in_its_body(&Site::https());
+}
+
+fn cut_short_in_its_body(site: &Site) {
     const PART: &str = "HTTP/1.1 202 Accepted\r\nContent-Length: 1000\r\n\r\nso far";
-    let upstream = at_first(3, || Reply::bytes(PART).storing().then_close());
+    let upstream = at_first(site, 3, || Reply::bytes(PART).storing().then_close());
     all_arrives(upstream);
-    let upstream = at_first(3, || Reply::bytes(PART).storing().then_reset());
+    let upstream = at_first(site, 3, || Reply::bytes(PART).storing().then_reset());
     all_arrives(upstream);
 }
 
 #[test]
 fn a_refusal_cut_short_in_its_body() {
     const PART: &str = "HTTP/1.1 503 Busy\r\nContent-Length: 1000\r\n\r\nso far";
-    let upstream = at_first(3, || Reply::bytes(PART).then_close());
+    let upstream = at_first(&Site::http(), 3, || Reply::bytes(PART).then_close());
     all_arrives(upstream).assert_exact();
 }
 
@@ -72,7 +112,7 @@ fn a_refusal_cut_short_in_its_body() {
 fn an_answer_that_never_ends() {
     let mut endless = b"HTTP/1.1 202 Accepted\r\nContent-Length: 99999999\r\n\r\n".to_vec();
     endless.resize(1024 * 1024, b'x');
-    let upstream = at_first(3, move || {
+    let upstream = at_first(&Site::http(), 3, move || {
         Reply::bytes(endless.clone()).storing().then_silence()
     });
     all_arrives(upstream);
@@ -84,21 +124,27 @@ fn headers_that_never_end() {
     while endless.len() < 1024 * 1024 {
         endless.extend_from_slice(b"X-More: of the same\r\n");
     }
-    let upstream = at_first(3, move || Reply::bytes(endless.clone()).then_silence());
+    let upstream = at_first(&Site::http(), 3, move || {
+        Reply::bytes(endless.clone()).then_silence()
+    });
     all_arrives(upstream).assert_exact();
 }
 
 #[test]
 fn an_answer_byte_by_byte() {
     // Every byte comes in time, and the whole does not.
-    let upstream = at_first(2, || Reply::take().slowly(Duration::from_millis(100)));
+    let upstream = at_first(&Site::http(), 2, || {
+        Reply::take().slowly(Duration::from_millis(100))
+    });
     let books = all_arrives(upstream);
     assert!(books.said.uncertain > 0, "{books:?}");
 }
 
 #[test]
 fn an_answer_byte_by_byte_in_time() {
-    let upstream = at_first(3, || Reply::take().slowly(Duration::from_millis(1)));
+    let upstream = at_first(&Site::http(), 3, || {
+        Reply::take().slowly(Duration::from_millis(1))
+    });
     let books = all_arrives(upstream);
     books.assert_exact();
     assert_eq!(books.said.uncertain, 0, "{books:?}");
@@ -115,7 +161,7 @@ fn garbage() {
         b"HTTP/1.1 202 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n12",
         b"\x00\x00\x12\x04\x00\x00\x00\x00\x00",
     ] {
-        let upstream = at_first(2, move || Reply::bytes(garbage).then_close());
+        let upstream = at_first(&Site::http(), 2, move || Reply::bytes(garbage).then_close());
         all_arrives(upstream).assert_exact();
     }
 }
@@ -123,7 +169,7 @@ fn garbage() {
 #[test]
 fn interim_answers_are_none() {
     let interim = "HTTP/1.1 103 Early Hints\r\nLink: </>\r\n\r\n";
-    let upstream = at_first(3, move || {
+    let upstream = at_first(&Site::http(), 3, move || {
         let last = "HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n";
         Reply::bytes(format!("{interim}{interim}{last}")).storing()
     });
@@ -136,7 +182,7 @@ fn interim_answers_are_none() {
 
 #[test]
 fn closed_after_each_answer() {
-    closed_each_time(|| {
+    closed_each_time(&Site::http(), || {
         Reply::bytes("HTTP/1.1 202 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
             .storing()
             .then_close()
@@ -145,17 +191,27 @@ fn closed_after_each_answer() {
 
 #[test]
 fn closed_after_each_answer_without_a_word() {
-    closed_each_time(|| Reply::take().then_close());
+    closed_each_time(&Site::http(), || Reply::take().then_close());
+}
+
+#[test]
+fn closed_after_each_answer_without_a_word_https() {
+    closed_each_time(&Site::https(), || Reply::take().then_close());
 }
 
 #[test]
 fn reset_after_each_answer() {
-    closed_each_time(|| Reply::take().then_reset());
+    closed_each_time(&Site::http(), || Reply::take().then_reset());
+}
+
+#[test]
+fn reset_after_each_answer_https() {
+    closed_each_time(&Site::https(), || Reply::take().then_reset());
 }
 
 #[test]
 fn answered_up_to_the_end_of_the_connection() {
-    closed_each_time(|| {
+    closed_each_time(&Site::http(), || {
         Reply::bytes("HTTP/1.0 202 OK\r\n\r\nthat is all")
             .storing()
             .then_close()
@@ -166,9 +222,9 @@ fn answered_up_to_the_end_of_the_connection() {
 /// request that is known not to have got through is sent again even by a daemon
 /// that is told not to. A reset can overtake what would have proved it: then the
 /// lines are dropped as told, and counted.
-fn closed_each_time(reply: impl Fn() -> Reply + Send + Sync + 'static) {
-    let upstream = Scripted::start(move |_: &Asked| reply());
-    let config = config(upstream.url())
+fn closed_each_time(site: &Site, reply: impl Fn() -> Reply + Send + Sync + 'static) {
+    let upstream = Scripted::at(site, move |_: &Asked| reply());
+    let config = config_for(site)
         .set("batch.linger", "1ms")
         .set("sink.uncertain", "drop");
     let daemon = Daemon::start(&config);

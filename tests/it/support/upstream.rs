@@ -8,6 +8,7 @@ mod http;
 mod port;
 mod proxy;
 mod scripted;
+mod site;
 mod stream;
 mod udp;
 
@@ -18,5 +19,6 @@ pub use http::HttpUpstream;
 pub use port::{Port, UdpPort};
 pub use proxy::Proxy;
 pub use scripted::{Asked, Reply, Scripted};
+pub use site::Site;
 pub use stream::Upstream;
 pub use udp::UdpUpstream;

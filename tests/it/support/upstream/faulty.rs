@@ -14,6 +14,7 @@ use socket2::SockRef;
 use super::acceptor::{Acceptor, After};
 use super::cut::{cut_off, restore};
 use super::port::Port;
+use super::site::Site;
 use crate::support::certs::Certs;
 use crate::support::inbox::{Inbox, Stream};
 use crate::support::wait::DEADLINE;
@@ -84,6 +85,11 @@ impl Faulty {
     /// As [`Faulty::tcp`], for `localhost` with a certificate of the authority.
     pub fn tls(certs: &Certs, faults: impl Fn(usize) -> Fault + Send + Sync + 'static) -> Self {
         Self::tls_at(&Port::reserve(), certs.server(&["localhost"]), faults)
+    }
+
+    /// There, over TLS or not.
+    pub fn at(site: &Site, faults: impl Fn(usize) -> Fault + Send + Sync + 'static) -> Self {
+        Self::start(site.port(), site.server(), faults)
     }
 
     /// A TLS server with this certificate.

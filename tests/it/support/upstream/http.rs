@@ -11,13 +11,11 @@ use rustls::{ServerConnection, StreamOwned};
 
 use super::acceptor::{Acceptor, After};
 use super::port::Port;
+use super::site::PATH;
 use crate::support::KEY;
 use crate::support::certs::Certs;
 use crate::support::http::Message;
 use crate::support::inbox::Inbox;
-
-/// Where it wants to be sent to.
-const PATH: &str = "/api/v1/sink";
 
 /// A double that wants the key as Basic user. The lines of a request that it
 /// answered with 202 count as arrived.

@@ -10,10 +10,11 @@ use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use rustls::{ServerConnection, StreamOwned};
 use socket2::SockRef;
 
 use super::acceptor::{Acceptor, After};
-use super::port::Port;
+use super::site::Site;
 use crate::support::http::Message;
 use crate::support::inbox::Inbox;
 
@@ -22,7 +23,7 @@ pub struct Scripted {
     inbox: Arc<Inbox>,
     acceptor: Acceptor,
     answered: Arc<Mutex<Vec<Answered>>>,
-    url: String,
+    site: Site,
 }
 
 /// A request, as the test sees it.
@@ -165,12 +166,12 @@ impl Asked {
 impl Scripted {
     /// Answers each request when it is there.
     pub fn start(script: impl Fn(&Asked) -> Reply + Send + Sync + 'static) -> Self {
-        Self::start_at(&Port::reserve(), script)
+        Self::at(&Site::http(), script)
     }
 
-    /// The same, on a port that refused connections until now.
-    pub fn start_at(port: &Port, script: impl Fn(&Asked) -> Reply + Send + Sync + 'static) -> Self {
-        Self::serve(port, |_| false, script)
+    /// The same, where connections were refused until now.
+    pub fn at(site: &Site, script: impl Fn(&Asked) -> Reply + Send + Sync + 'static) -> Self {
+        Self::serve(site, |_| false, script)
     }
 
     /// Answers the first `impatient` requests when it has read their heads.
@@ -178,17 +179,17 @@ impl Scripted {
         impatient: usize,
         script: impl Fn(&Asked) -> Reply + Send + Sync + 'static,
     ) -> Self {
-        Self::serve(&Port::reserve(), move |number| number < impatient, script)
+        Self::serve(&Site::http(), move |number| number < impatient, script)
     }
 
     /// As `sink.url`.
-    pub fn url(&self) -> &str {
-        &self.url
+    pub fn url(&self) -> String {
+        self.site.url()
     }
 
-    /// As `sink.url` of a server at this port.
-    pub fn url_at(port: &Port) -> String {
-        format!("http://{}/api/v1/sink", port.address())
+    /// Where it is.
+    pub fn site(&self) -> &Site {
+        &self.site
     }
 
     /// The requests so far.
@@ -222,14 +223,15 @@ impl Scripted {
     }
 
     fn serve(
-        port: &Port,
+        site: &Site,
         is_early: impl Fn(usize) -> bool + Send + Sync + 'static,
         script: impl Fn(&Asked) -> Reply + Send + Sync + 'static,
     ) -> Self {
         let inbox = Arc::new(Inbox::default());
         let answered = Arc::new(Mutex::new(Vec::new()));
         let requests = AtomicUsize::new(0);
-        let acceptor = Acceptor::start(port.listen(None), {
+        let tls = site.server();
+        let acceptor = Acceptor::start(site.port().listen(None), {
             let (inbox, answered) = (Arc::clone(&inbox), Arc::clone(&answered));
             move |stream, _| {
                 let desk = Desk {
@@ -237,8 +239,18 @@ impl Scripted {
                     answered: &answered,
                     requests: &requests,
                 };
+                stream.set_nodelay(true).expect("an open socket");
+                let socket = stream.try_clone().expect("a second handle");
                 // Either side may break it off at any time.
-                let _ = desk.serve(stream, &is_early, &script);
+                let _ = match &tls {
+                    None => desk.serve(stream, &socket, &is_early, &script),
+                    Some(config) => {
+                        let session =
+                            ServerConnection::new(Arc::clone(config)).expect("a TLS session");
+                        let stream = StreamOwned::new(session, stream);
+                        desk.serve(stream, &socket, &is_early, &script)
+                    }
+                };
                 After::Close
             }
         });
@@ -246,7 +258,7 @@ impl Scripted {
             inbox,
             acceptor,
             answered,
-            url: Self::url_at(port),
+            site: site.clone(),
         }
     }
 }
@@ -269,11 +281,11 @@ struct Desk<'a> {
 impl Desk<'_> {
     fn serve(
         &self,
-        stream: TcpStream,
+        stream: impl Read + Write,
+        socket: &TcpStream,
         is_early: &impl Fn(usize) -> bool,
         script: &impl Fn(&Asked) -> Reply,
     ) -> io::Result<()> {
-        stream.set_nodelay(true)?;
         let mut stream = BufReader::new(stream);
         while let Some(request) = Message::read_head(&mut stream)? {
             let field = |name| request.field(name).unwrap_or_default();
@@ -312,12 +324,12 @@ impl Desk<'_> {
                 Then::GoOn => {}
                 Then::Close => break,
                 Then::Linger => {
-                    stream.get_ref().shutdown(Shutdown::Write)?;
+                    socket.shutdown(Shutdown::Write)?;
                     io::copy(&mut stream, &mut io::sink())?;
                     break;
                 }
                 Then::Reset => {
-                    SockRef::from(stream.get_ref()).set_linger(Some(Duration::ZERO))?;
+                    SockRef::from(socket).set_linger(Some(Duration::ZERO))?;
                     break;
                 }
                 Then::Silence => {
@@ -334,7 +346,7 @@ impl Desk<'_> {
     clippy::disallowed_methods,
     reason = "no other task shares this thread"
 )]
-fn write(stream: &mut TcpStream, reply: &Reply) -> io::Result<()> {
+fn write(stream: &mut impl Write, reply: &Reply) -> io::Result<()> {
     if reply.pause.is_zero() {
         return stream.write_all(&reply.bytes);
     }

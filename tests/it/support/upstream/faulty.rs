@@ -25,6 +25,9 @@ const SMALL_BUFFER: usize = 64 * 1024;
 /// What dies unread with a peer, at least.
 const UNREAD: usize = 8 * 1024;
 
+/// With nothing new for so long, a buffer is full.
+const FULL: Duration = Duration::from_millis(200);
+
 /// What becomes of one connection.
 #[derive(Debug, Clone, Copy)]
 pub enum Fault {
@@ -382,11 +385,20 @@ impl<'a, S: Read> Guest<'a, S> {
     }
 
     /// Closing with unread bytes is a reset as well, and they are gone.
-    fn wait_for_unread(&self) {
+    fn wait_for_unread(&mut self) {
         let deadline = Instant::now() + DEADLINE;
         let mut bytes = vec![0; UNREAD];
+        let mut since = Instant::now();
         self.socket.set_nonblocking(true).expect("an open socket");
         while Instant::now() < deadline {
+            // The end of a large packet can fill the buffer by itself. Then
+            // nothing more comes until it is read.
+            if since.elapsed() > FULL {
+                since = Instant::now();
+                if self.step() == Some(Stop::End) {
+                    break;
+                }
+            }
             match self.socket.peek(&mut bytes) {
                 Ok(0) => break,
                 Ok(UNREAD..) => break,

@@ -103,6 +103,17 @@ struct Connection {
     requests: u64,
 }
 
+/// A request whose answer is waited for. Dropped before it came, by a reload or
+/// at the end of a drain, it is what it would be if its time were over.
+struct Pending<'a> {
+    connection: &'a Connection,
+    /// The offset of the socket at which it may be complete.
+    complete_at: u64,
+    lease: &'a mut Lease,
+    uncertain: Uncertain,
+    counters: &'a Counters,
+}
+
 /// A request that got no answer.
 struct Unanswered {
     failure: Failure,
@@ -364,17 +375,8 @@ impl HttpSink {
             Err(unanswered) => unanswered,
         };
         if unanswered.fate == Fate::Unknown {
-            self.counters
-                .lines_uncertain
-                .fetch_add(lease.lines(), Relaxed);
-            if self.manner.uncertain == Uncertain::Drop {
-                error!(
-                    lines = lease.lines(),
-                    error = %unanswered.failure,
-                    "the answer to these lines was lost, they are dropped as sink.uncertain says"
-                );
-                lease.give_up_all(DropReason::Uncertain);
-            }
+            let failure = &unanswered.failure;
+            doubt(&mut lease, failure, self.manner.uncertain, &self.counters);
         }
         Err(unanswered.failure)
     }
@@ -395,8 +397,18 @@ impl HttpSink {
         let length = lease.bytes().len();
         lease.send(0..length);
         let complete_at = connection.accepted.load(Relaxed) + length as u64;
+        let answer = connection.sender.send_request(request);
+        let pending = Pending {
+            connection: &connection,
+            complete_at,
+            lease,
+            uncertain: self.manner.uncertain,
+            counters: &self.counters,
+        };
+        let answer = timeout_at(deadline, answer).await;
+        pending.over();
         let mut was_reset = false;
-        let failure = match timeout_at(deadline, connection.sender.send_request(request)).await {
+        let failure = match answer {
             Ok(Ok(response)) => return Ok(self.finish(connection, response, deadline).await),
             Ok(Err(error)) if error.is_canceled() => {
                 let fate = connection.stale_or(Fate::Incomplete);
@@ -453,34 +465,80 @@ impl HttpSink {
     }
 }
 
+impl Pending<'_> {
+    /// There is an answer, or a failure.
+    fn over(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Pending<'_> {
+    fn drop(&mut self) {
+        if self.connection.may_be_complete(self.complete_at, false) {
+            let failure = "the answer was not waited for any longer";
+            doubt(self.lease, &failure, self.uncertain, self.counters);
+        } else {
+            self.connection.reset_at_close();
+        }
+    }
+}
+
+/// Nobody knows whether the upstream has acted on these lines.
+fn doubt(
+    lease: &mut Lease,
+    failure: &dyn std::fmt::Display,
+    uncertain: Uncertain,
+    counters: &Counters,
+) {
+    let lines = lease.lines();
+    counters.lines_uncertain.fetch_add(lines, Relaxed);
+    if uncertain == Uncertain::Drop {
+        error!(
+            lines,
+            error = %failure,
+            "the answer to these lines was lost, they are dropped as sink.uncertain says"
+        );
+        lease.give_up(lease.bytes().len(), DropReason::Uncertain);
+    }
+}
+
 impl Connection {
     fn is_usable(&self) -> bool {
         let now = Instant::now();
         !self.sender.is_closed() && now < self.expires && now < self.last_used + MAX_IDLE
     }
 
-    /// What is known of the request that just failed. If the socket has not
+    /// What is known of the request that just failed. What never was complete
+    /// is cut off, so that it does not become so.
+    async fn fate(mut self, complete_at: u64, was_reset: bool) -> Fate {
+        if self.may_be_complete(complete_at, was_reset) {
+            return Fate::Unknown;
+        }
+        self.reset_at_close();
+        self.driver.abort();
+        // Its end closes the socket's other handle.
+        let _ = (&mut self.driver).await;
+        self.stale_or(Fate::Incomplete)
+    }
+
+    /// Whether the upstream may have all of a request. If the socket has not
     /// accepted at least the lines, it was never complete. Nor was it if some
     /// of it was never sent, or not acknowledged by the peer's end of the
     /// connection or the deadline; a reset may overtake an acknowledgement, so
-    /// after one that proves nothing. What never was complete is cut off, so
-    /// that it does not become so.
-    async fn fate(mut self, complete_at: u64, was_reset: bool) -> Fate {
+    /// after one that proves nothing.
+    fn may_be_complete(&self, complete_at: u64, was_reset: bool) -> bool {
         let left = if was_reset {
             os::unsent(&self.socket)
         } else {
             os::unacknowledged(&self.socket)
         };
         let is_written = self.accepted.load(Relaxed) >= complete_at;
-        if is_written && !matches!(left, Ok(1..)) {
-            return Fate::Unknown;
-        }
+        is_written && !matches!(left, Ok(1..))
+    }
+
+    fn reset_at_close(&self) {
         // A socket that cannot be told is dead already.
         let _ = SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
-        self.driver.abort();
-        // Its end closes the socket's other handle.
-        let _ = (&mut self.driver).await;
-        self.stale_or(Fate::Incomplete)
     }
 
     fn stale_or(&self, fate: Fate) -> Fate {

@@ -19,7 +19,7 @@ mod switch;
 mod upstream;
 mod wait;
 
-pub use books::Books;
+pub use books::{Books, Witness};
 pub use certs::Certs;
 pub use client::{
     closes_silently, is_silent, reset, say_and_hang_up, udp_to, unix_datagram, unix_stream,

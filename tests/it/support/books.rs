@@ -6,7 +6,6 @@ use std::io::Write;
 
 use super::daemon::Daemon;
 use super::inbox::Inbox;
-use super::ledger::Ledger;
 use super::metrics::Metrics;
 use super::numbered::keyed;
 use super::upstream::{Faulty, Scripted, Upstream};
@@ -70,6 +69,8 @@ pub struct Said {
     pub uncertain: u64,
     pub at_risk: u64,
     pub resent: u64,
+    /// What it had not delivered when it ended.
+    pub left: u64,
 }
 
 impl Books {
@@ -85,10 +86,7 @@ impl Books {
         let ledger = daemon.stop();
         assert_eq!(ledger.left(), 0, "{ledger:?}");
         (said.delivered, said.dropped) = (ledger.delivered, ledger.dropped);
-        let mut books = Self::count(said, upstream, sent);
-        books.complaints = complaints;
-        books.write_row();
-        books.check()
+        Self::count(said, complaints, upstream, sent)
     }
 
     /// Adds a row to the table of faults, where one is asked for.
@@ -118,17 +116,26 @@ impl Books {
         table.write_all(row.as_bytes()).expect("a row is written");
     }
 
-    /// The same for a daemon that was stopped in the middle of it all, and has
-    /// left nothing but its last words.
+    /// The same for a daemon that was told to stop in the middle of it all. It
+    /// is asked until it is gone, and has the last word.
     #[track_caller]
-    pub fn of_ended<W: Witness>(ledger: &Ledger, upstream: W, sent: &[String]) -> Self {
+    pub fn of_stopping<W: Witness>(daemon: Daemon, upstream: W, sent: &[String]) -> Self {
+        let mut said = Said::default();
+        wait_for("the end of the daemon", || match daemon.try_metrics() {
+            Some(metrics) => {
+                said = Said::of(&metrics);
+                false
+            }
+            None => true,
+        });
+        let complaints = complaints(&daemon.log);
+        let ended = daemon.wait_end();
+        assert_eq!(ended.code, Some(0), "exit code");
+        let ledger = ended.ledger.expect("a ledger line");
         assert_eq!(ledger.received, sent.len() as u64, "{ledger:?}");
-        let said = Said {
-            delivered: ledger.delivered,
-            dropped: ledger.dropped,
-            ..Said::default()
-        };
-        Self::count(said, upstream, sent)
+        (said.delivered, said.dropped) = (ledger.delivered, ledger.dropped);
+        said.left = ledger.left();
+        Self::count(said, complaints, upstream, sent)
     }
 
     /// Nothing lost, nothing twice, nothing given up.
@@ -143,7 +150,12 @@ impl Books {
     }
 
     #[track_caller]
-    fn count<W: Witness>(said: Said, upstream: W, sent: &[String]) -> Self {
+    fn count<W: Witness>(
+        said: Said,
+        complaints: Vec<String>,
+        upstream: W,
+        sent: &[String],
+    ) -> Self {
         let expected = W::expected(sent);
         let mut copies: HashMap<&str, u64> =
             expected.iter().map(|line| (line.as_str(), 0)).collect();
@@ -155,22 +167,28 @@ impl Books {
                 .get_mut(line.as_str())
                 .unwrap_or_else(|| panic!("nobody sent {line:?}")) += 1;
         }
-        Self {
+        let books = Self {
             sent: sent.len() as u64,
             lost: copies.values().filter(|count| **count == 0).count() as u64,
             twice: copies.values().map(|count| count.saturating_sub(1)).sum(),
             said,
-            complaints: Vec::new(),
-        }
+            complaints,
+        };
+        books.write_row();
+        books.check()
     }
 
     /// What holds whatever happens.
     #[track_caller]
     fn check(self) -> Self {
         let said = &self.said;
-        assert_eq!(said.delivered + said.dropped, self.sent, "{self:?}");
+        assert_eq!(
+            said.delivered + said.dropped + said.left,
+            self.sent,
+            "{self:?}"
+        );
         assert!(
-            self.lost <= said.at_risk + said.dropped,
+            self.lost <= said.at_risk + said.dropped + said.left,
             "lost in silence: {self:?}"
         );
         assert!(self.twice <= said.resent, "twice in silence: {self:?}");
@@ -205,6 +223,7 @@ impl Said {
             uncertain: total("lines_uncertain_total"),
             at_risk: total("lines_at_risk_total"),
             resent: total("lines_resent_total"),
+            left: 0,
         }
     }
 }

@@ -161,6 +161,12 @@ impl Daemon {
         Metrics::parse(&answer.text())
     }
 
+    /// The same; `None` when nobody answers any more.
+    pub fn try_metrics(&self) -> Option<Metrics> {
+        let answer = self.try_get("/metrics")?;
+        Some(Metrics::parse(&answer.text()))
+    }
+
     /// One metric, with its labels as they are printed.
     #[track_caller]
     pub fn metric(&self, sample: &str) -> u64 {

@@ -188,6 +188,7 @@ impl Deliver for Simulated {
         let rules = Rules {
             line_overhead: (!upstream.character.is_tls).then(|| self.encoder.overhead()),
             tail: upstream.character.tail,
+            unsent: 0,
         };
         self.connection = Some((Window::new(rules), Wire::default()));
         Ok(())

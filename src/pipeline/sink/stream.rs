@@ -37,6 +37,10 @@ const WRITE_BYTES: usize = 64 << 10;
 /// while we are called, no more.
 const UNSENT_BYTES: u32 = 64 << 10;
 
+/// The most that is written and not sent: a write takes what fits into a packet
+/// of the kernel's, 64 KiB at most, when the limit is almost reached.
+const MOST_UNSENT: u64 = 2 * UNSENT_BYTES as u64;
+
 /// Lines kept for acknowledgement on one connection: a second and more of a
 /// wide and long way. More wait in the queue, where the oldest can go first.
 const WINDOW_BYTES: usize = 4 << 20;
@@ -83,6 +87,9 @@ struct Connection {
     look: Duration,
     /// Why nothing more is written to it.
     over: Option<Failure>,
+    /// Whether the peer has answered our goodbye with its own.
+    said_goodbye: bool,
+    ack_mode: AckMode,
     counters: Arc<Counters>,
 }
 
@@ -137,6 +144,7 @@ impl StreamSink {
             let rules = Rules {
                 line_overhead: (!self.is_tls).then(|| self.encoder.overhead()),
                 tail: self.resend_tail,
+                unsent: 0,
             };
             let expires = Instant::now() + jittered_age(self.max_age);
             let counters = self.counters.clone();
@@ -207,12 +215,15 @@ impl StreamSink {
 }
 
 impl Connection {
-    fn new(wire: Wire, rules: Rules, expires: Instant, counters: Arc<Counters>) -> Self {
+    fn new(wire: Wire, mut rules: Rules, expires: Instant, counters: Arc<Counters>) -> Self {
         os::limit_unsent(wire.socket(), UNSENT_BYTES);
         let mode = match wire.socket().acknowledged() {
             Ok(_) => AckMode::Kernel,
             Err(_) => AckMode::Written,
         };
+        if mode == AckMode::Written {
+            rules.unsent = MOST_UNSENT;
+        }
         if counters.set_ack_mode(mode) && mode == AckMode::Written {
             warn!(
                 "this system does not tell what was acknowledged; written lines count as delivered"
@@ -226,6 +237,8 @@ impl Connection {
             progress: Instant::now(),
             look: FIRST_LOOK,
             over: None,
+            said_goodbye: false,
+            ack_mode: mode,
             counters,
         }
     }
@@ -323,9 +336,26 @@ impl Connection {
             .is_some_and(|failure| failure.cause().kind != FailureKind::Ended)
     }
 
+    /// A peer that ends the connection has read what its kernel acknowledged,
+    /// where we are told what that is. What we break off ourselves, in the
+    /// middle of a delivery, is as good as reset.
+    fn ending(&self) -> Ending {
+        let is_clean = match (&self.over, self.ack_mode) {
+            (None, _) => self.said_goodbye || self.window.unacknowledged() == 0,
+            (Some(_), AckMode::Kernel) => !self.was_reset(),
+            (Some(_), AckMode::Written) => false,
+        };
+        if is_clean {
+            Ending::Clean
+        } else {
+            Ending::Reset
+        }
+    }
+
     /// Says goodbye: a clean end of the peer says that it has read everything.
     async fn close(&mut self) {
-        if !self.wire.close(CLOSE_DEADLINE).await {
+        self.said_goodbye = self.wire.close(CLOSE_DEADLINE).await;
+        if !self.said_goodbye {
             let what = "the upstream did not end the connection in time";
             self.over = Some(Failure::unavailable(FailureKind::Timeout, what));
         }
@@ -337,11 +367,7 @@ impl Drop for Connection {
     /// Asks the socket once more what it knows. What is not acknowledged goes
     /// back to the queue, and must not arrive all the same.
     fn drop(&mut self) {
-        let ending = if self.was_reset() {
-            Ending::Reset
-        } else {
-            Ending::Clean
-        };
+        let ending = self.ending();
         let had_all = self.window.unacknowledged() == 0;
         let window = std::mem::take(&mut self.window);
         let at_risk = window.end(self.acknowledged(), ending, Instant::now());

@@ -32,6 +32,9 @@ pub struct Rules {
     pub line_overhead: Option<usize>,
     /// How long after their acknowledgement lines are kept.
     pub tail: Duration,
+    /// How many bytes may be called acknowledged that were never sent: none
+    /// where the system tells.
+    pub unsent: u64,
 }
 
 /// How a connection ended.
@@ -193,7 +196,7 @@ impl Window {
     fn settle(&mut self, offset: u64, now: Instant) {
         // A peer's buffer holds no more than the window that it advertised, and
         // Linux lets that grow to twice as much.
-        let surely_read = offset.saturating_sub(2 * self.largest_room);
+        let surely_read = offset.saturating_sub(2 * self.largest_room + self.rules.unsent);
         while let Some(sent) = self.leases.front_mut() {
             while let Some(chunk) = sent.chunks.front()
                 && let (Some(since), Some(end)) = (chunk.acknowledged, chunk.end)

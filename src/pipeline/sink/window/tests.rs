@@ -40,6 +40,7 @@ fn plain(tail: Duration) -> Window {
     Window::new(Rules {
         line_overhead: Some(KEY),
         tail,
+        unsent: 0,
     })
 }
 
@@ -120,9 +121,15 @@ fn a_chunk_that_was_not_written_whole_counts_by_its_lines() {
 
 #[test]
 fn what_the_peer_may_not_have_read_is_at_risk() {
-    for (room, at_risk) in [(0, 0), (ON_THE_WIRE, 2), (1 << 20, 10)] {
+    for (room, unsent, at_risk) in [
+        (0, 0, 0),
+        (ON_THE_WIRE, 0, 2),
+        (ON_THE_WIRE, 3 * ON_THE_WIRE, 5),
+        (1 << 20, 0, 10),
+    ] {
         let queue = queue_of(10);
         let mut window = plain(Duration::ZERO);
+        window.rules.unsent = unsent;
         let end = write(&mut window, &queue, 1);
         window.acknowledge(end, room, Instant::now());
         assert_eq!(window.end(end, Ending::Reset, Instant::now()), at_risk);

@@ -12,6 +12,7 @@ mod http_doubt;
 mod http_signals;
 mod names;
 mod networks;
+mod sandboxes;
 mod signals;
 mod stalls;
 

@@ -14,6 +14,7 @@ mod metrics;
 mod numbered;
 mod proc;
 mod process;
+mod sandbox;
 mod spaces;
 mod switch;
 mod upstream;
@@ -32,6 +33,7 @@ pub use load::Load;
 pub use metrics::Metrics;
 pub use numbered::{assert_same_lines, keyed, numbered, payload, unlike};
 pub use proc::{Memory, raise_open_files};
+pub use sandbox::Sandbox;
 pub use spaces::{Network, with_hosts};
 pub use switch::Switch;
 pub use upstream::{

@@ -7,6 +7,7 @@ use std::process::Command;
 use super::config::Config;
 use super::daemon::Daemon;
 use super::process::{Process, Stdout};
+use super::sandbox::Sandbox;
 
 /// What a developer's or a build machine's shell may hold and a test must not
 /// depend on.
@@ -30,6 +31,7 @@ pub struct Launch {
     command: Command,
     stdout: Stdout,
     config: Option<Config>,
+    sandbox: Option<Sandbox>,
 }
 
 /// What a command that ends by itself said.
@@ -85,6 +87,7 @@ impl Launch {
             command,
             stdout: Stdout::Read,
             config: None,
+            sandbox: None,
         }
     }
 
@@ -118,10 +121,20 @@ impl Launch {
         self
     }
 
+    /// The system refuses the process something.
+    pub fn inside(mut self, sandbox: Sandbox) -> Self {
+        self.sandbox = Some(sandbox);
+        self
+    }
+
     /// Starts the daemon and waits until it is ready.
     #[track_caller]
     pub fn start(mut self) -> Daemon {
-        let process = Process::spawn(&mut self.command, self.stdout);
+        let mut spawn = || Process::spawn(&mut self.command, self.stdout);
+        let process = match &self.sandbox {
+            None => spawn(),
+            Some(sandbox) => sandbox.run(spawn),
+        };
         Daemon::ready(process, self.config)
     }
 

@@ -17,41 +17,9 @@ if [[ ${IN_NAMESPACE:-} != yes ]]; then
     IN_NAMESPACE=yes exec unshare --net --mount "$0" "$binary"
 fi
 
-dir=$(mktemp -d)
-daemon=
-server=
-cleanup() {
-    [[ -z $daemon ]] || kill -KILL "$daemon" 2>/dev/null || true
-    [[ -z $server ]] || kill "$server" 2>/dev/null || true
-    rm -rf "$dir"
-}
-trap cleanup EXIT
-
-fail() {
-    echo "FAIL  $*"
-    cat "$dir/log"
-    exit 1
-}
-
-# Waits, for 20 seconds at most, until a command succeeds.
-until_true() {
-    local deadline=$((SECONDS + 20))
-    until "$@"; do
-        ((SECONDS < deadline)) || return 1
-        sleep 0.05
-    done
-}
-
-metric() {
-    exec 4<>/dev/tcp/127.0.0.1/12023
-    printf 'GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n' >&4
-    grep -F "$1 " <&4 | grep -v '^#' | tr -d '\r' | sed 's/.* //'
-    exec 4>&-
-}
-
-is() {
-    [[ $(metric "$1") == "$2" ]]
-}
+# shellcheck source=tests/faults/common.sh
+source "$(dirname "$0")/common.sh"
+admin=12023
 
 ip link set lo up
 printf 'nameserver 127.0.0.1\noptions timeout:30 attempts:5\n' >"$dir/resolv.conf"
@@ -61,11 +29,11 @@ import socket, time
 silent = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 silent.bind(("127.0.0.1", 53))
 time.sleep(120)' &
-server=$!
+helper=$!
 
 SIDECARBON_SINK_URL=tcp://carbon.example.com:2003 SIDECARBON_API_KEY=resolver-test \
     SIDECARBON_LISTEN_UDP="" SIDECARBON_LISTEN_TCP=127.0.0.1:12003 \
-    SIDECARBON_ADMIN_LISTEN=127.0.0.1:12023 SIDECARBON_SHUTDOWN_GRACE=1s \
+    SIDECARBON_ADMIN_LISTEN=127.0.0.1:$admin SIDECARBON_SHUTDOWN_GRACE=1s \
     "$binary" --config /dev/null 2>"$dir/log" &
 daemon=$!
 

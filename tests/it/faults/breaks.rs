@@ -152,7 +152,7 @@ fn under_load(config: &Config, upstream: Faulty) -> Books {
     let daemon = Daemon::start(config);
     let load = Load::start(&daemon, "broken", RATE);
     wait_for("the breaks", || upstream.ended() >= BREAKS);
-    upstream.behave();
+    upstream.recover();
     let sent = load.stop();
     Books::close(daemon, upstream, &sent)
 }

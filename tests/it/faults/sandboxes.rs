@@ -105,7 +105,7 @@ fn breaks(site: &Site, fault: fn(Duration) -> Fault) -> Books {
     let upstream = Faulty::at(site, move |_| fault(LIFE));
     let load = Load::start(&daemon, "broken", 20_000);
     wait_for("the breaks", || upstream.ended() >= BREAKS);
-    upstream.behave();
+    upstream.recover();
     sent.extend(load.stop());
     assert_is_said_once(&daemon);
     Books::close(daemon, upstream, &sent)

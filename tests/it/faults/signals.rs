@@ -9,11 +9,11 @@ use crate::support::{
     Books, Config, Daemon, Fault, Faulty, Load, Site, Witness, cut_off, numbered, payload, wait_for,
 };
 
-/// More than goes out between two resets.
-const LINES: usize = 100_000;
+/// More than goes out on the connections that break.
+const LINES: usize = 200_000;
 
 /// How long a connection lives.
-const LIFE: Duration = Duration::from_millis(20);
+const LIFE: Duration = Duration::from_millis(10);
 
 /// How many connections break.
 const BREAKS: usize = 5;
@@ -89,7 +89,7 @@ fn term_among(site: &Site, fault: fn(Duration) -> Fault) -> Books {
         if number < BREAKS {
             fault(LIFE)
         } else {
-            Fault::Sips(32 * 1024, Duration::from_millis(5))
+            Fault::Sips(32 * 1024, Duration::from_millis(2))
         }
     });
     wait_for("two breaks", || upstream.ended() >= 2);
@@ -99,14 +99,14 @@ fn term_among(site: &Site, fault: fn(Duration) -> Fault) -> Books {
 }
 
 fn hang_up_among(site: &Site, fault: fn(Duration) -> Fault) -> Books {
-    let upstream = Faulty::at(site, move |_| fault(LIFE * 5));
+    let upstream = Faulty::at(site, move |_| fault(LIFE * 10));
     let daemon = Daemon::start(&config_for(site));
     let load = Load::start(&daemon, "reload", 10_000);
     for breaks in 1..=BREAKS {
         wait_for("another break", || upstream.ended() >= breaks);
         reload_sink(&daemon, breaks);
     }
-    upstream.behave();
+    upstream.recover();
     let sent = load.stop();
     Books::close(daemon, upstream, &sent)
 }

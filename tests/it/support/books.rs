@@ -102,10 +102,11 @@ impl Books {
             resent,
             uncertain,
             dropped,
+            left,
             ..
         } = self.said;
         let row = format!(
-            "| {group} | {fault} | {} | {} | {at_risk} | {} | {resent} | {uncertain} | {dropped} |\n",
+            "| {group} | {fault} | {} | {} | {at_risk} | {} | {resent} | {uncertain} | {dropped} | {left} |\n",
             self.sent, self.lost, self.twice
         );
         let mut table = OpenOptions::new()

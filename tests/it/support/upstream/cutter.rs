@@ -11,6 +11,7 @@ use socket2::SockRef;
 
 use super::acceptor::{Acceptor, After};
 use super::port::Port;
+use crate::support::wait::wait_for;
 
 /// So small that the kernel takes little more than is passed on.
 const BUFFER: usize = 16 * 1024;
@@ -25,6 +26,8 @@ pub struct Cutter {
 struct State {
     cuts: AtomicUsize,
     calm: AtomicBool,
+    /// Connections that are left alone.
+    spared: AtomicUsize,
 }
 
 impl Cutter {
@@ -37,6 +40,7 @@ impl Cutter {
             move |client, number| {
                 let mut random = fastrand::Rng::with_seed(seed.wrapping_add(number as u64));
                 let limit = if state.calm.load(Ordering::SeqCst) {
+                    state.spared.fetch_add(1, Ordering::SeqCst);
                     usize::MAX
                 } else {
                     random.usize(1..=most)
@@ -58,9 +62,14 @@ impl Cutter {
         self.state.cuts.load(Ordering::SeqCst)
     }
 
-    /// New connections are left alone.
+    /// New connections are left alone. Waits for one: by then the daemon knows
+    /// what has become of the others.
+    #[track_caller]
     pub fn calm_down(&self) {
         self.state.calm.store(true, Ordering::SeqCst);
+        wait_for("a connection that is left alone", || {
+            self.state.spared.load(Ordering::SeqCst) > 0
+        });
     }
 }
 

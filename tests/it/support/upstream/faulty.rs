@@ -4,6 +4,7 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::ops::Deref;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -17,7 +18,7 @@ use super::port::Port;
 use super::site::Site;
 use crate::support::certs::Certs;
 use crate::support::inbox::{Inbox, Stream};
-use crate::support::wait::DEADLINE;
+use crate::support::wait::{DEADLINE, wait_for};
 
 /// Small enough that the kernel does not read for one that does not.
 const SMALL_BUFFER: usize = 64 * 1024;
@@ -72,6 +73,8 @@ pub struct Faulty {
 struct Mood {
     good: Mutex<bool>,
     changed: Condvar,
+    /// Connections that it was good to from the beginning.
+    spared: AtomicUsize,
 }
 
 impl Faulty {
@@ -114,6 +117,16 @@ impl Faulty {
     pub fn behave(&self) {
         *self.mood.lock() = true;
         self.mood.changed.notify_all();
+    }
+
+    /// The same, and waits for a connection that is treated well: by then the
+    /// daemon knows what has become of the others.
+    #[track_caller]
+    pub fn recover(&self) {
+        self.behave();
+        wait_for("a connection that is treated well", || {
+            self.mood.spared.load(Ordering::SeqCst) > 0
+        });
     }
 
     /// As `sink.url`.
@@ -165,6 +178,7 @@ impl Faulty {
             let (inbox, mood) = (Arc::clone(&inbox), Arc::clone(&mood));
             move |stream, number| {
                 let fault = if *mood.lock() {
+                    mood.spared.fetch_add(1, Ordering::SeqCst);
                     Fault::Reads
                 } else {
                     faults(number)

@@ -6,6 +6,7 @@
 //! large: connections, headers, time.
 
 mod metrics;
+mod status;
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -23,6 +24,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use serde::Serialize;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
@@ -33,6 +35,8 @@ use crate::config::ListenAddress;
 use crate::os;
 use crate::pipeline::queue::Queue;
 use crate::stats::Counters;
+
+use status::Status;
 
 /// Scrapers and people are few. Past so many on a socket the oldest gives way,
 /// so that visitors who say nothing keep nobody waiting.
@@ -306,6 +310,16 @@ async fn answer(request: &Request<Incoming>, watched: &Watched) -> Response<Full
             let page = metrics::render(&queue.snapshot(), counters, dropped);
             text(StatusCode::OK, page)
         }
+        "/api/status" => {
+            let Shared {
+                queue, counters, ..
+            } = &*watched.shared;
+            json(&Status::of(
+                &queue.snapshot(),
+                counters,
+                watched.is_draining(),
+            ))
+        }
         "/healthz" if watched.moves().await => text(StatusCode::OK, "ok\n"),
         "/healthz" => text(
             StatusCode::SERVICE_UNAVAILABLE,
@@ -317,18 +331,33 @@ async fn answer(request: &Request<Incoming>, watched: &Watched) -> Response<Full
         "/readyz" => text(StatusCode::OK, "ok\n"),
         _ => text(
             StatusCode::NOT_FOUND,
-            "not here; there are /metrics, /healthz and /readyz\n",
+            "not here; there are /metrics, /api/status, /healthz and /readyz\n",
         ),
     }
 }
 
+fn json(content: &impl Serialize) -> Response<Full<Bytes>> {
+    match serde_json::to_vec_pretty(content) {
+        Ok(body) => page(StatusCode::OK, "application/json", body),
+        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+    }
+}
+
 fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    page(status, "text/plain; version=0.0.4; charset=utf-8", body)
+}
+
+fn page(
+    status: StatusCode,
+    content_type: &'static str,
+    body: impl Into<Bytes>,
+) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(body.into()));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(
         CONTENT_TYPE,
-        hyper::header::HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"),
+        hyper::header::HeaderValue::from_static(content_type),
     );
     headers.insert(
         CACHE_CONTROL,

@@ -161,6 +161,35 @@ fn health_does_not_depend_on_the_upstream() {
 }
 
 #[test]
+fn the_status_is_for_programs() {
+    let (upstream, daemon) = start();
+    daemon.tcp("status.one 1 1700000000\nstatus.two nan\n");
+    upstream.expect(&format!("{KEY}.status.one 1 1700000000"));
+    daemon.wait_delivered(1);
+    let page = daemon.try_get("/api/status").expect("an answer");
+    let status: serde_json::Value = serde_json::from_slice(&page.body).expect("JSON");
+    for (pointer, expected) in [
+        ("/ledger/received", 2),
+        ("/ledger/rejected/not_finite", 1),
+        ("/ledger/delivered", 1),
+        ("/ledger/dropped/queue_full", 0),
+        ("/ledger/imbalance", 0),
+        ("/queue/limit_bytes", 64 * 1024 * 1024),
+        ("/sink/connects", 1),
+        ("/sink/errors/connect", 0),
+    ] {
+        let value = status.pointer(pointer).and_then(serde_json::Value::as_u64);
+        assert_eq!(value, Some(expected), "{pointer}: {status:#}");
+    }
+    assert_eq!(status["sink"]["up"], true);
+    assert_eq!(status["sink"]["ack_mode"], "acknowledged");
+    assert_eq!(status["listeners"][0]["name"], "udp:localhost:0");
+    // Not known, or without an end.
+    assert!(status["queue"].get("horizon_seconds").is_some());
+    assert_eq!(status["queue"]["drain_seconds"], 0.0);
+}
+
+#[test]
 fn what_is_not_there_is_refused() {
     let (_upstream, daemon) = start();
     for path in ["/nothing", "/metrics/more", "/../etc/passwd", "//"] {

@@ -9,7 +9,7 @@
 //! Names repeat, values hardly do. Told apart, the names of one round become
 //! one long match with those of the round before, and the values' digits have
 //! a code of their own: a third smaller than the same lines in one piece, and
-//! faster (docs/performance.md). What a block was besides its lines is kept
+//! faster (docs/queue.md). What a block was besides its lines is kept
 //! beside it, so that it comes back as it went.
 
 use std::fmt;

@@ -13,6 +13,7 @@
 
 mod name;
 mod number;
+pub mod plain;
 
 use crate::config::{NameRule, OwnKeys};
 use crate::stats::RejectReason;

@@ -6,8 +6,11 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use memchr::memchr;
+
 use crate::stats::RejectReason;
 
+use super::line::plain::{self, Plain};
 use super::line::{Line, Reject, Rules};
 
 /// How much of a rejected line is kept for the log.
@@ -45,6 +48,38 @@ impl Pack {
         let seconds = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         self.receipt.clear();
         self.receipt.push_str(itoa::Buffer::new().format(seconds));
+    }
+
+    /// Adds raw lines, each with its newline.
+    pub fn add_lines(&mut self, mut lines: &[u8], rules: &Rules) {
+        // Lines to be stored as they are gather here, and are copied together.
+        let mut run = 0;
+        while run < lines.len() {
+            match plain::first(&lines[run..], rules) {
+                Plain::Timed(length) => {
+                    run += length;
+                    self.lines += 1;
+                    continue;
+                }
+                Plain::Timeless(length) => {
+                    self.bytes.extend_from_slice(&lines[..run + length - 1]);
+                    self.bytes.push(b' ');
+                    self.bytes.extend_from_slice(self.receipt.as_bytes());
+                    self.bytes.push(b'\n');
+                    self.lines += 1;
+                    lines = &lines[run + length..];
+                }
+                Plain::No => {
+                    self.bytes.extend_from_slice(&lines[..run]);
+                    lines = &lines[run..];
+                    let end = memchr(b'\n', lines).unwrap_or(lines.len());
+                    self.add(&lines[..end], rules);
+                    lines = lines.get(end + 1..).unwrap_or_default();
+                }
+            }
+            run = 0;
+        }
+        self.bytes.extend_from_slice(&lines[..run]);
     }
 
     /// Adds a raw line, given without its newline. A blank one leaves no trace.
@@ -109,5 +144,50 @@ impl Pack {
     /// Whether the read left nothing to account for.
     pub fn is_empty(&self) -> bool {
         self.lines == 0 && self.sample.is_none()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::config::{ApiKey, NameRule};
+
+    /// What a pack holds, in a form to be compared.
+    fn outcome(add: impl FnOnce(&mut Pack, &Rules)) -> (String, u64, Vec<(RejectReason, u64)>) {
+        let rules = Rules {
+            names: NameRule::Any,
+            max_line_bytes: 40,
+            key: ApiKey::parse("key").unwrap().into(),
+        };
+        let mut pack = Pack::default();
+        pack.begin(UNIX_EPOCH + std::time::Duration::from_secs(1_700_000_000));
+        add(&mut pack, &rules);
+        let bytes = String::from_utf8(pack.bytes().to_vec()).unwrap();
+        (bytes, pack.lines(), pack.rejected().collect())
+    }
+
+    proptest! {
+        /// Whatever passes at a glance is what a close look makes of it.
+        #[test]
+        fn lines_together_are_as_lines_one_by_one(
+            lines in proptest::collection::vec(
+                prop_oneof![
+                    "[a-c;.é\t ]{0,5}( |  |\t)[-+0-9.eE]{0,5}( [0-9]{9,11}|)(|\r| )",
+                    "(key.|)[a-c]{1,3}\\.[a-c]{1,3} -?[0-9]{1,9}(\\.[0-9]{0,3}|) 1[0-9]{9}",
+                    "[a-c]{30,45} [0-9] 1[0-9]{9}",
+                    "[a-z.]{1,20} [0-9]{1,3}",
+                    "[ -~]{0,45}",
+                ],
+                0..20,
+            )
+        ) {
+            let together = lines.iter().map(|line| format!("{line}\n")).collect::<String>();
+            prop_assert_eq!(
+                outcome(|pack, rules| pack.add_lines(together.as_bytes(), rules)),
+                outcome(|pack, rules| lines.iter().for_each(|line| pack.add(line.as_bytes(), rules)))
+            );
+        }
     }
 }

@@ -9,7 +9,7 @@ use crate::pipeline::pack::Pack;
 use crate::stats::RejectReason;
 
 use super::foreign::{self, Foreign, Opening};
-use super::split::{Piece, Splitter};
+use super::split::{self, Piece, Splitter};
 
 /// How a stream ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,24 +107,20 @@ pub fn datagram(bytes: &[u8], truncated: bool, rules: &Rules, pack: &mut Pack) {
         let reject = Reject::new(RejectReason::Protocol, 0, foreign.hint());
         return pack.reject(reject, bytes, rules);
     }
-    let (whole, cut) = if truncated {
-        super::split::truncated(bytes)
-    } else {
-        (bytes, &bytes[..0])
-    };
-    super::split::datagram(whole, rules.max_line_bytes, |piece| add(piece, rules, pack));
+    let (lines, last) = split::datagram(bytes);
+    pack.add_lines(lines, rules);
     if truncated {
         let hint = "the datagram is larger than 64 KiB; send smaller ones";
-        pack.reject(
-            Reject::new(RejectReason::Truncated, cut.len(), hint),
-            cut,
-            rules,
-        );
+        let reject = Reject::new(RejectReason::Truncated, last.len(), hint);
+        pack.reject(reject, last, rules);
+    } else {
+        pack.add(last, rules);
     }
 }
 
 fn add(piece: Piece<'_>, rules: &Rules, pack: &mut Pack) {
     match piece {
+        Piece::Lines(lines) => pack.add_lines(lines, rules),
         Piece::Line(line) => pack.add(line, rules),
         Piece::TooLong(head) => pack.reject(Reject::too_long(rules.max_line_bytes), head, rules),
     }

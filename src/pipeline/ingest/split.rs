@@ -1,17 +1,20 @@
 //! Whole lines out of arbitrary reads.
 //!
 //! In: the bytes of a stream, cut anywhere, or one datagram. Out: calls with
-//! one [`Piece`] each. Any cutting of the same bytes gives the same pieces. A
-//! line that lies whole in a read is borrowed from it; only the line that a
-//! read cuts is copied. Never more than the limit is kept, whatever arrives.
+//! one [`Piece`] each. Any cutting of the same bytes gives the same lines. Those
+//! that lie whole in a read are borrowed from it, all together; only the line
+//! that a read cuts is copied. Never more than the limit is kept, whatever
+//! arrives.
 
-use memchr::memchr;
+use memchr::{memchr, memrchr};
 use zeroize::Zeroize;
 
 /// What comes out of the splitter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Piece<'a> {
-    /// A line, without its newline.
+    /// Lines of any length, each with its newline.
+    Lines(&'a [u8]),
+    /// A line within the limit, without its newline.
     Line(&'a [u8]),
     /// The head of a line that is over the limit; the rest is skipped.
     TooLong(&'a [u8]),
@@ -55,9 +58,10 @@ impl Splitter {
                 }
             }
         }
-        while let Some(newline) = memchr(b'\n', bytes) {
-            each(whole(&bytes[..newline], limit));
-            bytes = &bytes[newline + 1..];
+        if let Some(newline) = memrchr(b'\n', bytes) {
+            let (lines, rest) = bytes.split_at(newline + 1);
+            each(Piece::Lines(lines));
+            bytes = rest;
         }
         if !bytes.is_empty() {
             self.keep(bytes, limit, &mut each);
@@ -105,26 +109,11 @@ impl Splitter {
     }
 }
 
-/// The lines of one datagram; the last one needs no newline.
-pub fn datagram(bytes: &[u8], limit: usize, mut each: impl FnMut(Piece<'_>)) {
-    for line in bytes.split(|byte| *byte == b'\n') {
-        each(whole(line, limit));
-    }
-}
-
-/// A datagram that was cut by the receive buffer: its whole lines, and what
-/// was left of the cut one.
-pub fn truncated(bytes: &[u8]) -> (&[u8], &[u8]) {
-    let end = memchr::memrchr(b'\n', bytes).map_or(0, |newline| newline + 1);
+/// The whole lines of a datagram, and the last one without its newline: good
+/// all the same, unless the datagram was cut by the receive buffer.
+pub fn datagram(bytes: &[u8]) -> (&[u8], &[u8]) {
+    let end = memrchr(b'\n', bytes).map_or(0, |newline| newline + 1);
     bytes.split_at(end)
-}
-
-fn whole(line: &[u8], limit: usize) -> Piece<'_> {
-    if line.len() > limit {
-        Piece::TooLong(&line[..limit])
-    } else {
-        Piece::Line(line)
-    }
 }
 
 #[cfg(test)]
@@ -139,7 +128,7 @@ mod tests {
         let mut splitter = Splitter::default();
         let mut pieces = Vec::new();
         for read in reads {
-            splitter.feed(read, LIMIT, |piece| pieces.push(show(piece)));
+            splitter.feed(read, LIMIT, |piece| show(piece, &mut pieces));
             assert!(splitter.partial.len() <= LIMIT);
         }
         let unfinished = splitter
@@ -148,10 +137,22 @@ mod tests {
         (pieces, unfinished)
     }
 
-    fn show(piece: Piece<'_>) -> String {
+    fn show(piece: Piece<'_>, shown: &mut Vec<String>) {
         match piece {
-            Piece::Line(line) => line.escape_ascii().to_string(),
-            Piece::TooLong(head) => format!("!{}", head.escape_ascii()),
+            Piece::Lines(lines) => {
+                for line in lines
+                    .strip_suffix(b"\n")
+                    .unwrap()
+                    .split(|byte| *byte == b'\n')
+                {
+                    match line.get(..LIMIT) {
+                        Some(head) if line.len() > LIMIT => show(Piece::TooLong(head), shown),
+                        _ => show(Piece::Line(line), shown),
+                    }
+                }
+            }
+            Piece::Line(line) => shown.push(line.escape_ascii().to_string()),
+            Piece::TooLong(head) => shown.push(format!("!{}", head.escape_ascii())),
         }
     }
 
@@ -172,18 +173,10 @@ mod tests {
     }
 
     #[test]
-    fn a_datagram_needs_no_last_newline() {
-        let mut pieces = Vec::new();
-        datagram(b"a 1\n0123456789\nb 2", LIMIT, |piece| {
-            pieces.push(show(piece));
-        });
-        assert_eq!(pieces, ["a 1", "!01234567", "b 2"]);
-    }
-
-    #[test]
-    fn a_cut_datagram_keeps_its_whole_lines() {
-        assert_eq!(truncated(b"a 1\nb 2"), (&b"a 1\n"[..], &b"b 2"[..]));
-        assert_eq!(truncated(b"a 1"), (&b""[..], &b"a 1"[..]));
+    fn a_datagram_may_lack_its_last_newline() {
+        assert_eq!(datagram(b"a 1\nb 2"), (&b"a 1\n"[..], &b"b 2"[..]));
+        assert_eq!(datagram(b"a 1\n"), (&b"a 1\n"[..], &b""[..]));
+        assert_eq!(datagram(b"a 1"), (&b""[..], &b"a 1"[..]));
     }
 
     proptest! {

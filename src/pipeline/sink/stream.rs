@@ -30,8 +30,8 @@ use super::{Attended, CLOSE_DEADLINE, jittered_age};
 /// newline arrives whole or not at all, so half a line never does.
 const RECORD_BYTES: usize = 16_384;
 
-/// Written at once without TLS.
-const WRITE_BYTES: usize = 64 << 10;
+/// Written at once without TLS: a block with its keys.
+const WRITE_BYTES: usize = 128 << 10;
 
 /// Written and not yet sent, in the kernel: enough to fill the next packets
 /// while we are called, no more.

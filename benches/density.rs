@@ -99,6 +99,7 @@ fn queued(lines: &[String]) -> String {
         queue_bytes: 1 << 30,
         linger: Duration::ZERO,
         max_lines_per_second: None,
+        gather: Duration::ZERO,
     });
     let _compressing = Compressing::start(&queue).expect("a thread");
     queue.upstream_away();

@@ -4,8 +4,11 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 
+mod datagrams;
 #[cfg(target_os = "linux")]
 mod linux;
+
+pub use datagrams::Datagrams;
 
 /// The receive buffer asked for on datagram sockets. The kernel's default of
 /// 208 KiB keeps some 256 small datagrams (FACTS.md), a moment's worth.

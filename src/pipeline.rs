@@ -203,6 +203,7 @@ fn limits(settings: &Settings) -> Limits {
         block_bytes: settings.batch_bytes,
         queue_bytes: settings.queue_bytes,
         linger: settings.batch_linger,
+        gather: settings.batch_gather,
         max_lines_per_second: settings.sink.max_lines_per_second,
     }
 }

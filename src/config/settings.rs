@@ -18,6 +18,11 @@ use super::values::{
 };
 use key::FoundKey;
 
+/// Under load, lines that come one by one are sent together: a write and all
+/// that it causes costs a hundred times what a line does. Timers have
+/// milliseconds, so it is one to one and a half of them.
+const GATHER: Duration = Duration::from_micros(500);
+
 /// HTTP requests are dear, so lines gather for so long before one is made.
 const HTTP_LINGER: Duration = Duration::from_millis(500);
 
@@ -32,6 +37,8 @@ pub struct Settings {
     pub batch_bytes: usize,
     /// How long lines gather before they are sent.
     pub batch_linger: Duration,
+    /// The least time between two batches that are not full.
+    pub batch_gather: Duration,
     /// The bound of all waiting lines.
     pub queue_bytes: usize,
     /// How failed attempts are repeated.
@@ -145,7 +152,7 @@ pub fn settle(source: &mut Source, surroundings: &Surroundings) -> Settings {
     let mut warnings = Vec::new();
     let sink = sink(source, surroundings, &mut warnings);
     let listen = listen(source, &mut warnings);
-    let (batch_bytes, batch_linger, queue_bytes) = sizes(source, &sink.url);
+    let sizes = sizes(source, &sink.url);
     let retry = retry(source);
     let grace = duration_within(
         source,
@@ -159,9 +166,10 @@ pub fn settle(source: &mut Source, surroundings: &Surroundings) -> Settings {
     Settings {
         sink,
         listen,
-        batch_bytes,
-        batch_linger,
-        queue_bytes,
+        batch_bytes: sizes.batch_bytes,
+        batch_linger: sizes.linger,
+        batch_gather: sizes.gather,
+        queue_bytes: sizes.queue_bytes,
         retry,
         shutdown_grace: grace,
         admin_listen,
@@ -395,7 +403,14 @@ fn refuse_overlaps(source: &mut Source, key: &str, listeners: &[ListenAddress]) 
     }
 }
 
-fn sizes(source: &mut Source, url: &SinkUrl) -> (usize, Duration, usize) {
+struct Sizes {
+    batch_bytes: usize,
+    linger: Duration,
+    gather: Duration,
+    queue_bytes: usize,
+}
+
+fn sizes(source: &mut Source, url: &SinkUrl) -> Sizes {
     const LEAST_BLOCKS: usize = 4;
     let queue_bytes = bytes_within(source, "queue.bytes", 64 << 10, 1 << 40);
     let batch_is_set = source.is_set("batch.bytes");
@@ -435,7 +450,17 @@ fn sizes(source: &mut Source, url: &SinkUrl) -> (usize, Duration, usize) {
             .map_err(|message| format!("{message}, or \"auto\""))
             .and_then(|linger| within(linger, Duration::ZERO, Duration::from_secs(60), text)),
     });
-    (batch_bytes, linger.unwrap_or(auto), queue_bytes)
+    let gather = if source.is_set("batch.linger") {
+        Duration::ZERO
+    } else {
+        GATHER
+    };
+    Sizes {
+        batch_bytes,
+        linger: linger.unwrap_or(auto),
+        gather,
+        queue_bytes,
+    }
 }
 
 fn retry(source: &mut Source) -> RetrySettings {

@@ -18,17 +18,17 @@ mod unix;
 use std::cell::RefCell;
 use std::fmt::Display;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 
-use rustix::net::SocketAddrAny;
 use tokio::sync::watch;
 use tracing::{error, warn};
 use zeroize::Zeroize;
 
 use crate::config::ListenSettings;
-use crate::os;
+use crate::os::{self, Datagrams};
 use crate::stats::{Counters, ListenerCounters, RejectReason, Throttle};
 
 use super::line::Rules;
@@ -37,17 +37,14 @@ use super::queue::Queue;
 use client::{Client, Ending};
 use connections::Connections;
 use tcp::Progress;
-use udp::Received;
 
 pub use listeners::{BindError, Listeners, Plan};
 
 /// No UDP datagram is larger, and a stream has rarely more at once.
 const READ_BYTES: usize = 64 << 10;
 
-/// Datagrams taken from a socket, and lines packed, before the queue is locked
-/// once for all of them and other tasks have their turn.
-const DATAGRAMS_A_TURN: usize = 64;
-const BYTES_A_TURN: usize = 256 << 10;
+/// Of large datagrams, a batch is handed to the queue in pieces.
+const BYTES_A_PUSH: usize = 256 << 10;
 
 /// How often each kind of rejection, or loss, may be logged.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
@@ -57,12 +54,14 @@ thread_local! {
     /// across an await, so idle clients cost none.
     static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch {
         buffer: vec![0; READ_BYTES].into_boxed_slice(),
+        datagrams: None,
         pack: Pack::default(),
     });
 }
 
 struct Scratch {
     buffer: Box<[u8]>,
+    datagrams: Option<Datagrams>,
     pack: Pack,
 }
 
@@ -163,14 +162,17 @@ impl Ingest {
         client: &mut Client,
         read: impl FnOnce(&mut [u8]) -> io::Result<usize>,
     ) -> io::Result<Progress> {
-        SCRATCH.with_borrow_mut(|Scratch { buffer, pack }| {
+        SCRATCH.with_borrow_mut(|Scratch { buffer, pack, .. }| {
             let length = read(buffer)?;
             if length == 0 {
                 return Ok(Progress::Ended);
             }
             pack.begin(SystemTime::now());
             let fed = client.feed(&buffer[..length], &self.rules(), pack);
-            let is_tight = self.push(listener, pack, peer, &mut buffer[..length]);
+            if pack.carried_key() {
+                buffer[..length].zeroize();
+            }
+            let is_tight = self.push(listener, pack, peer);
             // What is kept elsewhere until the line is whole must not stay here
             // as well: it may begin with our key.
             buffer[length - client.unfinished().min(length)..length].zeroize();
@@ -195,48 +197,57 @@ impl Ingest {
         SCRATCH.with_borrow_mut(|Scratch { pack, .. }| {
             pack.begin(SystemTime::now());
             client.finish(ending, &self.rules(), pack);
-            self.push(listener, pack, peer, &mut []);
+            self.push(listener, pack, peer);
         });
     }
 
-    /// Datagrams, until there are no more or it is others' turn.
+    /// A batch of datagrams, from the socket to the queue.
     fn read_datagrams(
         &self,
         listener: &ListenerCounters,
-        mut receive: impl FnMut(&mut [u8]) -> io::Result<Received>,
+        receive: impl FnOnce(&mut Datagrams) -> io::Result<()>,
     ) -> io::Result<Turn> {
-        SCRATCH.with_borrow_mut(|Scratch { buffer, pack }| {
-            let rules = self.rules();
-            let mut peer = None;
-            let mut longest = 0;
-            pack.begin(SystemTime::now());
-            let mut turn = Ok(Turn::Over);
-            for _ in 0..DATAGRAMS_A_TURN {
-                if pack.bytes().len() >= BYTES_A_TURN {
-                    break;
-                }
-                match receive(buffer) {
-                    Ok(received) => {
-                        let was_clean = !pack.has_sample();
-                        let bytes = &buffer[..received.length.min(buffer.len())];
-                        longest = longest.max(bytes.len());
-                        client::datagram(bytes, received.truncated, &rules, pack);
-                        if was_clean && pack.has_sample() {
-                            peer = received.peer;
-                        }
+        SCRATCH.with_borrow_mut(
+            |Scratch {
+                 datagrams, pack, ..
+             }| {
+                let datagrams = datagrams.get_or_insert_with(Datagrams::new);
+                datagrams.clear();
+                match receive(datagrams) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        return Ok(Turn::Empty);
                     }
-                    Err(error) => {
-                        turn = match error.kind() {
-                            io::ErrorKind::WouldBlock => Ok(Turn::Empty),
-                            _ => Err(error),
-                        };
-                        break;
+                    received => received?,
+                }
+                let rules = self.rules();
+                let now = SystemTime::now();
+                let mut peer = None;
+                let mut carried_key = false;
+                pack.begin(now);
+                for (bytes, received) in datagrams.iter() {
+                    let was_clean = !pack.has_sample();
+                    client::datagram(bytes, received.truncated, &rules, pack);
+                    if was_clean && pack.has_sample() {
+                        peer = received.peer;
+                    }
+                    if pack.bytes().len() >= BYTES_A_PUSH {
+                        carried_key |= pack.carried_key();
+                        self.push(listener, pack, &Peer(peer));
+                        pack.begin(now);
                     }
                 }
-            }
-            self.push(listener, pack, &Peer(peer), &mut buffer[..longest]);
-            turn
-        })
+                carried_key |= pack.carried_key();
+                self.push(listener, pack, &Peer(peer));
+                if carried_key {
+                    datagrams.zeroize();
+                }
+                Ok(if datagrams.is_full() {
+                    Turn::Over
+                } else {
+                    Turn::Empty
+                })
+            },
+        )
     }
 
     /// Waits a moment for room in the queue.
@@ -246,16 +257,7 @@ impl Ingest {
 
     /// Hands a read's lines to the queue and says what was wrong with the
     /// others, at a limited rate. Whether the queue is about to make room.
-    fn push(
-        &self,
-        listener: &ListenerCounters,
-        pack: &mut Pack,
-        peer: &impl Display,
-        read: &mut [u8],
-    ) -> bool {
-        if pack.carried_key() {
-            read.zeroize();
-        }
+    fn push(&self, listener: &ListenerCounters, pack: &mut Pack, peer: &impl Display) -> bool {
         if pack.is_empty() {
             return false;
         }
@@ -324,15 +326,11 @@ impl Ingest {
 }
 
 /// The sender of a datagram, for the log.
-struct Peer(Option<SocketAddrAny>);
+struct Peer(Option<SocketAddr>);
 
 impl Display for Peer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let address = self
-            .0
-            .as_ref()
-            .and_then(|address| std::net::SocketAddr::try_from(address.clone()).ok());
-        match address {
+        match self.0 {
             Some(address) => write!(f, "{address}"),
             None => f.write_str("unnamed"),
         }

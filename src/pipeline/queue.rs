@@ -101,7 +101,7 @@ impl Queue {
     /// Takes the lines of one read.
     pub fn push(&self, listener: ListenerId, pack: &Pack) -> Pushed {
         let pushed = self.change(|state| state.push(listener, pack, now()));
-        if pack.lines() > 0 {
+        if pushed.is_news {
             self.shared.changed.notify_one();
         }
         pushed
@@ -118,7 +118,7 @@ impl Queue {
     /// closed and empty.
     pub async fn ready(&self) -> bool {
         loop {
-            let readiness = self.lock().readiness(now());
+            let readiness = self.lock().relay_readiness(now());
             match readiness {
                 Readiness::Ready => return true,
                 Readiness::Finished => return false,

@@ -1,15 +1,13 @@
 //! Datagrams: receive, never answer. Unix datagrams use the same loop.
 
 use std::future::Future;
-use std::io::{self, IoSliceMut};
-use std::mem::MaybeUninit;
+use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
-use rustix::net::{RecvAncillaryBuffer, RecvFlags, ReturnFlags, SocketAddrAny};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
@@ -17,7 +15,7 @@ use tokio::select;
 use tokio::time::{Instant, sleep};
 use tracing::warn;
 
-use crate::os;
+use crate::os::{self, Datagrams};
 use crate::stats::ListenerCounters;
 
 use super::{Ingest, Stopping, Turn};
@@ -43,17 +41,6 @@ pub trait DatagramSocket: AsFd + Send + Sync + 'static {
 
     /// Calls `receive` if there is something to receive.
     fn try_io<R>(&self, receive: impl FnOnce() -> io::Result<R>) -> io::Result<R>;
-}
-
-/// One datagram in the shared buffer.
-#[derive(Debug)]
-pub struct Received {
-    /// How much of the buffer it fills.
-    pub length: usize,
-    /// Whether its end was cut off by the buffer's.
-    pub truncated: bool,
-    /// Who sent it; unnamed Unix sockets have no address.
-    pub peer: Option<SocketAddrAny>,
 }
 
 /// Opens a receiving socket.
@@ -99,28 +86,47 @@ pub async fn serve<S: DatagramSocket>(
                     has_received = true;
                     next_look.as_mut().reset(Instant::now() + LOOK_INTERVAL);
                 }
-                let received = readable.and_then(|()| {
-                    ingest.read_datagrams(&counters, |buffer| {
-                        socket.try_io(|| receive(&socket, buffer))
-                    })
+                let turn = readable.and_then(|()| {
+                    ingest.read_datagrams(&counters, |datagrams| receive(&socket, datagrams))
                 });
-                if let Err(error) = received {
-                    if ingest.may_complain() {
-                        warn!(%error, listener = %counters.label, "cannot receive");
+                match turn {
+                    Ok(Turn::Empty) => {}
+                    Ok(Turn::Over) => tokio::task::yield_now().await,
+                    Err(error) => {
+                        if ingest.may_complain() {
+                            warn!(%error, listener = %counters.label, "cannot receive");
+                        }
+                        sleep(REST).await;
                     }
-                    tokio::time::sleep(REST).await;
                 }
-                tokio::task::yield_now().await;
             }
             () = stopping.wait() => break,
         }
     }
     // What the runtime knows may be older than the stop: the last questions go
     // to the system itself. An error is as good as an end here.
-    while let Ok(Turn::Over) = ingest.read_datagrams(&counters, |buffer| receive(&socket, buffer)) {
+    let receive_now = |datagrams: &mut Datagrams| datagrams.receive(&socket);
+    while let Ok(Turn::Over) = ingest.read_datagrams(&counters, receive_now) {
         tokio::task::yield_now().await;
     }
     look();
+}
+
+/// Receives a batch. One that is not full has emptied the socket: the runtime is
+/// told so, by the error that it knows, and asks the system no second time.
+fn receive<S: DatagramSocket>(socket: &S, datagrams: &mut Datagrams) -> io::Result<()> {
+    let received = socket.try_io(|| {
+        datagrams.receive(socket)?;
+        if datagrams.is_full() {
+            Ok(())
+        } else {
+            Err(io::ErrorKind::WouldBlock.into())
+        }
+    });
+    match received {
+        Err(error) if datagrams.is_empty() => Err(error),
+        _ => Ok(()),
+    }
 }
 
 impl KernelDrops {
@@ -130,23 +136,6 @@ impl KernelDrops {
         let total = os::dropped_datagrams(socket).unwrap_or(0);
         total.wrapping_sub(self.seen.swap(total, Relaxed))
     }
-}
-
-fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<Received> {
-    let mut slices = [IoSliceMut::new(buffer)];
-    let mut control_space: [MaybeUninit<u8>; 0] = [];
-    let mut control = RecvAncillaryBuffer::new(&mut control_space);
-    let message = rustix::net::recvmsg(
-        socket,
-        &mut slices,
-        &mut control,
-        RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC,
-    )?;
-    Ok(Received {
-        length: message.bytes,
-        truncated: message.flags.contains(ReturnFlags::TRUNC),
-        peer: message.address,
-    })
 }
 
 impl DatagramSocket for UdpSocket {

@@ -42,6 +42,9 @@ pub struct Limits {
     pub queue_bytes: usize,
     /// How long lines may gather before they are lent; `batch.linger`.
     pub linger: Duration,
+    /// Blocks that are not full are lent no more often than this: lines that
+    /// come one by one gather under load, and leave at once when it is quiet.
+    pub gather: Duration,
     /// The pace of the backlog; `sink.max_lines_per_second`.
     pub max_lines_per_second: Option<u32>,
 }
@@ -53,6 +56,8 @@ pub struct Pushed {
     pub dropped: u64,
     /// Room is about to be made: a client that can wait should, for a moment.
     pub is_tight: bool,
+    /// The relay should look.
+    pub is_news: bool,
 }
 
 /// The queue itself.
@@ -88,6 +93,10 @@ pub struct State {
     /// Not before then.
     backlog_from: Option<Instant>,
     pace: Pace,
+    /// When a block was last lent that was not full.
+    last_open_lent: Option<Instant>,
+    /// When the relay will look by itself; until then only a full block is news.
+    relay_sleeps_until: Option<Instant>,
     /// How many blocks were lent from the live lane while the backlog waited.
     live_in_a_row: u8,
     ledger: Ledger,
@@ -119,6 +128,8 @@ impl State {
             away: None,
             backlog_from: None,
             pace: Pace::new(limits.max_lines_per_second),
+            last_open_lent: None,
+            relay_sleeps_until: None,
             live_in_a_row: 0,
             ledger: Ledger::default(),
             totals: Totals::default(),
@@ -145,6 +156,7 @@ impl State {
         Pushed {
             dropped: self.ledger.dropped(DropReason::QueueFull) - before,
             is_tight: self.is_tight(),
+            is_news: self.is_news(now),
         }
     }
 

@@ -103,6 +103,7 @@ impl Running {
             queue_bytes: 1 << 20,
             linger: Duration::ZERO,
             max_lines_per_second: None,
+            gather: Duration::ZERO,
         });
         let (replacements, incoming) = mpsc::unbounded_channel();
         let first = Replacement {

@@ -276,6 +276,7 @@ async fn play(seed: u64) {
         queue_bytes: character.queue_bytes,
         linger: Duration::ZERO,
         max_lines_per_second: None,
+        gather: Duration::ZERO,
     });
     let simulated = Simulated {
         upstream: upstream.clone(),

@@ -45,6 +45,9 @@ const MOST_UNSENT: u64 = 2 * UNSENT_BYTES as u64;
 /// wide and long way. More wait in the queue, where the oldest can go first.
 const WINDOW_BYTES: usize = 4 << 20;
 
+/// The peer's window is asked for once in so many bytes.
+const ROOM_INTERVAL: u64 = 16 << 10;
+
 /// How soon, and at the latest how often, the socket is asked what it knows
 /// while something is unacknowledged.
 const FIRST_LOOK: Duration = Duration::from_millis(1);
@@ -85,6 +88,9 @@ struct Connection {
     progress: Instant,
     /// The pause before the next look at the socket.
     look: Duration,
+    /// The window that the peer advertised, at this offset.
+    room: u64,
+    room_at: u64,
     /// Why nothing more is written to it.
     over: Option<Failure>,
     /// Whether the peer has answered our goodbye with its own.
@@ -236,6 +242,8 @@ impl Connection {
             expires,
             progress: Instant::now(),
             look: FIRST_LOOK,
+            room: 0,
+            room_at: 0,
             over: None,
             said_goodbye: false,
             ack_mode: mode,
@@ -275,12 +283,23 @@ impl Connection {
     /// Settles what is acknowledged by now; whether that was anything.
     fn settle(&mut self) -> bool {
         let now = Instant::now();
-        let room = self.wire.socket().peer_window();
-        let progress = self.window.acknowledge(self.acknowledged(), room, now);
+        self.look_at_room();
+        let progress = self.window.acknowledge(self.acknowledged(), self.room, now);
         if progress || self.window.unacknowledged() == 0 {
             self.progress = now;
         }
         progress
+    }
+
+    /// Asks for the window that the peer advertises, now and then: it changes
+    /// with what is sent.
+    fn look_at_room(&mut self) {
+        let socket = self.wire.socket();
+        let sent = socket.accepted();
+        if self.room == 0 || sent - self.room_at >= ROOM_INTERVAL {
+            self.room_at = sent;
+            self.room = socket.peer_window();
+        }
     }
 
     /// The offset up to which the peer's kernel has everything. Without an

@@ -65,11 +65,27 @@ impl State {
         }
     }
 
+    /// As [`State::readiness`], for the relay, which waits accordingly.
+    pub fn relay_readiness(&mut self, now: Instant) -> Readiness {
+        let readiness = self.readiness(now);
+        self.relay_sleeps_until = match readiness {
+            Readiness::At(due) => Some(due),
+            _ => None,
+        };
+        readiness
+    }
+
+    /// Whether there is something that the relay will not notice by itself.
+    pub(super) fn is_news(&self, now: Instant) -> bool {
+        let sleeps = self.relay_sleeps_until.is_some_and(|until| now < until);
+        !sleeps || !self.live.is_empty()
+    }
+
     /// Lends the block whose turn it is, if one is ready.
     pub fn lend(&mut self, now: Instant) -> Option<Lent> {
         self.part_lanes(now);
         let block = match self.next(now).ok()? {
-            Source::Live => self.next_live()?,
+            Source::Live => self.next_live(now)?,
             Source::Backlog => match self.backlog.pop()? {
                 Waiting::Block(block) => self.keep_pace(block, now),
                 Waiting::Frame(frame) => return Some(Lent::Frame(frame)),
@@ -177,7 +193,9 @@ impl State {
         }
         match &self.open {
             Some(open) if self.live.is_empty() && !self.closed => {
-                let due = open.opened + self.limits.linger;
+                let lingered = open.opened + self.limits.linger;
+                let gathered = self.last_open_lent.map(|last| last + self.limits.gather);
+                let due = gathered.map_or(lingered, |gathered| gathered.max(lingered));
                 if due <= now {
                     Readiness::Ready
                 } else {
@@ -212,7 +230,7 @@ impl State {
         self.closed && is_empty && self.lent == 0 && self.pressing.is_none()
     }
 
-    fn next_live(&mut self) -> Option<Block> {
+    fn next_live(&mut self, now: Instant) -> Option<Block> {
         if self.backlog.is_empty() {
             self.live_in_a_row = 0;
         } else {
@@ -225,7 +243,10 @@ impl State {
                 self.backlog.insert_frame(frame);
                 None
             }
-            None => self.open.take(),
+            None => {
+                self.last_open_lent = Some(now);
+                self.open.take()
+            }
         }
     }
 

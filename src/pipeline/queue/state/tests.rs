@@ -15,6 +15,7 @@ fn limits(block_bytes: usize, queue_bytes: usize) -> Limits {
         queue_bytes,
         linger: Duration::ZERO,
         max_lines_per_second: None,
+        gather: Duration::ZERO,
     }
 }
 

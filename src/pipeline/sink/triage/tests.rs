@@ -22,6 +22,7 @@ fn queue_of(blocks: u32) -> Queue {
         queue_bytes: 1 << 20,
         linger: Duration::ZERO,
         max_lines_per_second: None,
+        gather: Duration::ZERO,
     });
     let mut pack = Pack::default();
     pack.begin(SystemTime::now());

@@ -29,6 +29,9 @@ const UNREAD: usize = 8 * 1024;
 /// With nothing new for so long, a buffer is full.
 const FULL: Duration = Duration::from_millis(200);
 
+/// More than what died unread on one connection comes first on the next.
+const SECOND_TIME: usize = 3 * SMALL_BUFFER;
+
 /// What becomes of one connection.
 #[derive(Debug, Clone, Copy)]
 pub enum Fault {
@@ -42,7 +45,8 @@ pub enum Fault {
     Ends(Duration),
     /// As [`Fault::Ends`], once it was silent for so long.
     EndsIdle(Duration),
-    /// It is read for so long. Then lines are left unread, and die with it.
+    /// It is read for so long, and past what may have come a second time. Then
+    /// lines are left unread, and die with it.
     Dies(Duration),
     /// It is read for so long, then its other direction is ended, and it is
     /// read to its end.
@@ -246,6 +250,8 @@ struct Guest<'a, S> {
     socket: TcpStream,
     lines: Stream<'a>,
     buffer: Vec<u8>,
+    /// Bytes read so far.
+    taken: usize,
 }
 
 /// How reading came to a stop.
@@ -264,6 +270,7 @@ impl<'a, S: Read> Guest<'a, S> {
             socket,
             lines,
             buffer: vec![0; 32 * 1024],
+            taken: 0,
         }
     }
 
@@ -277,9 +284,9 @@ impl<'a, S: Read> Guest<'a, S> {
         let lives = match fault {
             Fault::Resets(after)
             | Fault::Ends(after)
-            | Fault::Dies(after)
             | Fault::HalfCloses(after)
             | Fault::Vanishes(after) => self.read_for(after),
+            Fault::Dies(after) => self.read_for(after) && self.read_past(SECOND_TIME),
             Fault::EndsIdle(after) => self.read(Some(after)) == Stop::Silence,
             Fault::Reads | Fault::Stalls | Fault::Sips(..) | Fault::Closes | Fault::Greets(_) => {
                 true
@@ -344,6 +351,16 @@ impl<'a, S: Read> Guest<'a, S> {
         }
     }
 
+    /// Reads until it has had so many bytes; whether the connection lives on.
+    fn read_past(&mut self, bytes: usize) -> bool {
+        while self.taken < bytes {
+            if self.read_once(None).is_some() {
+                return false;
+            }
+        }
+        true
+    }
+
     fn read_to_end(&mut self) {
         self.read(None);
     }
@@ -368,6 +385,7 @@ impl<'a, S: Read> Guest<'a, S> {
         match self.stream.read(&mut self.buffer) {
             Ok(0) => Some(Stop::End),
             Ok(read) => {
+                self.taken += read;
                 self.lines.feed(&self.buffer[..read]);
                 None
             }

@@ -1,0 +1,116 @@
+//! Many datagrams by one call, where the system has one for it.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+
+use zeroize::Zeroize;
+
+/// So many are received at once: the call is most of what a small one costs.
+#[cfg(target_os = "linux")]
+pub const BATCH: usize = 64;
+#[cfg(not(target_os = "linux"))]
+pub const BATCH: usize = 1;
+
+/// No UDP datagram is larger.
+const DATAGRAM_BYTES: usize = 64 << 10;
+
+/// Between two places. A little more than a datagram, so that the beginnings of
+/// all of them, where most of what comes is, do not share a line of the cache.
+const STRIDE: usize = DATAGRAM_BYTES + 192;
+
+/// Room for a batch. Only what is filled is ever resident.
+#[derive(Debug)]
+pub struct Datagrams {
+    buffer: Box<[u8]>,
+    received: Vec<Received>,
+}
+
+/// What is known of one datagram beside its bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct Received {
+    /// How much of its place it fills.
+    pub length: usize,
+    /// Whether its end was cut off.
+    pub truncated: bool,
+    /// Who sent it. Unix sockets have no such address.
+    pub peer: Option<SocketAddr>,
+}
+
+impl Datagrams {
+    /// Empty places.
+    pub fn new() -> Self {
+        Self {
+            buffer: vec![0; BATCH * STRIDE].into_boxed_slice(),
+            received: Vec::with_capacity(BATCH),
+        }
+    }
+
+    /// Forgets what came.
+    pub fn clear(&mut self) {
+        self.received.clear();
+    }
+
+    /// Receives what there is, up to a batch, without waiting. At least one, or
+    /// an error: `WouldBlock` where there is none.
+    pub fn receive(&mut self, socket: impl AsFd) -> io::Result<()> {
+        self.clear();
+        let places = self.buffer.chunks_mut(STRIDE);
+        let places = places.map(|place| &mut place[..DATAGRAM_BYTES]);
+        #[cfg(target_os = "linux")]
+        return super::linux::udp::receive(socket.as_fd(), places, &mut self.received);
+        #[cfg(not(target_os = "linux"))]
+        return one(socket, places, &mut self.received);
+    }
+
+    /// Whether as many came as could.
+    pub fn is_full(&self) -> bool {
+        self.received.len() == BATCH
+    }
+
+    /// Whether none came.
+    pub fn is_empty(&self) -> bool {
+        self.received.is_empty()
+    }
+
+    /// What came.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &Received)> {
+        let places = self.buffer.chunks(STRIDE);
+        places
+            .zip(&self.received)
+            .map(|(place, received)| (&place[..received.length], received))
+    }
+
+    /// Zeroes what came.
+    pub fn zeroize(&mut self) {
+        let places = self.buffer.chunks_mut(STRIDE);
+        for (place, received) in places.zip(&self.received) {
+            place[..received.length].zeroize();
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn one<'a>(
+    socket: impl AsFd,
+    mut places: impl Iterator<Item = &'a mut [u8]>,
+    received: &mut Vec<Received>,
+) -> io::Result<()> {
+    use rustix::net::{RecvAncillaryBuffer, RecvFlags, ReturnFlags};
+    let Some(place) = places.next() else {
+        return Ok(());
+    };
+    let mut slices = [io::IoSliceMut::new(place)];
+    let message = rustix::net::recvmsg(
+        socket,
+        &mut slices,
+        &mut RecvAncillaryBuffer::default(),
+        RecvFlags::DONTWAIT,
+    )?;
+    received.push(Received {
+        length: message.bytes.min(DATAGRAM_BYTES),
+        truncated: message.flags.contains(ReturnFlags::TRUNC),
+        peer: message.address.and_then(|address| address.try_into().ok()),
+    });
+    Ok(())
+}

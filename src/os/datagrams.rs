@@ -37,15 +37,17 @@ pub struct Received {
     pub peer: Option<SocketAddr>,
 }
 
-impl Datagrams {
+impl Default for Datagrams {
     /// Empty places.
-    pub fn new() -> Self {
+    fn default() -> Self {
         Self {
             buffer: vec![0; BATCH * STRIDE].into_boxed_slice(),
             received: Vec::with_capacity(BATCH),
         }
     }
+}
 
+impl Datagrams {
     /// Forgets what came.
     pub fn clear(&mut self) {
         self.received.clear();

@@ -211,7 +211,7 @@ impl Ingest {
             |Scratch {
                  datagrams, pack, ..
              }| {
-                let datagrams = datagrams.get_or_insert_with(Datagrams::new);
+                let datagrams = datagrams.get_or_insert_with(Datagrams::default);
                 datagrams.clear();
                 match receive(datagrams) {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {

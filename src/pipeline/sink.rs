@@ -6,7 +6,7 @@
 //! about in `sink/{wire,tcp,tls,proxy,resolve}`.
 
 mod counted;
-mod encode;
+pub mod encode;
 mod failure;
 mod http;
 mod proxy;

@@ -118,10 +118,10 @@ mod tests {
                     .send_to(bytes, receiver.local_addr().unwrap())
                     .unwrap();
             }
-            let mut datagrams = Datagrams::new();
+            let mut datagrams = Datagrams::default();
             datagrams.receive(&receiver).unwrap();
-            let received: Vec<&[u8]> = datagrams.iter().map(|(bytes, _)| bytes).collect();
-            assert_eq!(received, sent);
+            let arrived: Vec<&[u8]> = datagrams.iter().map(|(bytes, _)| bytes).collect();
+            assert_eq!(arrived, sent);
             for (_, received) in datagrams.iter() {
                 assert_eq!(received.peer, sender.local_addr().ok());
                 assert!(!received.truncated);
@@ -136,11 +136,11 @@ mod tests {
     fn what_does_not_fit_is_cut_and_said_to_be() {
         let (sender, receiver) = std::os::unix::net::UnixDatagram::pair().unwrap();
         sender.send(&vec![b'x'; 70_000]).unwrap();
-        let mut datagrams = Datagrams::new();
+        let mut datagrams = Datagrams::default();
         datagrams.receive(&receiver).unwrap();
-        let (bytes, received) = datagrams.iter().next().unwrap();
+        let (bytes, facts) = datagrams.iter().next().unwrap();
         assert_eq!(bytes.len(), 65_536);
-        assert!(received.truncated && received.peer.is_none());
+        assert!(facts.truncated && facts.peer.is_none());
         datagrams.zeroize();
         assert!(
             datagrams

@@ -15,6 +15,9 @@ use super::Rules;
 /// No plain value is longer, so that none overflows a double.
 const MAX_VALUE_BYTES: usize = 64;
 
+/// Bytes that fit into one register of any processor of today.
+const TOGETHER: usize = 16;
+
 /// Until the year 2286, and since 2001.
 const TIMESTAMP_DIGITS: usize = 10;
 
@@ -39,57 +42,87 @@ pub fn first(lines: &[u8], rules: &Rules) -> Plain {
         return Plain::No;
     }
     let (name, rest) = lines.split_at(name_end);
-    let value_end = value_length(&rest[1..]);
-    let (value, rest) = rest[1..].split_at(value_end);
-    let (plain, end) = match rest {
-        [b'\n', ..] => (Plain::Timeless as fn(usize) -> Plain, 1),
-        [b' ', rest @ ..] if is_timestamp(rest) => {
-            (Plain::Timed as fn(usize) -> Plain, TIMESTAMP_DIGITS + 2)
-        }
+    let Some(value_length) = value(&rest[1..]) else {
+        return Plain::No;
+    };
+    let before_time = name_end + 1 + value_length;
+    let plain = match &lines[before_time..] {
+        [b'\n', ..] => Plain::Timeless(before_time + 1),
+        [b' ', rest @ ..] if is_timestamp(rest) => Plain::Timed(before_time + TIMESTAMP_DIGITS + 2),
         _ => return Plain::No,
     };
-    let length = name_end + 1 + value.len() + end;
-    let is_plain = length <= rules.max_line_bytes
+    let is_plain = before_time + TIMESTAMP_DIGITS < rules.max_line_bytes
         && rules.names == NameRule::Any
         && is_name(name)
-        && is_value(value)
         && rules.key.strip_from(name).is_none();
-    if is_plain { plain(length) } else { Plain::No }
+    if is_plain { plain } else { Plain::No }
 }
 
 /// Printable, without tags, dots only between nodes.
 fn is_name(name: &[u8]) -> bool {
-    let [first, .., last] = name else {
-        return matches!(name, [b'!'..=b'-' | b'/'..=b':' | b'<'..=b'~']);
+    let ends = name.first().zip(name.last());
+    let is_framed = ends.is_some_and(|(first, last)| *first != b'.' && *last != b'.');
+    is_framed && !any(name, is_odd) && !any_pair(name)
+}
+
+fn is_odd(byte: u8) -> u8 {
+    u8::from(byte.wrapping_sub(b'!') > b'~' - b'!') | u8::from(byte == b';')
+}
+
+/// Whether a byte is of a kind. So many are looked at together, without
+/// branches; the last ones may overlap those before.
+fn any(bytes: &[u8], is: impl Fn(u8) -> u8) -> bool {
+    let (chunks, _) = bytes.as_chunks::<TOGETHER>();
+    let Some(last) = bytes.last_chunk::<TOGETHER>() else {
+        return bytes.iter().any(|byte| is(*byte) != 0);
     };
-    // Without branches, so that many bytes are looked at together.
-    let odd = name.iter().fold(false, |odd, byte| {
-        odd | !(b'!'..=b'~').contains(byte) | (*byte == b';')
-    });
-    let needless = name
-        .iter()
-        .zip(&name[1..])
-        .fold(false, |needless, pair| needless | (pair == (&b'.', &b'.')));
-    !odd && !needless && *first != b'.' && *last != b'.'
+    let mut found = [0; TOGETHER];
+    for chunk in chunks.iter().chain([last]) {
+        for (found, byte) in found.iter_mut().zip(chunk) {
+            *found |= is(*byte);
+        }
+    }
+    found.contains(&1)
 }
 
-/// How far digits, signs and points reach.
-fn value_length(text: &[u8]) -> usize {
-    let text = &text[..text.len().min(MAX_VALUE_BYTES)];
-    let end = text.iter().position(|byte| !matches!(byte, b'-'..=b'9'));
-    end.unwrap_or(text.len())
+/// Whether two dots stand side by side; in the same way.
+fn any_pair(bytes: &[u8]) -> bool {
+    let Some((_, after)) = bytes.split_first() else {
+        return false;
+    };
+    let before = &bytes[..after.len()];
+    let lasts = before
+        .last_chunk::<TOGETHER>()
+        .zip(after.last_chunk::<TOGETHER>());
+    let Some((last_before, last_after)) = lasts else {
+        return before.iter().zip(after).any(|pair| pair == (&b'.', &b'.'));
+    };
+    let (chunks_before, _) = before.as_chunks::<TOGETHER>();
+    let (chunks_after, _) = after.as_chunks::<TOGETHER>();
+    let mut found = [0; TOGETHER];
+    let pairs = chunks_before.iter().zip(chunks_after);
+    for (before, after) in pairs.chain([(last_before, last_after)]) {
+        for (found, pair) in found.iter_mut().zip(before.iter().zip(after)) {
+            *found |= u8::from(*pair.0 == b'.') & u8::from(*pair.1 == b'.');
+        }
+    }
+    found.contains(&1)
 }
 
-/// Digits, perhaps with a minus before them and one point among them.
-fn is_value(value: &[u8]) -> bool {
-    let unsigned = value.strip_prefix(b"-").unwrap_or(value);
-    let (digits, points) = unsigned.iter().fold((0, 0), |(digits, points), byte| {
-        (
-            digits + usize::from(byte.is_ascii_digit()),
-            points + usize::from(*byte == b'.'),
-        )
-    });
-    digits > 0 && points <= 1 && digits + points == unsigned.len()
+/// The length of a value: digits, perhaps with a minus before them and one
+/// point among them.
+fn value(text: &[u8]) -> Option<usize> {
+    let sign = usize::from(text.first() == Some(&b'-'));
+    let (mut length, mut points) = (sign, 0);
+    for byte in text.iter().skip(sign).take(MAX_VALUE_BYTES) {
+        match byte {
+            b'0'..=b'9' => {}
+            b'.' => points += 1,
+            _ => break,
+        }
+        length += 1;
+    }
+    (points <= 1 && length > sign + points).then_some(length)
 }
 
 /// Ten digits and a newline.

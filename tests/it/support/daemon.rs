@@ -156,7 +156,12 @@ impl Daemon {
     /// All metrics.
     #[track_caller]
     pub fn metrics(&self) -> Metrics {
-        let answer = self.try_get("/metrics").expect("an answer to /metrics");
+        let asked =
+            self.ask("GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        let answer = match asked {
+            Ok(Some(answer)) => answer,
+            none => panic!("/metrics: {none:?}; the process: {}", self.process.state()),
+        };
         assert_eq!(answer.word(1), "200", "{}", answer.start);
         Metrics::parse(&answer.text())
     }

@@ -73,6 +73,14 @@ impl Process {
         kill_process(Pid::from_child(&self.child), signal).expect("a signal to an own child");
     }
 
+    /// What the system says of it, for those who look for a fault.
+    pub fn state(&self) -> String {
+        let path = format!("/proc/{}/status", self.id());
+        let status = std::fs::read_to_string(path).unwrap_or_default();
+        let state = status.lines().find(|line| line.starts_with("State:"));
+        state.unwrap_or("gone").to_owned()
+    }
+
     /// How it ended, if it did.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         if self.status.is_none() {

@@ -13,10 +13,10 @@ mod values;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-pub use api_key::{ApiKey, BadKey, KeyFile, KeyFileError, OwnKeys};
+pub use api_key::{ApiKey, BadKey, KeyFile, KeyFileError, OwnKeys, mask_uuids_in};
 pub use keys::{KEYS, Key};
 pub use settings::{
-    ListenSettings, RetrySettings, Settings, SinkSettings, Surroundings, TlsSettings,
+    KeyCheck, ListenSettings, RetrySettings, Settings, SinkSettings, Surroundings, TlsSettings,
 };
 pub use source::{Effective, Origin, Problem};
 pub use values::{
@@ -49,12 +49,23 @@ pub struct ConfigError(pub Vec<Problem>);
 
 /// Reads the configuration of this process.
 pub fn load(overrides: &Overrides) -> Result<Settings, ConfigError> {
+    load_with(overrides, false)
+}
+
+/// Reads the configuration for a command that can do without the key, which the
+/// user who runs it may not be allowed to read. That is then a warning.
+pub fn load_without_key(overrides: &Overrides) -> Result<Settings, ConfigError> {
+    load_with(overrides, true)
+}
+
+fn load_with(overrides: &Overrides, key_is_optional: bool) -> Result<Settings, ConfigError> {
     let variable = |name: &str| std::env::var(name).ok();
     let surroundings = Surroundings {
         credentials_directory: std::env::var_os("CREDENTIALS_DIRECTORY"),
         platform_key: variable("HOSTEDGRAPHITE_APIKEY").map(Into::into),
         https_proxy: variable("HTTPS_PROXY").or_else(|| variable("https_proxy")),
         no_proxy: variable("NO_PROXY").or_else(|| variable("no_proxy")),
+        key_is_optional,
     };
     let variables = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
@@ -91,7 +102,7 @@ fn settle(mut source: Source, surroundings: &Surroundings) -> Result<Settings, C
 
 impl Overrides {
     /// The file to read, if any.
-    fn file(&self) -> Option<PathBuf> {
+    pub fn file(&self) -> Option<PathBuf> {
         let default = || {
             let path = Path::new(DEFAULT_FILE);
             let no_flags = *self == Self::default();

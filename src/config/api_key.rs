@@ -246,11 +246,16 @@ fn is_uuid(text: &[u8]) -> bool {
 /// `<key>`.
 pub fn mask_uuids(text: &str) -> String {
     let mut masked = text.as_bytes().to_vec();
-    mask_with(&mut masked, |text| {
+    mask_uuids_in(&mut masked);
+    String::from_utf8_lossy(&masked).into_owned()
+}
+
+/// See [`mask_uuids`].
+pub fn mask_uuids_in(text: &mut Vec<u8>) {
+    mask_with(text, |text| {
         let found = text.windows(UUID_BYTES).position(is_uuid)?;
         Some(found..found + UUID_BYTES)
     });
-    String::from_utf8_lossy(&masked).into_owned()
 }
 
 /// Replaces what is found, again and again, by `<key>`.

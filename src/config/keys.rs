@@ -46,6 +46,7 @@ pub const KEYS: &[Key] = &[
     key("retry.max", "30s"),
     key("shutdown.grace", "8s"),
     key("admin.listen", "localhost:2023"),
+    key("probe.key_check_url", ""),
     key("log.level", "info"),
     key("log.format", "auto"),
 ];

@@ -13,8 +13,8 @@ use tracing::level_filters::LevelFilter;
 use super::api_key::ApiKey;
 use super::source::{Effective, Origin, Source, quoted};
 use super::values::{
-    self, ListenAddress, LogFormat, NameRule, Proxy, SinkUrl, Uncertain, UnixAddress, choice,
-    show_bytes,
+    self, Endpoint, ListenAddress, LogFormat, NameRule, Proxy, SinkUrl, Uncertain, UnixAddress,
+    choice, show_bytes,
 };
 use key::FoundKey;
 
@@ -50,6 +50,8 @@ pub struct Settings {
     /// Whether somebody asked for that address. The default one may be taken
     /// by another instance; that is no reason not to forward lines.
     pub admin_is_asked_for: bool,
+    /// How `probe` checks the key where the sink's transport cannot.
+    pub key_check: Option<KeyCheck>,
     /// What is logged.
     pub log_level: LevelFilter,
     /// How logs look.
@@ -90,6 +92,9 @@ pub struct SinkSettings {
     pub max_lines_per_second: Option<u32>,
     /// The file that the key was read from.
     pub key_file: Option<PathBuf>,
+    /// Whether there should be a key that could not be had; only for commands
+    /// that can do without.
+    pub key_is_missing: bool,
     /// Whether somebody asked for this sink.
     pub is_asked_for: bool,
 }
@@ -124,6 +129,20 @@ pub struct ListenSettings {
     pub max_connections: usize,
 }
 
+/// A question over HTTP that only a valid key is answered: the key is its Basic
+/// user, and nothing is written.
+#[derive(Debug, Clone, PartialEq)]
+pub struct KeyCheck {
+    /// Whether it is `https`.
+    pub secure: bool,
+    /// Host and port.
+    pub endpoint: Endpoint,
+    /// Path and query.
+    pub path: String,
+    /// Through which the connection is made.
+    pub proxy: Option<Proxy>,
+}
+
 /// How failed attempts are repeated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetrySettings {
@@ -145,6 +164,8 @@ pub struct Surroundings {
     pub https_proxy: Option<String>,
     /// `NO_PROXY` or `no_proxy`.
     pub no_proxy: Option<String>,
+    /// Whether a key that cannot be had is no more than a warning.
+    pub key_is_optional: bool,
 }
 
 /// Asks the source for every key, in the order of the reference file.
@@ -161,6 +182,7 @@ pub fn settle(source: &mut Source, surroundings: &Surroundings) -> Settings {
         Duration::from_secs(3600),
     );
     let admin_listen = admin(source, &mut warnings);
+    let key_check = key_check(source, surroundings, &mut warnings);
     let log_level = source.text("log.level", choice(LEVELS));
     let log_format = source.text("log.format", choice(FORMATS));
     Settings {
@@ -174,6 +196,7 @@ pub fn settle(source: &mut Source, surroundings: &Surroundings) -> Settings {
         shutdown_grace: grace,
         admin_listen,
         admin_is_asked_for: source.is_set("admin.listen"),
+        key_check,
         log_level: log_level.unwrap_or(LevelFilter::INFO),
         log_format: log_format.unwrap_or(LogFormat::Auto),
         warnings,
@@ -211,6 +234,7 @@ fn sink(source: &mut Source, around: &Surroundings, warnings: &mut Vec<String>) 
     let FoundKey {
         key,
         file: key_file,
+        is_missing: key_is_missing,
     } = key::find(source, &url, around, warnings);
     if let SinkUrl::Http { secure: false, .. } = url
         && !key.is_empty()
@@ -241,6 +265,20 @@ fn sink(source: &mut Source, around: &Surroundings, warnings: &mut Vec<String>) 
         url,
         key,
         key_file,
+        key_is_missing,
+    }
+}
+
+impl SinkSettings {
+    /// Where lines go, to be shown: without the query, which may hold secrets.
+    pub fn public_url(&self) -> String {
+        let mut url = self.url.to_string().into_bytes();
+        self.key.mask(&mut url);
+        let url = String::from_utf8_lossy(&url);
+        match url.split_once('?') {
+            Some((path, _)) => format!("{path}?…"),
+            None => url.into_owned(),
+        }
     }
 }
 
@@ -316,17 +354,10 @@ fn proxy(source: &mut Source, url: &SinkUrl, around: &Surroundings) -> Option<Pr
         source.show("sink.proxy", quoted(&proxy.to_string()), origin);
         return Some(proxy);
     }
-    let from_environment = around
-        .https_proxy
-        .as_deref()
-        .filter(|text| !text.is_empty())?;
-    let exempt = around
-        .no_proxy
-        .as_deref()
-        .is_some_and(|list| values::is_exempt(&endpoint.host, list));
-    if origin != Origin::Default || !secure || exempt {
+    if origin != Origin::Default || !secure {
         return None;
     }
+    let from_environment = around.proxy_for(endpoint)?;
     let name = "HTTPS_PROXY".to_owned();
     match Proxy::parse(from_environment) {
         Ok(proxy) => {
@@ -339,6 +370,58 @@ fn proxy(source: &mut Source, url: &SinkUrl, around: &Surroundings) -> Option<Pr
             None
         }
     }
+}
+
+impl Surroundings {
+    /// The proxy that the environment names for an `https` host.
+    fn proxy_for(&self, endpoint: &Endpoint) -> Option<&str> {
+        let proxy = self.https_proxy.as_deref();
+        let exempt = self
+            .no_proxy
+            .as_deref()
+            .is_some_and(|list| values::is_exempt(&endpoint.host, list));
+        proxy.filter(|text| !text.is_empty() && !exempt)
+    }
+}
+
+fn key_check(
+    source: &mut Source,
+    around: &Surroundings,
+    warnings: &mut Vec<String>,
+) -> Option<KeyCheck> {
+    const WRITE: &str =
+        "write \"https://api.hostedgraphite.com/api/v1/metric/search?pattern=sidecarbon.*\"";
+    let url = source.text("probe.key_check_url", |text| {
+        if text.is_empty() {
+            return Ok(None);
+        }
+        if !text.starts_with("https://") && !text.starts_with("http://") {
+            return Err(format!("is no https:// URL; {WRITE}"));
+        }
+        SinkUrl::parse(text).map(Some)
+    });
+    let Some(SinkUrl::Http {
+        secure,
+        endpoint,
+        path,
+    }) = url.flatten()
+    else {
+        return None;
+    };
+    if !secure {
+        warnings.push(
+            "probe.key_check_url is http://, so the key travels in clear; write https:// where you can"
+                .into(),
+        );
+    }
+    let proxy = around.proxy_for(&endpoint).filter(|_| secure);
+    Some(KeyCheck {
+        // One that is none is a problem where the sink needs it.
+        proxy: proxy.and_then(|text| Proxy::parse(text).ok()),
+        secure,
+        endpoint,
+        path,
+    })
 }
 
 fn listen(source: &mut Source, warnings: &mut Vec<String>) -> ListenSettings {

@@ -14,6 +14,8 @@ pub struct FoundKey {
     pub key: ApiKey,
     /// Where it was read, if in a file.
     pub file: Option<PathBuf>,
+    /// Whether there should be one that could not be had.
+    pub is_missing: bool,
 }
 
 /// The key, from the first of its places that has one.
@@ -39,16 +41,16 @@ pub fn find(
 
     let named_outside = matches!(file_origin, Origin::Flag(_) | Origin::Environment(_));
     if let (Some(path), true) = (&file, named_outside) {
-        return key_file(source, path, &file_origin, warnings);
+        return key_file(source, path, &file_origin, around, warnings);
     }
     if let Some(path) = credential {
         let origin = Origin::Environment("CREDENTIALS_DIRECTORY".into());
         let shown = quoted(&path.display().to_string());
         source.show("sink.api_key_file", shown, origin.clone());
-        return key_file(source, &path, &origin, warnings);
+        return key_file(source, &path, &origin, around, warnings);
     }
     if let Some(path) = &file {
-        return key_file(source, path, &file_origin, warnings);
+        return key_file(source, path, &file_origin, around, warnings);
     }
     let in_environment = matches!(inline_origin, Origin::Environment(_));
     if let (false, Some(text)) = (in_environment, &around.platform_key) {
@@ -69,11 +71,9 @@ pub fn find(
         ));
     }
     if !inline_is_set && url.wants_key() {
-        source.problem(
-            "no API key".into(),
-            "write the key into a file and name it in sink.api_key_file (or SIDECARBON_API_KEY_FILE, or --api-key-file), \
-             or set SIDECARBON_API_KEY; sink.api_key = \"\" sends without a key",
-        );
+        let message = "write the key into a file and name it in sink.api_key_file (or SIDECARBON_API_KEY_FILE, or --api-key-file), \
+             or set SIDECARBON_API_KEY; sink.api_key = \"\" sends without a key";
+        return missing(source, "no API key".into(), message, around, warnings);
     }
     if !url.wants_key() && !key.is_empty() && !source.is_set("sink.url") {
         warnings.push("a key is set but no sink.url, so lines are only printed; write sink.url = \"tls://carbon.hostedgraphite.com:20030\"".into());
@@ -85,6 +85,7 @@ fn key_file(
     source: &mut Source,
     path: &Path,
     origin: &Origin,
+    around: &Surroundings,
     warnings: &mut Vec<String>,
 ) -> FoundKey {
     match ApiKey::read(path) {
@@ -109,9 +110,33 @@ fn key_file(
                     "sink.api_key_file {error}; write the path of a file that holds the API key, not the key itself"
                 )
             };
-            source.problem(origin.to_string(), message);
-            accepted(ApiKey::none(), Some(path), warnings)
+            let found = missing(source, origin.to_string(), &message, around, warnings);
+            FoundKey {
+                file: Some(path.to_owned()),
+                ..found
+            }
         }
+    }
+}
+
+/// A key that should be there and is not: a problem, but for commands that can
+/// do without.
+fn missing(
+    source: &mut Source,
+    place: String,
+    message: &str,
+    around: &Surroundings,
+    warnings: &mut Vec<String>,
+) -> FoundKey {
+    if around.key_is_optional {
+        warnings.push(format!("{place}: {message}"));
+    } else {
+        source.problem(place, message);
+    }
+    FoundKey {
+        key: ApiKey::none(),
+        file: None,
+        is_missing: true,
     }
 }
 
@@ -122,5 +147,6 @@ fn accepted(key: ApiKey, file: Option<&Path>, warnings: &mut Vec<String>) -> Fou
     FoundKey {
         key,
         file: file.map(Path::to_owned),
+        is_missing: false,
     }
 }

@@ -41,7 +41,7 @@ use tcp::Progress;
 pub use listeners::{BindError, Listeners, Plan};
 
 /// No UDP datagram is larger, and a stream has rarely more at once.
-const READ_BYTES: usize = 64 << 10;
+pub const READ_BYTES: usize = 64 << 10;
 
 /// Of large datagrams, a batch is handed to the queue in pieces.
 const BYTES_A_PUSH: usize = 256 << 10;

@@ -16,6 +16,23 @@ use super::line::{Line, Reject, Rules};
 /// How much of a rejected line is kept for the log.
 const SAMPLE_BYTES: usize = 200;
 
+/// What takes the raw lines of a read: the daemon packs them, `explain` tells
+/// about them.
+pub trait Intake {
+    /// A raw line, without its newline.
+    fn add(&mut self, raw: &[u8], rules: &Rules);
+
+    /// A line that never became one: cut, too long, no line at all.
+    fn reject(&mut self, reject: Reject, raw: &[u8], rules: &Rules);
+
+    /// Raw lines, each with its newline.
+    fn add_lines(&mut self, lines: &[u8], rules: &Rules) {
+        for line in lines.strip_suffix(b"\n").unwrap_or(lines).split(|byte| *byte == b'\n') {
+            self.add(line, rules);
+        }
+    }
+}
+
 /// The lines of one read.
 #[derive(Debug, Default)]
 pub struct Pack {
@@ -144,6 +161,20 @@ impl Pack {
     /// Whether the read left nothing to account for.
     pub fn is_empty(&self) -> bool {
         self.lines == 0 && self.sample.is_none()
+    }
+}
+
+impl Intake for Pack {
+    fn add(&mut self, raw: &[u8], rules: &Rules) {
+        Self::add(self, raw, rules);
+    }
+
+    fn reject(&mut self, reject: Reject, raw: &[u8], rules: &Rules) {
+        Self::reject(self, reject, raw, rules);
+    }
+
+    fn add_lines(&mut self, lines: &[u8], rules: &Rules) {
+        Self::add_lines(self, lines, rules);
     }
 }
 

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use zeroize::Zeroize;
 
 use crate::pipeline::line::{Reject, Rules};
-use crate::pipeline::pack::Pack;
+use crate::pipeline::pack::Intake;
 use crate::stats::RejectReason;
 
 use super::foreign::{self, Foreign, Opening};
@@ -32,7 +32,12 @@ pub struct Client {
 impl Client {
     /// Takes the next bytes. Breaks off when they are of another protocol,
     /// which is counted as one rejected line.
-    pub fn feed(&mut self, bytes: &[u8], rules: &Rules, pack: &mut Pack) -> ControlFlow<Foreign> {
+    pub fn feed(
+        &mut self,
+        bytes: &[u8],
+        rules: &Rules,
+        pack: &mut impl Intake,
+    ) -> ControlFlow<Foreign> {
         if self.is_lines {
             self.split(bytes, rules, pack);
             return ControlFlow::Continue(());
@@ -68,7 +73,7 @@ impl Client {
 
     /// The stream ended. A last line without newline counts after a clean end
     /// only: before a broken one it may have been cut.
-    pub fn finish(mut self, ending: Ending, rules: &Rules, pack: &mut Pack) {
+    pub fn finish(mut self, ending: Ending, rules: &Rules, pack: &mut impl Intake) {
         if !self.is_lines {
             self.begin_lines(&[], rules, pack);
         }
@@ -84,7 +89,7 @@ impl Client {
         self.splitter.forget();
     }
 
-    fn begin_lines(&mut self, bytes: &[u8], rules: &Rules, pack: &mut Pack) {
+    fn begin_lines(&mut self, bytes: &[u8], rules: &Rules, pack: &mut impl Intake) {
         self.is_lines = true;
         let mut opening = std::mem::take(&mut self.opening);
         if opening.is_empty() {
@@ -95,14 +100,14 @@ impl Client {
         }
     }
 
-    fn split(&mut self, bytes: &[u8], rules: &Rules, pack: &mut Pack) {
+    fn split(&mut self, bytes: &[u8], rules: &Rules, pack: &mut impl Intake) {
         self.splitter
             .feed(bytes, rules.max_line_bytes, |piece| add(piece, rules, pack));
     }
 }
 
 /// Takes one datagram.
-pub fn datagram(bytes: &[u8], truncated: bool, rules: &Rules, pack: &mut Pack) {
+pub fn datagram(bytes: &[u8], truncated: bool, rules: &Rules, pack: &mut impl Intake) {
     if let Opening::Foreign(foreign) = foreign::opening(bytes, rules.max_line_bytes) {
         let reject = Reject::new(RejectReason::Protocol, 0, foreign.hint());
         return pack.reject(reject, bytes, rules);
@@ -118,7 +123,7 @@ pub fn datagram(bytes: &[u8], truncated: bool, rules: &Rules, pack: &mut Pack) {
     }
 }
 
-fn add(piece: Piece<'_>, rules: &Rules, pack: &mut Pack) {
+fn add(piece: Piece<'_>, rules: &Rules, pack: &mut impl Intake) {
     match piece {
         Piece::Lines(lines) => pack.add_lines(lines, rules),
         Piece::Line(line) => pack.add(line, rules),
@@ -134,6 +139,7 @@ mod tests {
 
     use super::*;
     use crate::config::{ApiKey, NameRule};
+    use crate::pipeline::pack::Pack;
 
     fn rules() -> Rules {
         Rules {

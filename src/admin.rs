@@ -6,7 +6,7 @@
 //! large: connections, headers, time.
 
 mod metrics;
-mod status;
+pub mod status;
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -15,7 +15,7 @@ use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
@@ -66,6 +66,7 @@ pub struct Watched {
 struct Shared {
     queue: Queue,
     counters: Arc<Counters>,
+    started: Instant,
     log_lines_dropped: ErrorCounter,
     draining: AtomicBool,
     pulse: mpsc::Sender<oneshot::Sender<()>>,
@@ -101,6 +102,7 @@ impl Watched {
             shared: Arc::new(Shared {
                 queue,
                 counters,
+                started: Instant::now(),
                 log_lines_dropped,
                 draining: AtomicBool::new(false),
                 pulse,
@@ -312,11 +314,15 @@ async fn answer(request: &Request<Incoming>, watched: &Watched) -> Response<Full
         }
         "/api/status" => {
             let Shared {
-                queue, counters, ..
+                queue,
+                counters,
+                started,
+                ..
             } = &*watched.shared;
             json(&Status::of(
                 &queue.snapshot(),
                 counters,
+                started.elapsed(),
                 watched.is_draining(),
             ))
         }

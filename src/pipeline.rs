@@ -97,6 +97,7 @@ impl Pipeline {
             counters.clone(),
         );
         let sink = Sink::new(&settings.sink, counters.clone())?;
+        counters.upstream.is_at(settings.sink.public_url());
 
         let mut listeners = Listeners::new(ingest.clone(), counters.clone());
         listeners.apply(listeners.plan(&settings.listen)?);
@@ -149,6 +150,7 @@ impl Pipeline {
             .reconfigure(new.listen.rules(&new.sink.key), max_connections(new));
         if let Some(sink) = change.sink {
             let retry = new.retry;
+            self.counters.upstream.is_at(new.sink.public_url());
             // A relay that is gone is noticed by `failed`.
             let _ = self.replacements.send(Replacement { sink, retry });
         }

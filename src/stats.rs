@@ -7,7 +7,9 @@
 mod counters;
 mod ledger;
 mod throttle;
+mod upstream;
 
 pub use counters::{AckMode, CloseReason, Counters, FailureKind, ListenerCounters};
 pub use ledger::{DropReason, Ledger, ListenerId, RejectReason};
 pub use throttle::Throttle;
+pub use upstream::{LastError, Upstream};

@@ -1,83 +1,140 @@
 //! The same numbers as the metrics, for programs: one JSON object.
 //!
 //! Names are those of the metrics, without prefix and unit. What is not known,
-//! or has no end, is `null`.
+//! or has no end, is `null`. `sidecarbon status` reads it with the same types.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::pipeline::queue::Snapshot;
 use crate::stats::{AckMode, Counters, DropReason, FailureKind, Ledger, RejectReason};
 
 /// All of it, from one look at the queue.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Status {
-    version: &'static str,
-    draining: bool,
-    ledger: Account,
-    listeners: Vec<Listener>,
-    queue: Queue,
-    sink: Sink,
+    /// Of the daemon.
+    pub version: String,
+    /// Since its start.
+    pub uptime_seconds: u64,
+    /// Whether it stops, and only sends what waits.
+    pub draining: bool,
+    /// Where all lines are.
+    pub ledger: Account,
+    /// Where they came in.
+    pub listeners: Vec<Listener>,
+    /// Where they wait.
+    pub queue: Queue,
+    /// Where they go.
+    pub sink: Sink,
 }
 
 /// Lines, each in one account.
-#[derive(Debug, Serialize)]
-struct Account {
-    received: u64,
-    generated: u64,
-    rejected: BTreeMap<&'static str, u64>,
-    filtered: u64,
-    aggregated: u64,
-    delivered: u64,
-    dropped: BTreeMap<&'static str, u64>,
-    queued: u64,
-    in_flight: u64,
-    imbalance: i128,
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Account {
+    /// By all listeners.
+    pub received: u64,
+    /// Made by the daemon.
+    pub generated: u64,
+    /// By reason.
+    pub rejected: BTreeMap<String, u64>,
+    /// Left out by a filter.
+    pub filtered: u64,
+    /// Folded into others.
+    pub aggregated: u64,
+    /// The upstream has them.
+    pub delivered: u64,
+    /// Given up, by reason.
+    pub dropped: BTreeMap<String, u64>,
+    /// They wait.
+    pub queued: u64,
+    /// They are being sent.
+    pub in_flight: u64,
+    /// What is missing in the sum; anything but 0 is a defect.
+    pub imbalance: i128,
 }
 
-#[derive(Debug, Serialize)]
-struct Listener {
-    name: String,
-    received: u64,
-    connections: u64,
-    kernel_drops: u64,
+/// Where lines come in.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Listener {
+    /// Kind and address as configured.
+    pub name: String,
+    /// Lines.
+    pub received: u64,
+    /// Open now.
+    pub connections: u64,
+    /// Datagrams that the kernel dropped.
+    pub kernel_drops: u64,
 }
 
-#[derive(Debug, Serialize)]
-struct Queue {
-    bytes: usize,
-    limit_bytes: usize,
-    horizon_seconds: f64,
-    drain_seconds: f64,
+/// Where lines wait.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Queue {
+    /// Memory allocated for lines.
+    pub bytes: usize,
+    /// Its bound.
+    pub limit_bytes: usize,
+    /// How long it would last at this rate if nothing were delivered.
+    pub horizon_seconds: Option<f64>,
+    /// How long it takes at this rate until no backlog is left.
+    pub drain_seconds: Option<f64>,
 }
 
-#[derive(Debug, Serialize)]
-struct Sink {
-    up: bool,
-    connects: u64,
-    ack_mode: Option<&'static str>,
-    errors: BTreeMap<&'static str, u64>,
-    resent: u64,
-    at_risk: u64,
-    uncertain: u64,
+/// Where lines go.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Sink {
+    /// Without secrets.
+    pub url: String,
+    /// Until an attempt fails, and again once lines went out.
+    pub up: bool,
+    /// For how long it is away.
+    pub away_seconds: Option<f64>,
+    /// Until it is tried again; 0 while it is being tried.
+    pub next_attempt_seconds: Option<f64>,
+    /// The last thing that went wrong, also when it is over.
+    pub last_error: Option<LastError>,
+    /// Connections made.
+    pub connects: u64,
+    /// What makes lines over TCP and TLS count as delivered.
+    pub ack_mode: Option<String>,
+    /// Attempts that failed, by kind.
+    pub errors: BTreeMap<String, u64>,
+    /// Lines sent again after some of their bytes had reached a socket.
+    pub resent: u64,
+    /// Lines acknowledged shortly before a reset.
+    pub at_risk: u64,
+    /// Lines whose HTTP answer was lost.
+    pub uncertain: u64,
+}
+
+/// What went wrong on the way to the upstream.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LastError {
+    /// As in `errors`.
+    pub kind: String,
+    /// For people.
+    pub message: String,
+    /// How long that is ago.
+    pub ago_seconds: f64,
 }
 
 impl Status {
     /// What the numbers are now.
-    pub fn of(snapshot: &Snapshot, counters: &Counters, draining: bool) -> Self {
+    pub fn of(snapshot: &Snapshot, counters: &Counters, uptime: Duration, draining: bool) -> Self {
         let ledger = &snapshot.ledger;
         Self {
-            version: env!("CARGO_PKG_VERSION"),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime_seconds: uptime.as_secs(),
             draining,
             ledger: Account::of(ledger),
             listeners: listeners(ledger, counters),
             queue: Queue {
                 bytes: snapshot.allocated,
                 limit_bytes: snapshot.limits.queue_bytes,
-                horizon_seconds: snapshot.outlook.horizon,
-                drain_seconds: snapshot.outlook.drain,
+                horizon_seconds: finite(snapshot.outlook.horizon),
+                drain_seconds: finite(snapshot.outlook.drain),
             },
             sink: Sink::of(ledger, counters),
         }
@@ -110,10 +167,22 @@ impl Sink {
         let ack_mode = AckMode::ALL
             .into_iter()
             .find(|mode| counters.is_ack_mode(*mode));
+        let now = Instant::now();
+        let upstream = counters.upstream.look();
+        let since = |then: Instant| now.saturating_duration_since(then).as_secs_f64();
+        let until = |then: Instant| then.saturating_duration_since(now).as_secs_f64();
         Self {
+            url: upstream.url,
             up: counters.sink_up.load(Relaxed),
+            away_seconds: upstream.away_since.map(since),
+            next_attempt_seconds: upstream.next_attempt.map(until),
+            last_error: upstream.last_error.map(|error| LastError {
+                kind: error.kind.label().to_owned(),
+                message: error.message,
+                ago_seconds: since(error.at),
+            }),
             connects: counters.sink_connects.load(Relaxed),
-            ack_mode: ack_mode.map(AckMode::label),
+            ack_mode: ack_mode.map(|mode| mode.label().to_owned()),
             errors: by_label(FailureKind::ALL, FailureKind::label, |kind| {
                 counters.sink_failures(kind)
             }),
@@ -139,8 +208,13 @@ fn by_label<K: Copy, const N: usize>(
     all: [K; N],
     label: impl Fn(K) -> &'static str,
     count: impl Fn(K) -> u64,
-) -> BTreeMap<&'static str, u64> {
+) -> BTreeMap<String, u64> {
     all.into_iter()
-        .map(|key| (label(key), count(key)))
+        .map(|key| (label(key).to_owned(), count(key)))
         .collect()
+}
+
+/// JSON has neither infinity nor "not a number".
+fn finite(number: f64) -> Option<f64> {
+    number.is_finite().then_some(number)
 }

@@ -27,6 +27,8 @@ use super::sink::{Attended, Deliver, Failure};
 use backoff::Backoff;
 use outage::{News, Outage};
 
+pub use outage::roughly;
+
 /// While draining, there is no time for long delays.
 const DRAIN_DELAY: Duration = Duration::from_millis(500);
 
@@ -189,7 +191,9 @@ impl<S: Deliver + 'static> Relay<S> {
         self.delivered = delivered;
         self.backoff.reset();
         self.queue.upstream_back();
-        self.counters.sink_up.store(true, Relaxed);
+        if !self.counters.sink_up.swap(true, Relaxed) {
+            self.counters.upstream.back();
+        }
         let dropped_before = self.dropped_before.take();
         match self.outage.delivered(Instant::now()) {
             Some(News::FirstDelivery) => info!("the upstream takes lines"),
@@ -221,13 +225,17 @@ impl<S: Deliver + 'static> Relay<S> {
             }
             Failure::Unauthorized(_) | Failure::Misconfigured(_) => self.backoff.longest(random),
         };
+        let now = Instant::now();
+        self.counters
+            .upstream
+            .failed(failure.cause().kind, failure.to_string(), now, now + delay);
         if let Failure::Unauthorized(_) = failure {
             self.counters.key_refused.notify_one();
         }
         let ledger = self.queue.snapshot().ledger;
         let dropped = ledger.dropped(DropReason::QueueFull);
         let dropped = dropped - *self.dropped_before.get_or_insert(dropped);
-        let news = self.outage.failed(failure, Instant::now());
+        let news = self.outage.failed(failure, now);
         let Some(News::Away { lasted, attempts }) = news else {
             debug!(error = %failure, ?delay, "an attempt failed");
             return delay;

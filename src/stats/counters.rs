@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
 
-use super::ListenerId;
+use super::{ListenerId, Upstream};
 
 /// What kind of thing went wrong on the way to the upstream. The label of
 /// `sink_errors_total`.
@@ -181,6 +181,8 @@ pub struct Counters {
     /// Whether the sink can take lines, as far as is known: until an attempt
     /// fails, and again once lines went out.
     pub sink_up: AtomicBool,
+    /// The same for people, in words.
+    pub upstream: Upstream,
     /// Connections made to the upstream.
     pub sink_connects: AtomicU64,
     /// Lines that the peer's kernel acknowledged shortly before a reset, so
@@ -204,6 +206,7 @@ impl Default for Counters {
         Self {
             listeners: Mutex::default(),
             sink_up: AtomicBool::new(true),
+            upstream: Upstream::default(),
             sink_connects: AtomicU64::new(0),
             lines_at_risk: AtomicU64::new(0),
             lines_uncertain: AtomicU64::new(0),

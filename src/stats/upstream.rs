@@ -1,0 +1,72 @@
+//! How the upstream is, for people who look: where, since when it is away, why,
+//! and when it is tried again. The relay reports here, at changes only.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use super::FailureKind;
+
+/// The upstream as it was last heard of.
+#[derive(Debug, Default)]
+pub struct Upstream(Mutex<Look>);
+
+/// One look at it.
+#[derive(Debug, Clone, Default)]
+pub struct Look {
+    /// Where lines go; holds no secret.
+    pub url: String,
+    /// Since when no line has gone out, while that lasts.
+    pub away_since: Option<Instant>,
+    /// When the next attempt is due, while it is away.
+    pub next_attempt: Option<Instant>,
+    /// The last thing that went wrong, also when it is over.
+    pub last_error: Option<LastError>,
+}
+
+/// What went wrong, in words.
+#[derive(Debug, Clone)]
+pub struct LastError {
+    /// The kind that was counted.
+    pub kind: FailureKind,
+    /// For people; holds no secret.
+    pub message: String,
+    /// When it happened.
+    pub at: Instant,
+}
+
+impl Upstream {
+    /// Lines go there from now on, and nothing has been tried yet.
+    pub fn is_at(&self, url: String) {
+        let mut look = self.lock();
+        look.url = url;
+        look.next_attempt = None;
+    }
+
+    /// An attempt failed, and the next one has its time.
+    pub fn failed(&self, kind: FailureKind, message: String, now: Instant, next: Instant) {
+        let mut look = self.lock();
+        look.away_since.get_or_insert(now);
+        look.next_attempt = Some(next);
+        look.last_error = Some(LastError {
+            kind,
+            message,
+            at: now,
+        });
+    }
+
+    /// Lines go out again.
+    pub fn back(&self) {
+        let mut look = self.lock();
+        look.away_since = None;
+        look.next_attempt = None;
+    }
+
+    /// How it is now.
+    pub fn look(&self) -> Look {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Look> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

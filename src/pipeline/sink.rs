@@ -27,22 +27,23 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{SinkSettings, SinkUrl};
+use crate::config::{Endpoint, KeyCheck, SinkSettings, SinkUrl, TlsSettings};
 use crate::stats::Counters;
 
 use super::queue::Lease;
 use encode::Encoder;
-use http::{HttpSink, Manner, Target};
+use http::{HttpSink, Manner};
 use resolve::Resolver;
 use stdout::StdoutSink;
 use stream::StreamSink;
 use tcp::Timeouts;
 use tls::Tls;
 use udp::UdpSink;
-use wire::Connector;
 
 pub use failure::{Cause, Failure};
+pub use http::{Answer, Question, Reply, Target};
 pub use tls::TlsError;
+pub use wire::{Connector, Wire};
 
 /// How long a connection that says goodbye may take to end.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(5);
@@ -96,22 +97,14 @@ impl Sink {
     /// The sink that the settings describe. Reads the files that they name and
     /// connects nowhere.
     pub fn new(settings: &SinkSettings, counters: Arc<Counters>) -> Result<Self, TlsError> {
-        let timeouts = Timeouts {
-            connect: settings.connect_timeout,
-            write: settings.write_timeout,
-        };
-        let tls = |endpoint, http| Tls::new(&settings.tls, endpoint, http);
+        let timeouts = timeouts(settings);
         let max_age = settings.max_connection_age;
         Ok(match &settings.url {
             SinkUrl::Tls(endpoint) | SinkUrl::Tcp(endpoint) => {
-                let is_tls = settings.url.is_secure();
-                let tls = is_tls.then(|| tls(endpoint, false)).transpose()?;
-                let connector = Connector::new(endpoint.clone(), tls, None, timeouts);
-                let encoder = Encoder::new(&settings.key);
                 let sink = StreamSink::new(
-                    connector,
-                    encoder,
-                    is_tls,
+                    connector(settings, endpoint)?,
+                    Encoder::new(&settings.key),
+                    settings.url.is_secure(),
                     timeouts.write,
                     max_age,
                     settings.resend_tail,
@@ -131,9 +124,7 @@ impl Sink {
                 endpoint,
                 path,
             } => {
-                let tls = secure.then(|| tls(endpoint, true)).transpose()?;
-                let proxy = settings.proxy.clone();
-                let connector = Connector::new(endpoint.clone(), tls, proxy, timeouts);
+                let connector = connector(settings, endpoint)?;
                 let target = Target::new(*secure, endpoint, path, &settings.key);
                 let manner = Manner {
                     timeout: settings.request_timeout,
@@ -145,6 +136,48 @@ impl Sink {
             }
             SinkUrl::Stdout => Self::Stdout(Box::new(StdoutSink::new())),
         })
+    }
+}
+
+/// How connections to the sink's endpoint are made, step by step for those who
+/// want to watch.
+pub fn connector(settings: &SinkSettings, endpoint: &Endpoint) -> Result<Connector, TlsError> {
+    let is_http = matches!(settings.url, SinkUrl::Http { .. });
+    let is_secure = settings.url.is_secure();
+    let tls = is_secure.then(|| Tls::new(&settings.tls, endpoint, is_http));
+    Ok(Connector::new(
+        endpoint.clone(),
+        tls.transpose()?,
+        settings.proxy.clone(),
+        timeouts(settings),
+    ))
+}
+
+/// How connections are made to where the key is checked: with the sink's
+/// patience and authorities, but not under its names.
+pub fn key_check_connector(
+    settings: &SinkSettings,
+    check: &KeyCheck,
+) -> Result<Connector, TlsError> {
+    let trust = TlsSettings {
+        ca_file: settings.tls.ca_file.clone(),
+        ..TlsSettings::default()
+    };
+    let tls = check
+        .secure
+        .then(|| Tls::new(&trust, &check.endpoint, true));
+    Ok(Connector::new(
+        check.endpoint.clone(),
+        tls.transpose()?,
+        check.proxy.clone(),
+        timeouts(settings),
+    ))
+}
+
+fn timeouts(settings: &SinkSettings) -> Timeouts {
+    Timeouts {
+        connect: settings.connect_timeout,
+        write: settings.write_timeout,
     }
 }
 

@@ -7,6 +7,7 @@
 //! found in `triage.rs`.
 
 mod answer;
+mod ask;
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, USER_AGENT};
-use hyper::{Request, Response};
+use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use socket2::SockRef;
 use tokio::task::JoinHandle;
@@ -36,7 +37,9 @@ use super::failure::Failure;
 use super::jittered_age;
 use super::triage::{Next, Suspect, Triage};
 use super::wire::Connector;
-use answer::Answer;
+
+pub use answer::Answer;
+pub use ask::{Question, Reply};
 
 /// Common servers close idle connections after a minute; ours go first, so
 /// that no request meets one that is just being closed.
@@ -149,8 +152,10 @@ impl Target {
         }
     }
 
-    fn request(&self, lines: &[u8]) -> Result<Request<Full<Bytes>>, Failure> {
-        let mut request = Request::post(&self.path)
+    fn request(&self, method: Method, lines: &[u8]) -> Result<Request<Full<Bytes>>, Failure> {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(&self.path)
             .header(HOST, &self.host)
             .header(
                 USER_AGENT,
@@ -163,7 +168,7 @@ impl Target {
         request
             .body(Full::new(Bytes::copy_from_slice(lines)))
             .map_err(|error| {
-                let what = format!("sink.url cannot be requested: {error}");
+                let what = format!("its path cannot be requested: {error}");
                 Failure::misconfigured(FailureKind::Status, what)
             })
     }
@@ -387,7 +392,10 @@ impl HttpSink {
             failure,
             fate: Fate::Incomplete,
         };
-        let request = self.target.request(lease.bytes()).map_err(nothing_sent)?;
+        let request = self
+            .target
+            .request(Method::POST, lease.bytes())
+            .map_err(nothing_sent)?;
         // Taken out: a connection in the middle of an exchange is of no use to
         // anybody else.
         let Some(mut connection) = self.connection.take() else {

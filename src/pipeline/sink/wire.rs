@@ -1,11 +1,13 @@
 //! A connection to the upstream, plain or TLS, and how one is made.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
 use crate::config::{Endpoint, Proxy};
@@ -67,11 +69,44 @@ impl Connector {
 
     /// The way to the upstream: resolve, connect, tunnel, handshake.
     pub async fn connect(&mut self) -> Result<Wire, Failure> {
-        let addresses = self.resolver.resolve().await?;
-        let mut stream = tcp::connect(&addresses, self.timeouts).await?;
-        if let Some(proxy) = &self.proxy {
-            proxy::tunnel(&mut stream, proxy, &self.upstream, self.timeouts.connect).await?;
+        let addresses = self.resolve().await?;
+        let mut stream = self.reach(&addresses).await?;
+        self.tunnel(&mut stream).await?;
+        self.secure(stream).await
+    }
+
+    /// What the first step is about: the upstream, or the proxy.
+    pub fn first_hop(&self) -> &Endpoint {
+        self.resolver.endpoint()
+    }
+
+    /// The proxy, where there is one.
+    pub fn proxy(&self) -> Option<&Proxy> {
+        self.proxy.as_ref()
+    }
+
+    /// The first step: the addresses of the first hop.
+    pub async fn resolve(&mut self) -> Result<Vec<SocketAddr>, Failure> {
+        self.resolver.resolve().await
+    }
+
+    /// The second: a TCP connection to the first of them that answers.
+    pub async fn reach(&self, addresses: &[SocketAddr]) -> Result<TcpStream, Failure> {
+        tcp::connect(addresses, self.timeouts).await
+    }
+
+    /// The third: through the proxy, if there is one.
+    pub async fn tunnel(&self, stream: &mut TcpStream) -> Result<(), Failure> {
+        match &self.proxy {
+            None => Ok(()),
+            Some(proxy) => {
+                proxy::tunnel(stream, proxy, &self.upstream, self.timeouts.connect).await
+            }
         }
+    }
+
+    /// The last: the handshake, if there is to be one.
+    pub async fn secure(&self, stream: TcpStream) -> Result<Wire, Failure> {
         let stream = Counted::new(stream);
         Ok(match &self.tls {
             None => Wire::Plain(stream),
@@ -122,6 +157,14 @@ impl Wire {
                 .map_err(|error| lost(&error))
         });
         progress(timeout, flush).await
+    }
+
+    /// The TLS session, if there is one.
+    pub fn session(&self) -> Option<&rustls::ClientConnection> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Tls(stream) => Some(stream.get_ref().1),
+        }
     }
 
     /// The socket below.

@@ -4,7 +4,6 @@ mod logging;
 mod reload;
 mod signals;
 
-use std::process::ExitCode;
 use std::sync::Arc;
 
 use tokio::select;
@@ -13,41 +12,13 @@ use tracing::{error, info, warn};
 
 use crate::admin::{Admin, Watched};
 use crate::config::{Overrides, Settings};
+use crate::exit::Exit;
 use crate::pipeline::queue::Queue;
-use crate::pipeline::sink::Sink;
 use crate::pipeline::{Pipeline, SetupError};
 use crate::stats::Counters;
 use logging::Logging;
 use reload::Reloader;
 use signals::Signal;
-
-/// How the process ends; sysexits(3) where it has a code.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Exit {
-    /// Everything asked for was done, or given up and said so.
-    Done = 0,
-    /// The command line cannot be used.
-    Usage = 64,
-    /// A defect of ours: a task died.
-    Defect = 70,
-    /// A socket cannot be bound.
-    Bind = 71,
-    /// The configuration cannot be used.
-    Configuration = 78,
-}
-
-/// Validates what the settings name and prints them.
-pub fn check(settings: &Settings) -> Exit {
-    if let Err(error) = Sink::new(&settings.sink, Arc::default()) {
-        eprintln!("{}", settings.problem_with(error.key, &error.message));
-        return Exit::Configuration;
-    }
-    print!("{}", settings.render());
-    for warning in &settings.warnings {
-        eprintln!("warning: {warning}");
-    }
-    Exit::Done
-}
 
 /// Runs the daemon until it is told to stop.
 pub fn run(settings: Settings, overrides: &Overrides) -> Exit {
@@ -193,10 +164,4 @@ fn write_ledger(queue: &Queue) {
         in_flight = ledger.in_flight(),
         "ledger"
     );
-}
-
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
-        Self::from(exit as u8)
-    }
 }

@@ -4,12 +4,13 @@
 //! Three rooms. [`config`] is what the user asked for, [`pipeline`] is how a
 //! line travels, [`daemon`] is how the process lives. Beside them, [`stats`]
 //! is what happened, in numbers, [`admin`] shows it, [`cli`] is the command
-//! line, and [`os`] is what only some systems offer.
+//! line, [`tools`] are the commands beside the daemon, [`exit`] is how the
+//! process ends, and [`os`] is what only some systems offer.
 //!
 //! Dependencies point one way:
 //!
 //! ```text
-//! main → cli, daemon → pipeline, admin → config, stats
+//! main → cli, daemon, tools → pipeline, admin → config, stats
 //! ```
 //!
 //! To know the program, read [`pipeline`] and its modules in the order in
@@ -19,6 +20,8 @@ pub mod admin;
 pub mod cli;
 pub mod config;
 pub mod daemon;
+pub mod exit;
 pub mod os;
 pub mod pipeline;
 pub mod stats;
+pub mod tools;

@@ -1,17 +1,17 @@
-//! Arguments, settings, logging, runtime, daemon, exit code.
+//! Arguments, then what they ask for, then the exit code.
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use sidecarbon::cli::{Cli, Command};
-use sidecarbon::config::{self, Overrides};
-use sidecarbon::daemon::{self, Exit};
-use sidecarbon::os;
+use sidecarbon::config::{self, Overrides, Settings};
+use sidecarbon::exit::Exit;
+use sidecarbon::{daemon, os, tools};
 
 fn main() -> ExitCode {
     os::separate_large_allocations();
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
+    let exit = match Cli::try_parse() {
+        Ok(cli) => run(cli),
         Err(answer) => {
             // Help and version are answers too, on standard output.
             let exit = if answer.use_stderr() {
@@ -20,19 +20,49 @@ fn main() -> ExitCode {
                 Exit::Done
             };
             let _ = answer.print();
-            return exit.into();
+            exit
         }
     };
+    exit.into()
+}
+
+fn run(cli: Cli) -> Exit {
     let overrides = Overrides::from(cli.overrides);
-    let settings = match config::load(&overrides) {
-        Ok(settings) => settings,
-        Err(error) => {
-            eprintln!("{error}");
-            return Exit::Configuration.into();
-        }
+    let with = |tool: &dyn Fn(&Settings) -> Exit| match config::load(&overrides) {
+        Ok(settings) => tool(&settings),
+        Err(error) => tools::refuse(&error),
+    };
+    // They talk to the daemon beside them, which has the key.
+    let without_key = |tool: &dyn Fn(&Settings) -> Exit| match config::load_without_key(&overrides)
+    {
+        Ok(settings) => tool(&settings),
+        Err(error) => tools::refuse(&error),
     };
     match cli.command {
-        Some(Command::Check) => daemon::check(&settings).into(),
-        None => daemon::run(settings, &overrides).into(),
+        None => with(&|settings| daemon::run(settings.clone(), &overrides)),
+        Some(Command::Check) => with(&tools::check::run),
+        Some(Command::Explain { datagram }) => {
+            without_key(&|settings| tools::explain::run(settings, datagram))
+        }
+        Some(Command::Send {
+            name,
+            value,
+            timestamp,
+        }) => {
+            without_key(&|settings| tools::send::run(settings, &name, &value, timestamp.as_deref()))
+        }
+        Some(Command::Status { json, watch }) => {
+            without_key(&|settings| tools::status::run(settings, json, watch))
+        }
+        Some(Command::Health) => match without_key(&tools::health::run) {
+            Exit::Done => Exit::Done,
+            // Health checks know two answers.
+            _ => Exit::No,
+        },
+        Some(Command::Probe { send }) => tools::probe::run(&overrides, send),
+        Some(Command::Completions { shell }) => tools::pages::completions(shell, Cli::command()),
+        Some(Command::Man { directory }) => {
+            tools::pages::manual(Cli::command(), directory.as_deref())
+        }
     }
 }

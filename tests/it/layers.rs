@@ -12,7 +12,9 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("pipeline", &["config", "stats", "os"]),
     ("admin", &["config", "stats", "os", "pipeline"]),
     ("cli", &["config"]),
-    ("daemon", &["admin", "config", "pipeline", "stats"]),
+    ("exit", &[]),
+    ("daemon", &["admin", "config", "exit", "pipeline", "stats"]),
+    ("tools", &["admin", "config", "exit", "pipeline", "stats"]),
 ];
 
 /// Which stages a stage may know: the next one to hand lines to, and what they

@@ -1,0 +1,23 @@
+//! `sidecarbon check`: the settings in force, each with its origin.
+
+use std::io::Write;
+use std::sync::Arc;
+
+use crate::config::Settings;
+use crate::exit::Exit;
+use crate::pipeline::sink::Sink;
+
+use super::printed;
+
+/// Validates what the settings name and prints them.
+pub fn run(settings: &Settings) -> Exit {
+    if let Err(error) = Sink::new(&settings.sink, Arc::default()) {
+        eprintln!("{}", settings.problem_with(error.key, &error.message));
+        return Exit::Configuration;
+    }
+    let written = std::io::stdout().write_all(settings.render().as_bytes());
+    for warning in &settings.warnings {
+        eprintln!("warning: {warning}");
+    }
+    printed(written.map(|()| Exit::Done))
+}

@@ -1,0 +1,88 @@
+//! A question to the daemon on this host: one `GET` to its admin endpoint.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::body::Bytes;
+use hyper::client::conn::http1;
+use hyper::header::HOST;
+use hyper::{Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::config::{ListenAddress, Settings};
+
+/// Longer than the daemon takes to find out that its pipeline does not move.
+const PATIENCE: Duration = Duration::from_secs(8);
+
+/// Its pages are some kilobytes.
+const MAX_BODY: usize = 1 << 20;
+
+/// Where the daemon answers, or why nobody can be asked.
+pub fn admin(settings: &Settings) -> Result<&ListenAddress, String> {
+    let Some(at) = &settings.admin_listen else {
+        return Err("admin.listen is \"\", so there is nobody to ask; set an address".to_owned());
+    };
+    if at.addresses.iter().any(|address| address.port() == 0) {
+        return Err(format!(
+            "admin.listen is {}, where the system chooses a port at each start; name the port",
+            at.text
+        ));
+    }
+    Ok(at)
+}
+
+/// Asks for a page. What went wrong is told with where.
+pub async fn get(at: &ListenAddress, path: &str) -> Result<(StatusCode, Bytes), String> {
+    match timeout(PATIENCE, ask_each(at, path)).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(error)) => Err(format!("no daemon answers at {}: {error}", at.text)),
+        Err(_) => Err(format!(
+            "no daemon answers at {} within {PATIENCE:?}",
+            at.text
+        )),
+    }
+}
+
+async fn ask_each(at: &ListenAddress, path: &str) -> Result<(StatusCode, Bytes), String> {
+    let mut refused = String::new();
+    for address in &at.addresses {
+        match TcpStream::connect(reachable(*address)).await {
+            Ok(stream) => {
+                return ask(stream, &at.text, path)
+                    .await
+                    .map_err(|error| error.to_string());
+            }
+            Err(error) => refused = error.to_string(),
+        }
+    }
+    Err(refused)
+}
+
+async fn ask(
+    stream: TcpStream,
+    host: &str,
+    path: &str,
+) -> Result<(StatusCode, Bytes), Box<dyn std::error::Error + Send + Sync>> {
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    // Its errors reach the request; its end is that of the runtime.
+    tokio::spawn(connection);
+    let request = Request::get(path)
+        .header(HOST, host)
+        .body(Empty::<Bytes>::new())?;
+    let (parts, body) = sender.send_request(request).await?.into_parts();
+    let body = Limited::new(body, MAX_BODY).collect().await?;
+    Ok((parts.status, body.to_bytes()))
+}
+
+/// Whoever listens everywhere is to be found here.
+pub fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}

@@ -1,0 +1,277 @@
+//! `sidecarbon probe`: the way to the upstream, one step after the other, each
+//! with its verdict and, where it fails, the remedy.
+//!
+//! The steps are those of the sink's own connector, taken one by one; the test
+//! point goes through a queue and a sink like any other line.
+
+mod certificate;
+mod key;
+mod point;
+mod report;
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::config::{self, Endpoint, Overrides, Settings, SinkUrl};
+use crate::exit::Exit;
+use crate::pipeline::sink::{
+    Answer, Connector, Failure, Question, Target, TlsError, Wire, connector,
+};
+use crate::stats::FailureKind;
+
+use super::block_on;
+use super::words::{count, took};
+use report::{Report, Stop};
+
+/// TLS 1.3 lets a server refuse a client after the handshake. One that does so
+/// says it within a round trip.
+const SECOND_THOUGHTS: Duration = Duration::from_millis(300);
+
+/// Takes all the steps that the configuration has.
+pub fn run(overrides: &Overrides, send: bool) -> Exit {
+    let mut report = Report::new();
+    let walked = block_on(async {
+        let settings = configuration(&mut report, overrides)?;
+        walk(&mut report, &settings, send).await
+    });
+    match walked {
+        Ok(outcome) => report.end(outcome),
+        Err(error) => {
+            eprintln!("cannot start: {error}");
+            Exit::Defect
+        }
+    }
+}
+
+fn configuration(report: &mut Report, overrides: &Overrides) -> Result<Settings, Stop> {
+    const STEP: &str = "config";
+    let settings = match config::load(overrides) {
+        Ok(settings) => settings,
+        Err(error) => return Err(report.misconfigured(STEP, &error.to_string())),
+    };
+    let file = overrides.file();
+    let file = file.map_or_else(|| "no file".to_owned(), |file| file.display().to_string());
+    report.good(
+        STEP,
+        &format!("{file}; lines go to {}", settings.sink.public_url()),
+    );
+    for warning in &settings.warnings {
+        report.odd("", warning);
+    }
+    Ok(settings)
+}
+
+async fn walk(report: &mut Report, settings: &Settings, send: bool) -> Result<(), Stop> {
+    key::form(report, settings);
+    match &settings.sink.url {
+        SinkUrl::Stdout => {
+            report.odd(
+                "upstream",
+                "there is none: lines are printed; set sink.url, such as \"tls://carbon.hostedgraphite.com:20030\"",
+            );
+            return Ok(());
+        }
+        SinkUrl::Udp(endpoint) => {
+            let mut connector = usable(report, settings, connector(&settings.sink, endpoint))?;
+            look_up(report, &mut connector).await?;
+            report.odd(
+                "udp",
+                "datagrams are not answered: whether anybody takes them cannot be proven",
+            );
+        }
+        SinkUrl::Tls(endpoint) | SinkUrl::Tcp(endpoint) => {
+            let connector = usable(report, settings, connector(&settings.sink, endpoint))?;
+            let mut wire = way(report, connector).await?;
+            second_thoughts(report, &mut wire).await?;
+        }
+        SinkUrl::Http {
+            secure,
+            endpoint,
+            path,
+        } => {
+            let connector = usable(report, settings, connector(&settings.sink, endpoint))?;
+            let wire = way(report, connector).await?;
+            let target = Target::new(*secure, endpoint, path, &settings.sink.key);
+            answer(report, &target, wire, settings.sink.request_timeout).await?;
+        }
+    }
+    key::check(report, settings).await?;
+    if send {
+        point::send(report, settings).await?;
+    }
+    Ok(())
+}
+
+fn usable(
+    report: &mut Report,
+    settings: &Settings,
+    connector: Result<Connector, TlsError>,
+) -> Result<Connector, Stop> {
+    connector.map_err(|error| {
+        let problem = settings.problem_with(error.key, &error.message);
+        report.misconfigured("tls", &problem.to_string())
+    })
+}
+
+/// From a name to a connection that lines could be written to.
+async fn way(report: &mut Report, mut connector: Connector) -> Result<Wire, Stop> {
+    let addresses = look_up(report, &mut connector).await?;
+    let connector = Arc::new(connector);
+    let mut stream = connect(report, &connector, &addresses).await?;
+    if let Some(proxy) = connector.proxy() {
+        report.waits("proxy", &format!("asking {proxy} for a tunnel"));
+        let tunnel = connector.tunnel(&mut stream).await;
+        tunnel.map_err(|failure| report.failed("proxy", &failure))?;
+        report.good("proxy", &format!("a tunnel through {proxy}"));
+    }
+    secure(report, &connector, stream).await
+}
+
+async fn look_up(report: &mut Report, connector: &mut Connector) -> Result<Vec<SocketAddr>, Stop> {
+    const STEP: &str = "dns";
+    let Endpoint { host, .. } = connector.first_hop().clone();
+    report.waits(STEP, &format!("looking up {host}"));
+    let began = Instant::now();
+    let addresses = connector.resolve().await;
+    let time = took(began.elapsed());
+    let addresses = addresses.map_err(|failure| report.failed(STEP, &failure))?;
+    if host.parse::<IpAddr>().is_ok() {
+        report.good(STEP, &format!("{host} is an address, nothing to look up"));
+        return Ok(addresses);
+    }
+    let number = count(addresses.len() as u64, "address", "addresses");
+    let list: Vec<String> = addresses
+        .iter()
+        .map(|address| address.ip().to_string())
+        .collect();
+    report.good(
+        STEP,
+        &format!("{host} has {number}, found in {time}: {}", list.join(", ")),
+    );
+    Ok(addresses)
+}
+
+/// Tries every address, as the daemon would come to them one day, and goes on
+/// with the first that answers.
+async fn connect(
+    report: &mut Report,
+    connector: &Arc<Connector>,
+    addresses: &[SocketAddr],
+) -> Result<TcpStream, Stop> {
+    const STEP: &str = "tcp";
+    let number = count(addresses.len() as u64, "address", "addresses");
+    report.waits(STEP, &format!("connecting to {number}"));
+    let mut attempts = JoinSet::new();
+    for (place, address) in addresses.iter().copied().enumerate() {
+        let connector = connector.clone();
+        attempts.spawn(async move {
+            let began = Instant::now();
+            let outcome = connector.reach(&[address]).await;
+            (place, address, outcome, began.elapsed())
+        });
+    }
+    let mut outcomes = attempts.join_all().await;
+    outcomes.sort_by_key(|(place, ..)| *place);
+
+    let mut reached = None;
+    let mut times = Vec::new();
+    let mut failures = Vec::new();
+    for (_, address, outcome, time) in outcomes {
+        match outcome {
+            Ok(stream) => {
+                times.push(format!("{address} in {}", took(time)));
+                reached.get_or_insert(stream);
+            }
+            Err(failure) => failures.push(failure),
+        }
+    }
+    let Some(stream) = reached else {
+        let all: Vec<String> = failures.iter().map(ToString::to_string).collect();
+        let failure = Failure::unavailable(FailureKind::Connect, all.join(", "));
+        return Err(report.failed(STEP, &failure));
+    };
+    report.good(STEP, &format!("connected to {}", times.join(", ")));
+    for failure in failures {
+        report.odd("", &format!("but not to {failure}"));
+    }
+    Ok(stream)
+}
+
+async fn secure(
+    report: &mut Report,
+    connector: &Connector,
+    stream: TcpStream,
+) -> Result<Wire, Stop> {
+    const STEP: &str = "tls";
+    report.waits(STEP, "shaking hands");
+    let began = Instant::now();
+    let wire = connector.secure(stream).await;
+    let time = took(began.elapsed());
+    let wire = wire.map_err(|failure| report.failed(STEP, &failure))?;
+    let Some(session) = wire.session() else {
+        report.odd(STEP, "none: lines and key travel in clear");
+        return Ok(wire);
+    };
+    let version = session.protocol_version().map_or("", certificate::version);
+    let suite = session
+        .negotiated_cipher_suite()
+        .map_or_else(String::new, |suite| format!("{:?}", suite.suite()));
+    report.good(STEP, &format!("{version}, {suite}, in {time}"));
+    let chain = session.peer_certificates().unwrap_or_default();
+    for fact in certificate::facts(chain, SystemTime::now()) {
+        report.fact(&fact);
+    }
+    Ok(wire)
+}
+
+/// Waits a moment for a server that ends what it has just accepted.
+async fn second_thoughts(report: &mut Report, wire: &mut Wire) -> Result<(), Stop> {
+    let step = if wire.session().is_some() {
+        "tls"
+    } else {
+        "tcp"
+    };
+    report.waits(step, "waiting for second thoughts");
+    match timeout(SECOND_THOUGHTS, wire.ended()).await {
+        Err(_) => {
+            report.clear();
+            Ok(())
+        }
+        Ok(failure) => Err(report.failed(step, &failure)),
+    }
+}
+
+/// What an upstream with a voice says to a request without lines.
+async fn answer(
+    report: &mut Report,
+    target: &Target,
+    wire: Wire,
+    patience: Duration,
+) -> Result<(), Stop> {
+    const STEP: &str = "http";
+    report.waits(STEP, "posting a request without lines");
+    let began = Instant::now();
+    let reply = target.ask(wire, Question::TakesLines, patience).await;
+    let time = took(began.elapsed());
+    let reply = reply.map_err(|failure| report.failed(STEP, &failure))?;
+    match reply.answer {
+        Answer::Accepted => {
+            report.good(
+                STEP,
+                &format!("{} in {time}: key and path are right", reply.status),
+            );
+        }
+        // There were no lines, so that may be why.
+        Answer::Refused(words) | Answer::TooLarge(words) => report.good(
+            STEP,
+            &format!("{words} in {time}: it wants lines, and refuses neither key nor path"),
+        ),
+        Answer::Failed(failure) => return Err(report.failed(STEP, &failure)),
+    }
+    Ok(())
+}

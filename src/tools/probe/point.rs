@@ -1,0 +1,76 @@
+//! One test point, delivered as the daemon would: through a queue and a sink of
+//! its own.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::time::timeout;
+
+use crate::config::{Settings, SinkUrl};
+use crate::pipeline::pack::Pack;
+use crate::pipeline::queue::{Limits, Queue};
+use crate::pipeline::sink::{Deliver, Failure, Sink};
+use crate::stats::{Counters, FailureKind, ListenerId};
+use crate::tools::words::took;
+
+use super::report::{Report, Stop};
+
+/// Always the same name: names are billed.
+const POINT: &[u8] = b"sidecarbon.probe 1";
+
+/// Writes the point and waits for what this transport has of an acknowledgement.
+pub async fn send(report: &mut Report, settings: &Settings) -> Result<(), Stop> {
+    const STEP: &str = "send";
+    let shown = String::from_utf8_lossy(POINT);
+    let counters = Arc::new(Counters::default());
+    let sink = Sink::new(&settings.sink, counters).map_err(|error| {
+        let problem = settings.problem_with(error.key, &error.message);
+        report.misconfigured(STEP, &problem.to_string())
+    })?;
+    report.waits(STEP, &format!("delivering {shown}"));
+    let began = Instant::now();
+    let delivered = deliver(sink, settings).await;
+    let time = took(began.elapsed());
+    delivered.map_err(|failure| report.failed(STEP, &failure))?;
+    let meaning = match settings.sink.url {
+        SinkUrl::Http { .. } => "the upstream has taken it",
+        SinkUrl::Udp(_) => "handed to the network; nobody confirms datagrams",
+        _ => "the upstream's kernel has acknowledged it",
+    };
+    report.good(STEP, &format!("{shown}, in {time}: {meaning}"));
+    Ok(())
+}
+
+async fn deliver(mut sink: Sink, settings: &Settings) -> Result<(), Failure> {
+    let queue = Queue::new(Limits {
+        block_bytes: settings.batch_bytes,
+        queue_bytes: settings.queue_bytes,
+        linger: Duration::ZERO,
+        max_lines_per_second: None,
+    });
+    let mut pack = Pack::default();
+    pack.begin(SystemTime::now());
+    pack.add(POINT, &settings.listen.rules(&settings.sink.key));
+    queue.push(ListenerId(0), &pack);
+    queue.close();
+
+    sink.connect().await?;
+    if let Some(lease) = queue.lease() {
+        sink.deliver(lease).await?;
+    }
+    while queue.delivered() == 0 {
+        if queue.snapshot().ledger.dropped_total() > 0 {
+            return Err(Failure::misconfigured(
+                FailureKind::Status,
+                "the upstream refuses the point",
+            ));
+        }
+        let patience = settings.sink.write_timeout;
+        timeout(patience, sink.attend()).await.unwrap_or_else(|_| {
+            let message = format!("no acknowledgement within {patience:?}");
+            Err(Failure::unavailable(FailureKind::Timeout, message))
+        })?;
+    }
+    sink.close().await;
+    Ok(())
+}

@@ -1,0 +1,150 @@
+//! `sidecarbon status`: how the daemon on this host is, once or every second.
+
+mod drain;
+mod table;
+
+use std::fmt::Write as _;
+use std::io;
+use std::time::Duration;
+
+use hyper::StatusCode;
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::admin::status::Status;
+use crate::config::{ListenAddress, Settings};
+use crate::exit::Exit;
+
+use super::get::{admin, get};
+use super::screen::{BAD, Screen, paint};
+use super::{block_on, printed};
+use drain::Drain;
+
+/// Between two looks.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Asks the daemon and prints what it says.
+pub fn run(settings: &Settings, json: bool, watch: bool) -> Exit {
+    let at = match admin(settings) {
+        Ok(at) => at,
+        Err(why) => {
+            eprintln!("{why}");
+            return Exit::Configuration;
+        }
+    };
+    let work = async {
+        match (watch, json) {
+            (false, _) => once(at, json).await,
+            (true, false) => keep_painting(at).await,
+            (true, true) => keep_printing(at).await,
+        }
+    };
+    printed(block_on(work).and_then(|outcome| outcome))
+}
+
+async fn once(at: &ListenAddress, json: bool) -> io::Result<Exit> {
+    let screen = Screen::new();
+    let answer = ask(at).await;
+    let text = answer.and_then(|page| {
+        if json {
+            Ok(page)
+        } else {
+            let status = read(&page)?;
+            Ok(table::render(
+                &status,
+                Drain::default().look(&status),
+                screen,
+            ))
+        }
+    });
+    match text {
+        Ok(text) => {
+            screen.print(text.trim_end())?;
+            screen.print("\n")?;
+            Ok(Exit::Done)
+        }
+        Err(why) => {
+            eprintln!("{why}");
+            Ok(Exit::No)
+        }
+    }
+}
+
+/// A table that is painted over on a terminal, and elsewhere follows the last.
+async fn keep_painting(at: &ListenAddress) -> io::Result<Exit> {
+    let mut drain = Drain::default();
+    let mut rows = 0;
+    let mut ticks = ticks();
+    loop {
+        ticks.tick().await;
+        let screen = Screen::new();
+        let status = ask(at).await.and_then(|page| read(&page));
+        let text = match status {
+            Ok(status) => table::render(&status, drain.look(&status), screen),
+            Err(why) => screen.wrap(&paint(BAD, &why), 0) + "\n",
+        };
+        if screen.is_terminal {
+            rows = paint_over(screen, rows, &text)?;
+        } else {
+            screen.print(&format!("{text}\n"))?;
+        }
+    }
+}
+
+/// One object a line.
+async fn keep_printing(at: &ListenAddress) -> io::Result<Exit> {
+    let screen = Screen::new();
+    let mut ticks = ticks();
+    loop {
+        ticks.tick().await;
+        let page = ask(at).await.and_then(|page| {
+            let value: serde_json::Value = serde_json::from_str(&page).map_err(not_ours)?;
+            Ok(value.to_string())
+        });
+        match page {
+            Ok(page) => screen.print(&format!("{page}\n"))?,
+            Err(why) => eprintln!("{why}"),
+        }
+    }
+}
+
+fn ticks() -> tokio::time::Interval {
+    let mut ticks = interval(INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
+
+/// Prints over so many rows; answers how many there are now. What would not fit
+/// on the screen is left out, as it could not be painted over.
+fn paint_over(screen: Screen, rows: usize, text: &str) -> io::Result<usize> {
+    let most = screen
+        .height()
+        .map_or(usize::MAX, |rows| rows.saturating_sub(1).max(1));
+    let lines: Vec<&str> = text.lines().take(most).collect();
+    if rows > 0 {
+        screen.control(&format!("\x1b[{rows}A"))?;
+    }
+    // Line by line, so that nothing flickers.
+    for line in &lines {
+        screen.print(line)?;
+        screen.control("\x1b[K\n")?;
+    }
+    screen.control("\x1b[J")?;
+    Ok(lines.len())
+}
+
+async fn ask(at: &ListenAddress) -> Result<String, String> {
+    match get(at, "/api/status").await? {
+        (StatusCode::OK, body) => Ok(String::from_utf8_lossy(&body).into_owned()),
+        (status, _) => Err(format!("{} answers {status}; is it sidecarbon?", at.text)),
+    }
+}
+
+fn read(page: &str) -> Result<Status, String> {
+    serde_json::from_str(page).map_err(not_ours)
+}
+
+fn not_ours(error: impl std::fmt::Display) -> String {
+    let mut why = "the answer is no status of this version of sidecarbon: ".to_owned();
+    let _ = write!(why, "{error}");
+    why
+}

@@ -28,8 +28,8 @@ use super::block_on;
 use super::words::{count, took};
 use report::{Report, Stop};
 
-/// TLS 1.3 lets a server refuse a client after the handshake. One that does so
-/// says it within a round trip.
+/// TLS 1.3 lets a server refuse a client after the handshake, within a round
+/// trip. Where a request follows, its answer tells; lines have none.
 const SECOND_THOUGHTS: Duration = Duration::from_millis(300);
 
 /// Takes all the steps that the configuration has.
@@ -86,8 +86,7 @@ async fn walk(report: &mut Report, settings: &Settings, send: bool) -> Result<()
         }
         SinkUrl::Tls(endpoint) | SinkUrl::Tcp(endpoint) => {
             let connector = usable(report, settings, connector(&settings.sink, endpoint))?;
-            let mut wire = way(report, connector).await?;
-            second_thoughts(report, &mut wire).await?;
+            way(report, connector, true).await?;
         }
         SinkUrl::Http {
             secure,
@@ -95,7 +94,7 @@ async fn walk(report: &mut Report, settings: &Settings, send: bool) -> Result<()
             path,
         } => {
             let connector = usable(report, settings, connector(&settings.sink, endpoint))?;
-            let wire = way(report, connector).await?;
+            let wire = way(report, connector, false).await?;
             let target = Target::new(*secure, endpoint, path, &settings.sink.key);
             answer(report, &target, wire, settings.sink.request_timeout).await?;
         }
@@ -118,8 +117,9 @@ fn usable(
     })
 }
 
-/// From a name to a connection that lines could be written to.
-async fn way(report: &mut Report, mut connector: Connector) -> Result<Wire, Stop> {
+/// From a name to a connection that lines could be written to. A mute one is
+/// given a moment to end.
+async fn way(report: &mut Report, mut connector: Connector, is_mute: bool) -> Result<Wire, Stop> {
     let addresses = look_up(report, &mut connector).await?;
     let connector = Arc::new(connector);
     let mut stream = connect(report, &connector, &addresses).await?;
@@ -129,7 +129,7 @@ async fn way(report: &mut Report, mut connector: Connector) -> Result<Wire, Stop
         tunnel.map_err(|failure| report.failed("proxy", &failure))?;
         report.good("proxy", &format!("a tunnel through {proxy}"));
     }
-    secure(report, &connector, stream).await
+    secure(report, &connector, stream, is_mute).await
 }
 
 async fn look_up(report: &mut Report, connector: &mut Connector) -> Result<Vec<SocketAddr>, Stop> {
@@ -206,13 +206,20 @@ async fn secure(
     report: &mut Report,
     connector: &Connector,
     stream: TcpStream,
+    is_mute: bool,
 ) -> Result<Wire, Stop> {
     const STEP: &str = "tls";
     report.waits(STEP, "shaking hands");
     let began = Instant::now();
     let wire = connector.secure(stream).await;
     let time = took(began.elapsed());
-    let wire = wire.map_err(|failure| report.failed(STEP, &failure))?;
+    let mut wire = wire.map_err(|failure| report.failed(STEP, &failure))?;
+    if is_mute {
+        report.waits(STEP, "listening for second thoughts");
+        if let Ok(failure) = timeout(SECOND_THOUGHTS, wire.ended()).await {
+            return Err(report.failed(STEP, &failure));
+        }
+    }
     let Some(session) = wire.session() else {
         report.odd(STEP, "none: lines and key travel in clear");
         return Ok(wire);
@@ -227,23 +234,6 @@ async fn secure(
         report.fact(&fact);
     }
     Ok(wire)
-}
-
-/// Waits a moment for a server that ends what it has just accepted.
-async fn second_thoughts(report: &mut Report, wire: &mut Wire) -> Result<(), Stop> {
-    let step = if wire.session().is_some() {
-        "tls"
-    } else {
-        "tcp"
-    };
-    report.waits(step, "waiting for second thoughts");
-    match timeout(SECOND_THOUGHTS, wire.ended()).await {
-        Err(_) => {
-            report.clear();
-            Ok(())
-        }
-        Ok(failure) => Err(report.failed(step, &failure)),
-    }
 }
 
 /// What an upstream with a voice says to a request without lines.

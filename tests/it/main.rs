@@ -22,3 +22,4 @@ mod reload;
 mod secrets;
 mod shutdown;
 mod tls;
+mod tools;

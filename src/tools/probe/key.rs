@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::config::{Settings, SinkUrl};
-use crate::pipeline::sink::{Failure, Question, Target, key_check_connector};
+use crate::pipeline::sink::{Question, Target, key_check_connector};
 use crate::tools::words::took;
 
 use super::report::{Report, Stop};
@@ -34,7 +34,7 @@ pub fn form(report: &mut Report, settings: &Settings) {
 
 /// Asks over HTTP where the configuration says whom.
 pub async fn check(report: &mut Report, settings: &Settings) -> Result<(), Stop> {
-    const STEP: &str = "key";
+    const STEP: &str = "check";
     let sink = &settings.sink;
     let is_mute = !matches!(sink.url, SinkUrl::Http { .. });
     if sink.key.is_empty() {
@@ -81,16 +81,10 @@ pub async fn check(report: &mut Report, settings: &Settings) -> Result<(), Stop>
             Ok(())
         }
         Err(failure) => {
-            not_asked(report, host, &failure);
+            // That says nothing about the way of the lines.
+            let why = format!("not checked: {host} cannot be asked: {failure}");
+            report.odd(STEP, &format!("{why}; check probe.key_check_url"));
             Ok(())
         }
     }
-}
-
-/// That the question failed says nothing about the way of the lines.
-fn not_asked(report: &mut Report, host: &str, failure: &Failure) {
-    report.odd(
-        "key",
-        &format!("not checked: {host} cannot be asked: {failure}; check probe.key_check_url"),
-    );
 }

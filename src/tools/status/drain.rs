@@ -12,10 +12,8 @@ pub struct Drain {
 /// How far a drain is.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Progress {
-    /// From 0 to 1, of what was seen to wait.
-    pub done: f64,
-    /// Lines that still wait.
-    pub left: u64,
+    /// From 0 to 1, of the most that was seen to wait; nothing at first sight.
+    pub done: Option<f64>,
     /// At this rate; nothing where more comes than goes.
     pub seconds: Option<f64>,
 }
@@ -29,12 +27,12 @@ impl Drain {
             self.most = 0;
             return None;
         }
+        let is_known = self.most > 0;
         self.most = self.most.max(left);
         #[expect(clippy::cast_precision_loss, reason = "a share, for a bar")]
-        let done = 1.0 - left as f64 / self.most as f64;
+        let done = is_known.then(|| 1.0 - left as f64 / self.most as f64);
         status.sink.up.then_some(Progress {
             done,
-            left,
             seconds: status.queue.drain_seconds,
         })
     }
@@ -86,12 +84,12 @@ mod tests {
         assert_eq!(look(false, 500, None), None, "an outage");
         assert_eq!(look(false, 1000, None), None);
         let half = look(true, 500, Some(7.0)).expect("a drain");
-        assert_eq!((half.done, half.left, half.seconds), (0.5, 500, Some(7.0)));
+        assert_eq!((half.done, half.seconds), (Some(0.5), Some(7.0)));
         let grown = look(true, 2000, None).expect("a drain");
-        assert_eq!((grown.done, grown.seconds), (0.0, None));
+        assert_eq!((grown.done, grown.seconds), (Some(0.0), None));
         assert_eq!(look(true, 0, Some(0.0)), None, "over");
         let next = look(true, 10, Some(1.0)).expect("another drain");
-        assert!(next.done.abs() < f64::EPSILON, "measured anew");
+        assert_eq!(next.done, None, "measured anew");
     }
 
     #[test]

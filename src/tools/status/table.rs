@@ -116,9 +116,10 @@ impl Table {
                 || paint(ODD, "more comes than goes"),
                 |time| format!("about {time} left"),
             );
-            let percent = drain.done * 100.0;
-            let bar = bar(drain.done, CELLS);
-            self.row("draining", &format!("{bar} {percent:.0} %, {left}"));
+            let done = drain.done.map_or_else(String::new, |done| {
+                format!("{} {:.0} %, ", bar(done, CELLS), (done * 100.0).floor())
+            });
+            self.row("draining", &format!("{done}{left}"));
         }
         self.text.push('\n');
     }

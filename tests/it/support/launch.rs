@@ -2,7 +2,8 @@
 //! anything that the test did not put there.
 
 use std::ffi::OsStr;
-use std::process::Command;
+use std::io::{Seek, Write};
+use std::process::{Command, Stdio};
 
 use super::config::Config;
 use super::daemon::Daemon;
@@ -41,6 +42,8 @@ pub struct Outcome {
     pub code: Option<i32>,
     /// Both outputs.
     pub said: String,
+    /// Standard output alone.
+    pub printed: Vec<String>,
 }
 
 impl Launch {
@@ -83,6 +86,7 @@ impl Launch {
         for name in FOREIGN {
             command.env_remove(name);
         }
+        command.stdin(Stdio::null());
         Self {
             command,
             stdout: Stdout::Read,
@@ -115,6 +119,15 @@ impl Launch {
         self
     }
 
+    /// What it reads on standard input.
+    pub fn input(mut self, bytes: impl AsRef<[u8]>) -> Self {
+        let mut file = tempfile::tempfile().expect("a temporary file");
+        file.write_all(bytes.as_ref()).expect("room for the input");
+        file.rewind().expect("a file");
+        self.command.stdin(file);
+        self
+    }
+
     /// Standard output becomes a pipe that nobody reads.
     pub fn nobody_reads_stdout(mut self) -> Self {
         self.stdout = Stdout::Unread;
@@ -138,15 +151,24 @@ impl Launch {
         Daemon::ready(process, self.config)
     }
 
+    /// Starts a command that goes on until it is dropped.
+    pub fn go(mut self) -> Process {
+        Process::spawn(&mut self.command, self.stdout)
+    }
+
     /// Runs a command to its end.
     #[track_caller]
-    pub fn run(mut self) -> Outcome {
-        let mut process = Process::spawn(&mut self.command, self.stdout);
+    pub fn run(self) -> Outcome {
+        // Its files are there until the end.
+        let _config = self.config.clone();
+        let mut process = self.go();
         let code = process.wait().code();
-        let said = [process.output.lines(), process.log.lines()].concat();
+        let printed = process.output.lines();
+        let said = [printed.clone(), process.log.lines()].concat();
         Outcome {
             code,
             said: said.join("\n"),
+            printed,
         }
     }
 }

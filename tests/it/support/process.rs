@@ -38,7 +38,6 @@ impl Process {
     /// Starts the command.
     pub fn spawn(command: &mut Command, stdout: Stdout) -> Self {
         let mut child = command
-            .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()

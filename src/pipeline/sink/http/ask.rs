@@ -5,6 +5,7 @@ use std::time::Duration;
 use http_body_util::{BodyExt, Collected, Limited};
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
+use hyper::header::{CONTENT_LENGTH, HeaderValue};
 use hyper::{Method, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::time::timeout;
@@ -43,8 +44,14 @@ impl Target {
         patience: Duration,
     ) -> Result<Reply, Failure> {
         let request = match question {
-            Question::TakesLines => self.request(Method::POST, &[])?,
             Question::KnowsKey => self.request(Method::GET, &[])?,
+            Question::TakesLines => {
+                let mut request = self.request(Method::POST, &[])?;
+                // An empty body would go without one, which servers refuse.
+                let nothing = HeaderValue::from_static("0");
+                request.headers_mut().insert(CONTENT_LENGTH, nothing);
+                request
+            }
         };
         let broken = |error: hyper::Error| {
             let message = format!("no answer to the request: {}", with_sources(&error));

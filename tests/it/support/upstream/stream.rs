@@ -2,7 +2,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -89,6 +89,11 @@ impl Upstream {
     /// A TLS server whose certificate is for another name.
     pub fn tls_named(certs: &Certs, name: &str) -> Self {
         Self::secured(&Port::reserve(), certs.server(&[name]), Manner::Reads)
+    }
+
+    /// A TLS server for `localhost` whose certificate was good in these years.
+    pub fn tls_valid(certs: &Certs, years: Range<i32>) -> Self {
+        Self::secured(&Port::reserve(), certs.server_valid(years), Manner::Reads)
     }
 
     /// A TLS server that wants a client certificate.

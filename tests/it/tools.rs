@@ -1,0 +1,7 @@
+//! The commands beside the daemon.
+
+mod explain;
+mod pages;
+mod probe;
+mod send;
+mod status;

@@ -47,30 +47,34 @@ pub async fn get(at: &ListenAddress, path: &str) -> Result<(StatusCode, Bytes), 
 }
 
 async fn ask_each(at: &ListenAddress, path: &str) -> Result<(StatusCode, Bytes), String> {
-    let mut refused = String::new();
+    let mut refused = None;
     for address in &at.addresses {
-        match TcpStream::connect(reachable(*address)).await {
+        let address = reachable(*address);
+        match TcpStream::connect(address).await {
             Ok(stream) => {
-                return ask(stream, &at.text, path)
+                return ask(stream, address, path)
                     .await
                     .map_err(|error| error.to_string());
             }
-            Err(error) => refused = error.to_string(),
+            // The first address is the one that is there on every host.
+            Err(error) => {
+                refused.get_or_insert_with(|| error.to_string());
+            }
         }
     }
-    Err(refused)
+    Err(refused.unwrap_or_default())
 }
 
 async fn ask(
     stream: TcpStream,
-    host: &str,
+    host: SocketAddr,
     path: &str,
 ) -> Result<(StatusCode, Bytes), Box<dyn std::error::Error + Send + Sync>> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     // Its errors reach the request; its end is that of the runtime.
     tokio::spawn(connection);
     let request = Request::get(path)
-        .header(HOST, host)
+        .header(HOST, host.to_string())
         .body(Empty::<Bytes>::new())?;
     let (parts, body) = sender.send_request(request).await?.into_parts();
     let body = Limited::new(body, MAX_BODY).collect().await?;

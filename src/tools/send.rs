@@ -118,19 +118,21 @@ impl<'a> Target<'a> {
     }
 }
 
-/// The outcome at the first address that takes the line, or at the last.
+/// The outcome at the first address that takes the line, or at the first of all.
 fn first(
     addresses: &[SocketAddr],
     mut send: impl FnMut(SocketAddr) -> io::Result<()>,
 ) -> io::Result<()> {
-    let mut outcome = Err(io::ErrorKind::AddrNotAvailable.into());
+    let mut outcome = None;
     for address in addresses {
-        outcome = send(reachable(*address));
-        if outcome.is_ok() {
-            break;
+        match send(reachable(*address)) {
+            Ok(()) => return Ok(()),
+            Err(error) => {
+                outcome.get_or_insert(error);
+            }
         }
     }
-    outcome
+    Err(outcome.unwrap_or(io::ErrorKind::AddrNotAvailable.into()))
 }
 
 /// Writes, hangs up, and waits for the daemon to hang up in turn: it has read

@@ -149,6 +149,7 @@ fn remedy(kind: FailureKind) -> &'static str {
             "try again; if it stays so, something between here and there cuts connections"
         }
         FailureKind::Throttled => "try again later: the upstream asks for patience",
-        FailureKind::Status => "check the path in sink.url",
+        // Its words say it.
+        FailureKind::Status => "",
     }
 }

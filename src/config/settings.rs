@@ -389,8 +389,7 @@ fn key_check(
     around: &Surroundings,
     warnings: &mut Vec<String>,
 ) -> Option<KeyCheck> {
-    const WRITE: &str =
-        "write \"https://api.hostedgraphite.com/api/v1/metric/search?pattern=x\"";
+    const WRITE: &str = "write \"https://api.hostedgraphite.com/api/v1/metric/search?pattern=x\"";
     let url = source.text("probe.key_check_url", |text| {
         if text.is_empty() {
             return Ok(None);

@@ -301,3 +301,64 @@ fn the_reference_file_shows_every_key_with_its_default() {
         )
     );
 }
+
+#[test]
+fn a_key_check_is_a_question_over_http() {
+    const HG: &str = "https://api.hostedgraphite.com/api/v1/metric/search?pattern=x";
+    let probe = |url: &str| format!("[probe]\nkey_check_url = \"{url}\"");
+    assert_eq!(read("").unwrap().key_check, None);
+    let proxied = Surroundings {
+        https_proxy: Some("http://proxy:3128".into()),
+        ..Surroundings::default()
+    };
+    let settings = read_with(&probe(HG), &[], &proxied).unwrap();
+    let check = settings.key_check.unwrap();
+    assert!(check.secure && check.path == "/api/v1/metric/search?pattern=x");
+    assert_eq!(check.endpoint.to_string(), "api.hostedgraphite.com:443");
+    assert_eq!(check.proxy.unwrap().endpoint.to_string(), "proxy:3128");
+    let settings = read(&probe("http://localhost:1/")).unwrap();
+    assert!(settings.warnings[0].contains("in clear"), "{settings:?}");
+    for (url, expected) in [
+        ("tls://carbon.example.com:20030", HG),
+        ("api.hostedgraphite.com", HG),
+        ("https://key@example.com/", "sink.api_key_file"),
+    ] {
+        refused(&probe(url), "s.toml:2: probe.key_check_url");
+        refused(&probe(url), expected);
+    }
+}
+
+#[test]
+fn who_can_do_without_the_key_is_warned() {
+    let around = Surroundings {
+        key_is_optional: true,
+        ..Surroundings::default()
+    };
+    for text in [
+        "[sink]\nurl = \"tcp://h:1\"",
+        "[sink]\nurl = \"tcp://h:1\"\napi_key_file = \"/does/not/exist\"",
+    ] {
+        let settings = read_with(text, &[], &around).unwrap();
+        assert!(settings.sink.key_is_missing && settings.sink.key.is_empty());
+        assert!(
+            settings.warnings[0].contains("api_key_file"),
+            "{settings:?}"
+        );
+    }
+    let settings = read_with("[sink]\napi_key = \"\"", &[], &around).unwrap();
+    assert!(!settings.sink.key_is_missing);
+}
+
+#[test]
+fn a_url_is_shown_without_secrets() {
+    let shown = |url: &str| {
+        let text = format!("[sink]\nurl = \"{url}\"\napi_key = \"{KEY}\"");
+        read(&text).unwrap().sink.public_url()
+    };
+    assert_eq!(shown("tcp://h:1"), "tcp://h:1");
+    assert_eq!(shown("https://h/a?token=b"), "https://h:443/a?…");
+    assert_eq!(
+        shown(&format!("https://h/{KEY}/a")),
+        "https://h:443/<key>/a"
+    );
+}

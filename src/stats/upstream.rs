@@ -70,3 +70,31 @@ impl Upstream {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn an_outage_has_one_beginning_and_its_last_error_stays() {
+        let upstream = Upstream::default();
+        upstream.is_at("tcp://h:1".to_owned());
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        upstream.failed(FailureKind::Dns, "first".to_owned(), at(0), at(1));
+        upstream.failed(FailureKind::Connect, "second".to_owned(), at(2), at(5));
+        let look = upstream.look();
+        assert_eq!(
+            (look.away_since, look.next_attempt),
+            (Some(at(0)), Some(at(5)))
+        );
+        upstream.back();
+        let look = upstream.look();
+        assert_eq!((look.away_since, look.next_attempt), (None, None));
+        let error = look.last_error.unwrap();
+        assert_eq!((error.message.as_str(), error.at), ("second", at(2)));
+        assert_eq!(look.url, "tcp://h:1");
+    }
+}

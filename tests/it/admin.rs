@@ -184,9 +184,41 @@ fn the_status_is_for_programs() {
     assert_eq!(status["sink"]["up"], true);
     assert_eq!(status["sink"]["ack_mode"], "acknowledged");
     assert_eq!(status["listeners"][0]["name"], "udp:localhost:0");
+    assert_eq!(status["sink"]["url"], upstream.url());
+    for nothing in ["last_error", "next_attempt_seconds", "away_seconds"] {
+        assert!(status["sink"][nothing].is_null(), "{nothing}: {status:#}");
+    }
+    assert!(status["uptime_seconds"].is_u64());
     // Not known, or without an end.
     assert!(status["queue"].get("horizon_seconds").is_some());
     assert_eq!(status["queue"]["drain_seconds"], 0.0);
+}
+
+#[test]
+fn the_status_tells_why_the_upstream_is_away() {
+    let port = Port::reserve();
+    let config = Config::to(port.url()).set("retry.max", "20ms");
+    let daemon = Daemon::start(&config);
+    let sink = || {
+        let page = daemon.try_get("/api/status").expect("an answer");
+        let status: serde_json::Value = serde_json::from_slice(&page.body).expect("JSON");
+        status["sink"].clone()
+    };
+    daemon.tcp("away.line 1 1700000000\n");
+    wait_for("a failed attempt", || sink()["up"] == false);
+    let away = sink();
+    assert_eq!(away["last_error"]["kind"], "connect");
+    let message = away["last_error"]["message"].as_str().unwrap_or_default();
+    assert!(message.contains("refused"), "{away:#}");
+    assert!(away["away_seconds"].is_number() && away["next_attempt_seconds"].is_number());
+
+    let upstream = Upstream::tcp_at(&port);
+    upstream.expect(&format!("{KEY}.away.line 1 1700000000"));
+    wait_for("the upstream", || sink()["up"] == true);
+    wait_for("the end of the outage", || sink()["away_seconds"].is_null());
+    let back = sink();
+    assert!(back["next_attempt_seconds"].is_null(), "{back:#}");
+    assert_eq!(back["last_error"]["kind"], "connect");
 }
 
 #[test]

@@ -135,13 +135,17 @@ async fn way(report: &mut Report, mut connector: Connector, is_mute: bool) -> Re
 async fn look_up(report: &mut Report, connector: &mut Connector) -> Result<Vec<SocketAddr>, Stop> {
     const STEP: &str = "dns";
     let Endpoint { host, .. } = connector.first_hop().clone();
-    report.waits(STEP, &format!("looking up {host}"));
+    let whose = connector.proxy().map_or("", |_| "the proxy ");
+    report.waits(STEP, &format!("looking up {whose}{host}"));
     let began = Instant::now();
     let addresses = connector.resolve().await;
     let time = took(began.elapsed());
     let addresses = addresses.map_err(|failure| report.failed(STEP, &failure))?;
     if host.parse::<IpAddr>().is_ok() {
-        report.good(STEP, &format!("{host} is an address, nothing to look up"));
+        report.good(
+            STEP,
+            &format!("{whose}{host} is an address, nothing to look up"),
+        );
         return Ok(addresses);
     }
     let number = count(addresses.len() as u64, "address", "addresses");
@@ -151,7 +155,10 @@ async fn look_up(report: &mut Report, connector: &mut Connector) -> Result<Vec<S
         .collect();
     report.good(
         STEP,
-        &format!("{host} has {number}, found in {time}: {}", list.join(", ")),
+        &format!(
+            "{whose}{host} has {number}, found in {time}: {}",
+            list.join(", ")
+        ),
     );
     Ok(addresses)
 }

@@ -3,9 +3,8 @@
 mod drain;
 mod table;
 
-use std::fmt::Write as _;
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hyper::StatusCode;
 use tokio::time::{MissedTickBehavior, interval};
@@ -51,7 +50,7 @@ async fn once(at: &ListenAddress, json: bool) -> io::Result<Exit> {
             let status = read(&page)?;
             Ok(table::render(
                 &status,
-                Drain::default().look(&status),
+                Drain::default().look(&status, Instant::now()),
                 screen,
             ))
         }
@@ -79,7 +78,7 @@ async fn keep_painting(at: &ListenAddress) -> io::Result<Exit> {
         let screen = Screen::new();
         let status = ask(at).await.and_then(|page| read(&page));
         let text = match status {
-            Ok(status) => table::render(&status, drain.look(&status), screen),
+            Ok(status) => table::render(&status, drain.look(&status, Instant::now()), screen),
             Err(why) => screen.wrap(&paint(BAD, &why), 0) + "\n",
         };
         if screen.is_terminal {
@@ -144,7 +143,5 @@ fn read(page: &str) -> Result<Status, String> {
 }
 
 fn not_ours(error: impl std::fmt::Display) -> String {
-    let mut why = "the answer is no status of this version of sidecarbon: ".to_owned();
-    let _ = write!(why, "{error}");
-    why
+    format!("the answer is no status of this version of sidecarbon: {error}")
 }

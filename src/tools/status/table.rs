@@ -8,7 +8,7 @@ use anstyle::Style;
 use crate::admin::status::{Account, Listener, Status};
 use crate::pipeline::relay::roughly;
 
-use super::drain::{Progress, bar};
+use super::drain::{Progress, TimeLeft, bar};
 use crate::tools::screen::{BAD, FAINT, GOOD, ODD, STRONG, Screen, paint};
 use crate::tools::words::{bytes, count, thousands, visible};
 
@@ -112,10 +112,11 @@ impl Table {
         );
         self.row("", &lasts);
         if let Some(drain) = drain {
-            let left = drain.seconds.and_then(roughly).map_or_else(
-                || paint(ODD, "more comes than goes"),
-                |time| format!("about {time} left"),
-            );
+            let left = match drain.left {
+                TimeLeft::Seconds(seconds) => format!("about {} left", lasted(seconds)),
+                TimeLeft::Endless => paint(ODD, "more comes than goes"),
+                TimeLeft::Unknown => "how long is not known yet".to_owned(),
+            };
             let done = drain.done.map_or_else(String::new, |done| {
                 format!("{} {:.0} %, ", bar(done, CELLS), (done * 100.0).floor())
             });

@@ -1,8 +1,8 @@
 //! `probe`: each step with its verdict, the failing one with its remedy.
 
 use crate::support::{
-    Certs, Config, HttpUpstream, KEY, Launch, NEW_KEY, Outcome, Port, Reply, Scripted, UdpUpstream,
-    Upstream,
+    Certs, Config, HttpUpstream, KEY, Launch, NEW_KEY, Outcome, Port, Proxy, Reply, Scripted,
+    UdpUpstream, Upstream,
 };
 
 fn probe(config: &Config) -> Outcome {
@@ -146,6 +146,23 @@ fn an_http_upstream_confirms_the_key_or_refuses_it() {
     upstream.take_key(NEW_KEY);
     let outcome = probe(&config);
     assert_fails(&outcome, 69, "http", &["refuses the API key", "401"]);
+}
+
+#[test]
+fn a_proxy_is_a_step_of_its_own() {
+    let upstream = HttpUpstream::plain();
+    let proxy = Proxy::start();
+    let config = Config::to(upstream.url()).set("sink.proxy", &*proxy.url());
+    let outcome = probe(&config);
+    assert_eq!(outcome.code, Some(0), "{}", outcome.said);
+    assert_eq!(verdict(&outcome, "proxy"), "ok", "{}", outcome.said);
+    assert_said(&outcome, &["the proxy 127.0.0.1"]);
+    assert_eq!(proxy.asked().len(), 1);
+
+    let url = proxy.url();
+    drop(proxy);
+    let outcome = probe(&config.set("sink.proxy", &*url));
+    assert_fails(&outcome, 69, "tcp", &["refused"]);
 }
 
 #[test]

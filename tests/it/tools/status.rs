@@ -122,7 +122,7 @@ fn a_drain_is_watched_to_its_end() {
     // More than goes at once after a break that was no outage.
     const LINES: usize = 60_000;
     let port = Port::reserve();
-    let config = Config::to(port.url()).set("sink.max_lines_per_second", 15_000);
+    let config = Config::to(port.url()).set("sink.max_lines_per_second", 12_000);
     let daemon = Daemon::start(&config);
     daemon.tcp(payload(&numbered("drain", LINES)));
     daemon.wait_received(LINES);

@@ -250,7 +250,7 @@ pub fn mask_uuids(text: &str) -> String {
     String::from_utf8_lossy(&masked).into_owned()
 }
 
-/// See [`mask_uuids`].
+/// Replaces everything that looks like the vendor's keys by `<key>`.
 pub fn mask_uuids_in(text: &mut Vec<u8>) {
     mask_with(text, |text| {
         let found = text.windows(UUID_BYTES).position(is_uuid)?;

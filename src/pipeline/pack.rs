@@ -27,7 +27,11 @@ pub trait Intake {
 
     /// Raw lines, each with its newline.
     fn add_lines(&mut self, lines: &[u8], rules: &Rules) {
-        for line in lines.strip_suffix(b"\n").unwrap_or(lines).split(|byte| *byte == b'\n') {
+        for line in lines
+            .strip_suffix(b"\n")
+            .unwrap_or(lines)
+            .split(|byte| *byte == b'\n')
+        {
             self.add(line, rules);
         }
     }

@@ -46,6 +46,7 @@ async fn deliver(mut sink: Sink, settings: &Settings) -> Result<(), Failure> {
         block_bytes: settings.batch_bytes,
         queue_bytes: settings.queue_bytes,
         linger: Duration::ZERO,
+        gather: Duration::ZERO,
         max_lines_per_second: None,
     });
     let mut pack = Pack::default();

@@ -1,15 +1,13 @@
 //! How fast lines come and go, and what that means for the queue.
 //!
-//! Averages over about a quarter of a minute, fed with running totals. No
-//! clock: the caller brings the time.
+//! Averages over a while, fed with running totals: long for how fast lines
+//! come, which has its bursts, short for how fast the backlog goes, which has
+//! just begun. No clock: the caller brings the time.
 
 use std::time::{Duration, Instant};
 
 /// The totals are looked at no more often.
 const STEP: Duration = Duration::from_millis(500);
-
-/// What is older than this hardly counts.
-const MEMORY: Duration = Duration::from_secs(15);
 
 /// Running totals since the start.
 #[derive(Debug, Clone, Copy, Default)]
@@ -45,8 +43,10 @@ pub struct Outlook {
 }
 
 /// Keeps the averages.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Meter {
+    /// What is older than this hardly counts.
+    memory: Duration,
     rates: Rates,
     totals: Totals,
     looked: Option<Instant>,
@@ -56,6 +56,17 @@ pub struct Meter {
 }
 
 impl Meter {
+    /// Averages over so long.
+    pub fn over(memory: Duration) -> Self {
+        Self {
+            memory,
+            rates: Rates::default(),
+            totals: Totals::default(),
+            looked: None,
+            filled: 0.0,
+        }
+    }
+
     /// Looks at the totals, if it is time to.
     pub fn look(&mut self, totals: Totals, now: Instant) {
         let Some(looked) = self.looked else {
@@ -67,7 +78,7 @@ impl Meter {
             return;
         }
         let seconds = passed.as_secs_f64();
-        let share = 1.0 - (-seconds / MEMORY.as_secs_f64()).exp();
+        let share = 1.0 - (-seconds / self.memory.as_secs_f64()).exp();
         let blend = |rate: &mut f64, total: u64, before: u64| {
             let fresh = count(total - before) / seconds;
             *rate += (fresh - *rate) * share;
@@ -105,24 +116,27 @@ impl Meter {
 }
 
 impl Rates {
-    /// What they mean for a queue with so much room, where a byte of a line
-    /// takes `density` bytes, and so many lines wait.
-    pub fn outlook(&self, free: usize, density: f64, waiting: u64) -> Outlook {
+    /// How long so much room lasts, where a byte of a line takes `density`
+    /// bytes.
+    pub fn horizon(&self, free: usize, density: f64) -> f64 {
         let grows = self.bytes_in * density;
-        let horizon = if grows == 0.0 {
+        if grows == 0.0 {
             f64::INFINITY
         } else {
             count(free as u64) / grows
-        };
+        }
+    }
+
+    /// How long so many lines wait.
+    pub fn drain(&self, waiting: u64) -> f64 {
         let shrinks = self.lines_out - self.lines_in;
-        let drain = if waiting == 0 {
+        if waiting == 0 {
             0.0
         } else if shrinks > 0.0 {
             count(waiting) / shrinks
         } else {
             f64::INFINITY
-        };
-        Outlook { horizon, drain }
+        }
     }
 }
 
@@ -143,8 +157,8 @@ mod tests {
     #[test]
     fn a_steady_rate_is_known_at_once_and_a_change_within_a_minute() {
         let start = Instant::now();
-        let mut meter = Meter::default();
-        assert!(meter.rates().outlook(9, 1.0, 0).horizon.is_nan());
+        let mut meter = Meter::over(Duration::from_secs(15));
+        assert!(meter.rates().horizon(9, 1.0).is_nan());
         let mut totals = Totals::default();
         for second in 0..=60 {
             meter.look(totals, start + Duration::from_secs(second));
@@ -170,10 +184,10 @@ mod tests {
             lines_in: 10.0,
             lines_out: 110.0,
         };
-        let outlook = rates.outlook(50_000, 0.1, 500);
-        assert!(near(outlook.horizon, 500.0) && near(outlook.drain, 5.0));
-        assert_eq!(rates.outlook(50_000, 0.1, 0).drain.to_bits(), 0);
-        let quiet = Rates::default().outlook(50_000, 0.1, 5);
-        assert!(quiet.horizon.is_infinite() && quiet.drain.is_infinite());
+        assert!(near(rates.horizon(50_000, 0.1), 500.0));
+        assert!(near(rates.drain(500), 5.0));
+        assert_eq!(rates.drain(0).to_bits(), 0);
+        let quiet = Rates::default();
+        assert!(quiet.horizon(50_000, 0.1).is_infinite() && quiet.drain(5).is_infinite());
     }
 }

@@ -101,7 +101,8 @@ pub struct State {
     live_in_a_row: u8,
     ledger: Ledger,
     totals: Totals,
-    meter: Meter,
+    long_meter: Meter,
+    short_meter: Meter,
     /// Compressed bytes a byte, as it was lately.
     density: Option<f64>,
 }
@@ -133,7 +134,8 @@ impl State {
             live_in_a_row: 0,
             ledger: Ledger::default(),
             totals: Totals::default(),
-            meter: Meter::default(),
+            long_meter: Meter::over(Duration::from_secs(15)),
+            short_meter: Meter::over(Duration::from_secs(3)),
             density: None,
         }
     }
@@ -251,7 +253,7 @@ impl State {
     /// The upstream has asked for less.
     pub fn slow_down(&mut self, now: Instant) {
         self.look(now);
-        self.pace.halve(self.meter.rates().lines_out, now);
+        self.pace.halve(self.short_meter.rates().lines_out, now);
     }
 
     /// The account of all lines.
@@ -280,11 +282,15 @@ impl State {
             self.ledger.queued() + self.ledger.in_flight()
         };
         let density = self.density.unwrap_or(UNKNOWN_DENSITY);
-        self.meter.rates().outlook(free, density, waiting)
+        Outlook {
+            horizon: self.long_meter.rates().horizon(free, density),
+            drain: self.short_meter.rates().drain(waiting),
+        }
     }
 
     fn look(&mut self, now: Instant) {
-        self.meter.look(self.totals, now);
+        self.long_meter.look(self.totals, now);
+        self.short_meter.look(self.totals, now);
     }
 
     fn lane_of(&mut self, number: u64) -> &mut Lane {

@@ -65,11 +65,11 @@ struct Scratch {
     pack: Pack,
 }
 
-/// How a turn of receiving datagrams ended.
+/// How a turn of receiving ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Turn {
-    /// So many have come, and there are no more for now.
-    Empty(usize),
+    /// There is nothing more for now.
+    Empty,
     /// There may be more.
     Over,
 }
@@ -215,7 +215,7 @@ impl Ingest {
                 datagrams.clear();
                 match receive(datagrams) {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                        return Ok(Turn::Empty(0));
+                        return Ok(Turn::Empty);
                     }
                     received => received?,
                 }
@@ -244,7 +244,7 @@ impl Ingest {
                 Ok(if datagrams.is_full() {
                     Turn::Over
                 } else {
-                    Turn::Empty(datagrams.iter().count())
+                    Turn::Empty
                 })
             },
         )

@@ -27,21 +27,6 @@ const REST: Duration = Duration::from_millis(100);
 /// no more until others do: all of them show, and an idle daemon does not wake.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Where datagrams come fast, one by one, they gather in the socket's buffer for
-/// a moment: being woken for each costs more than all that is done with it. Only
-/// where that buffer is large enough for a hundred times as many.
-#[derive(Debug)]
-struct Gathering {
-    /// Whether the buffer is large enough.
-    may_rest: bool,
-    since: Instant,
-    datagrams: usize,
-}
-
-/// So many datagrams within so long are fast.
-const MANY: usize = 16;
-const MOMENT: Duration = Duration::from_millis(1);
-
 /// What the kernel has dropped at one socket, however often a reload hands the
 /// socket on.
 #[derive(Debug, Default)]
@@ -83,7 +68,6 @@ pub async fn serve<S: DatagramSocket>(
 ) {
     let mut next_look = std::pin::pin!(sleep(LOOK_INTERVAL));
     let mut has_received = false;
-    let mut gathering = Gathering::new(os::receive_buffer(&socket));
     let look = || {
         let dropped = drops.new_ones(&socket);
         if dropped > 0 {
@@ -106,11 +90,7 @@ pub async fn serve<S: DatagramSocket>(
                     ingest.read_datagrams(&counters, |datagrams| receive(&socket, datagrams))
                 });
                 match turn {
-                    Ok(Turn::Empty(datagrams)) => {
-                        if gathering.rests_after(datagrams, Instant::now()) {
-                            sleep(MOMENT).await;
-                        }
-                    }
+                    Ok(Turn::Empty) => {}
                     Ok(Turn::Over) => tokio::task::yield_now().await,
                     Err(error) => {
                         if ingest.may_complain() {
@@ -149,28 +129,6 @@ fn receive<S: DatagramSocket>(socket: &S, datagrams: &mut Datagrams) -> io::Resu
     }
 }
 
-impl Gathering {
-    fn new(buffer: usize) -> Self {
-        Self {
-            may_rest: buffer >= os::RECEIVE_BUFFER / 2,
-            since: Instant::now(),
-            datagrams: 0,
-        }
-    }
-
-    /// Whether to rest, after so many datagrams have emptied the socket.
-    fn rests_after(&mut self, datagrams: usize, now: Instant) -> bool {
-        self.datagrams += datagrams;
-        let is_over = now >= self.since + MOMENT;
-        let rests = self.may_rest && self.datagrams >= MANY && !is_over;
-        if rests || is_over {
-            self.since = now;
-            self.datagrams = 0;
-        }
-        rests
-    }
-}
-
 impl KernelDrops {
     /// How many datagrams were dropped since last asked.
     fn new_ones(&self, socket: impl AsFd) -> u32 {
@@ -187,27 +145,5 @@ impl DatagramSocket for UdpSocket {
 
     fn try_io<R>(&self, receive: impl FnOnce() -> io::Result<R>) -> io::Result<R> {
         Self::try_io(self, Interest::READABLE, receive)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_many_within_a_moment_are_left_to_gather() {
-        let start = Instant::now();
-        let at = |microseconds| start + Duration::from_micros(microseconds);
-        let mut gathering = Gathering::new(os::RECEIVE_BUFFER);
-        gathering.since = start;
-        assert!(!gathering.rests_after(10, at(100)));
-        assert!(gathering.rests_after(6, at(200)));
-        // The rest begins a new moment.
-        assert!(!gathering.rests_after(15, at(300)));
-        assert!(!gathering.rests_after(15, at(1500)));
-        assert!(!gathering.rests_after(15, at(1600)));
-
-        let mut small = Gathering::new(200 << 10);
-        assert!(!small.rests_after(1000, small.since));
     }
 }

@@ -53,6 +53,17 @@ const ROOM_INTERVAL: u64 = 16 << 10;
 const FIRST_LOOK: Duration = Duration::from_millis(1);
 const LAST_LOOK: Duration = Duration::from_millis(50);
 
+/// After a TLS handshake a Linux peer holds its acknowledgements back, for it
+/// expects to answer, until one of them has waited for its timer in vain. So
+/// the first records go one by one: the first is likely acknowledged with the
+/// session tickets, the second by the timer. From then on each is acknowledged
+/// when it is read, and a reset finds little that was read and not acknowledged.
+const LONE_RECORDS: u32 = 2;
+
+/// A delayed acknowledgement takes 40 ms on Linux and 200 ms at most elsewhere,
+/// and a round trip. More is not waited for.
+const LONE_WAIT: Duration = Duration::from_millis(300);
+
 /// A peer that ended its side may go on reading. So long it is given to
 /// acknowledge the rest, or to say by a reset that it does not.
 const AFTER_END: Duration = Duration::from_secs(1);
@@ -91,6 +102,8 @@ struct Connection {
     /// The window that the peer advertised, at this offset.
     room: u64,
     room_at: u64,
+    /// Records still to be acknowledged before the next is written.
+    lone_records: u32,
     /// Why nothing more is written to it.
     over: Option<Failure>,
     /// Whether the peer has answered our goodbye with its own.
@@ -223,6 +236,7 @@ impl StreamSink {
 impl Connection {
     fn new(wire: Wire, mut rules: Rules, expires: Instant, counters: Arc<Counters>) -> Self {
         os::limit_unsent(wire.socket(), UNSENT_BYTES);
+        let is_tls = wire.session().is_some();
         let mode = match wire.socket().acknowledged() {
             Ok(_) => AckMode::Kernel,
             Err(_) => AckMode::Written,
@@ -244,6 +258,7 @@ impl Connection {
             look: FIRST_LOOK,
             room: 0,
             room_at: 0,
+            lone_records: if is_tls { LONE_RECORDS } else { 0 },
             over: None,
             said_goodbye: false,
             ack_mode: mode,
@@ -276,7 +291,22 @@ impl Connection {
         let write = self.wire.write_lines(lines, encoder, buffer, timeout);
         write.await?;
         self.window.written(self.wire.socket().accepted());
+        if self.lone_records > 0 {
+            self.lone_records -= 1;
+            self.acknowledged_alone().await?;
+        }
         self.settle();
+        Ok(())
+    }
+
+    /// Until all that was written is acknowledged, or has taken too long.
+    async fn acknowledged_alone(&mut self) -> Result<(), Failure> {
+        let begun = Instant::now();
+        while self.acknowledged() < self.wire.socket().accepted() && begun.elapsed() < LONE_WAIT {
+            if let Ok(failure) = timeout(FIRST_LOOK, self.wire.ended()).await {
+                return Err(failure);
+            }
+        }
         Ok(())
     }
 

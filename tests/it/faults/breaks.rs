@@ -68,6 +68,24 @@ fn reset_tls() {
     assert!(books.lost <= most && books.twice <= most, "{books:?}");
 }
 
+/// A peer that has just shaken hands holds acknowledgements back; a reset would
+/// overtake the one for a line that it has read.
+#[test]
+fn reset_right_after_a_line_was_read_tls() {
+    const LINES: usize = 4;
+    let certs = Certs::new();
+    let upstream = Faulty::tls(&certs, |_| Fault::ResetsAfterReads(LINES));
+    let daemon = Daemon::start(&trusting(upstream.url(), &certs));
+    let sent = numbered("read", LINES);
+    for (number, line) in sent.iter().enumerate() {
+        daemon.udp(line);
+        wait_for("the line", || upstream.lines().len() > number);
+    }
+    wait_for("the reset", || upstream.ended() == 1);
+    upstream.behave();
+    Books::close(daemon, upstream, &sent).assert_exact();
+}
+
 #[test]
 fn reset_with_lines_unread() {
     let upstream = Faulty::tcp(|_| Fault::Dies(LIFE));

@@ -41,7 +41,10 @@ pub enum Fault {
     /// read and acknowledged, and an RST ends it. So the peer's kernel and the
     /// peer agree on what has arrived.
     Resets(Duration),
-    /// The same, with a FIN in place of the RST; what comes later is refused.
+    /// So many reads find lines; right after the last of them an RST ends it.
+    ResetsAfterReads(usize),
+    /// The same as [`Fault::Resets`] with a FIN in place of the RST; what comes
+    /// later is refused.
     Ends(Duration),
     /// As [`Fault::Ends`], once it was silent for so long.
     EndsIdle(Duration),
@@ -288,6 +291,9 @@ impl<'a, S: Read> Guest<'a, S> {
             | Fault::Vanishes(after) => self.read_for(after),
             Fault::Dies(after) => self.read_for(after) && self.read_past(SECOND_TIME),
             Fault::EndsIdle(after) => self.read(Some(after)) == Stop::Silence,
+            Fault::ResetsAfterReads(reads) => {
+                (0..reads).all(|_| self.read_once(None) != Some(Stop::End))
+            }
             Fault::Reads | Fault::Stalls | Fault::Sips(..) | Fault::Closes | Fault::Greets(_) => {
                 true
             }
@@ -301,6 +307,7 @@ impl<'a, S: Read> Guest<'a, S> {
                 self.stop_arrivals();
                 self.linger_zero();
             }
+            Fault::ResetsAfterReads(_) => self.linger_zero(),
             Fault::Ends(_) | Fault::EndsIdle(_) => {
                 self.stop_arrivals();
                 // Whatever comes for a side that was ended is answered by an

@@ -5,11 +5,13 @@
 //! and the last log line read it.
 
 mod counters;
+mod delay;
 mod ledger;
 mod throttle;
 mod upstream;
 
 pub use counters::{AckMode, CloseReason, Counters, FailureKind, ListenerCounters};
+pub use delay::Delays;
 pub use ledger::{DropReason, Ledger, ListenerId, RejectReason};
 pub use throttle::Throttle;
 pub use upstream::{LastError, Upstream};

@@ -7,7 +7,9 @@ use std::fmt::{Display, Write};
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::pipeline::queue::Snapshot;
-use crate::stats::{AckMode, CloseReason, Counters, DropReason, FailureKind, Ledger, RejectReason};
+use crate::stats::{
+    AckMode, CloseReason, Counters, Delays, DropReason, FailureKind, Ledger, RejectReason,
+};
 
 /// All metrics, from one look at the queue.
 pub fn render(queue: &Snapshot, counters: &Counters, log_lines_dropped: u64) -> String {
@@ -15,6 +17,7 @@ pub fn render(queue: &Snapshot, counters: &Counters, log_lines_dropped: u64) -> 
     ledger(&mut page, &queue.ledger, counters);
     balance(&mut page, &queue.ledger);
     doubts(&mut page, counters);
+    delays(&mut page, &queue.delays);
     memory(&mut page, queue);
     clients(&mut page, counters);
     sink(&mut page, counters);
@@ -93,6 +96,23 @@ fn doubts(page: &mut Page, counters: &Counters) {
         "Delivered lines that a peer acknowledged shortly before a reset and may not have read.",
         counters.lines_at_risk.load(Relaxed),
     );
+}
+
+fn delays(page: &mut Page, delays: &Delays) {
+    let name = "delivery_delay_seconds";
+    page.family(
+        name,
+        "Time from a line's receipt to its acknowledgement.",
+        "histogram",
+    );
+    let bucket = "delivery_delay_seconds_bucket";
+    for (bound, lines) in delays.cumulative() {
+        page.value(bucket, &[("le", &bound.to_string())], lines);
+    }
+    page.value(bucket, &[("le", "+Inf")], delays.lines());
+    let seconds = format_args!("{:.6}", delays.seconds());
+    page.value("delivery_delay_seconds_sum", &[], seconds);
+    page.value("delivery_delay_seconds_count", &[], delays.lines());
 }
 
 fn memory(page: &mut Page, queue: &Snapshot) {

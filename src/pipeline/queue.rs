@@ -37,7 +37,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tracing::error;
 
-use crate::stats::{DropReason, Ledger, ListenerId};
+use crate::stats::{Delays, DropReason, Ledger, ListenerId};
 
 use super::pack::Pack;
 pub use block::count_lines;
@@ -76,6 +76,8 @@ struct Shared {
 pub struct Snapshot {
     /// The account of all lines.
     pub ledger: Ledger,
+    /// How long lines took from receipt to acknowledgement.
+    pub delays: Delays,
     /// Bytes allocated for lines that wait or are lent.
     pub allocated: usize,
     /// The limits in force.
@@ -234,6 +236,7 @@ impl Queue {
         let mut state = self.lock();
         Snapshot {
             ledger: state.ledger().clone(),
+            delays: state.delays().clone(),
             allocated: state.allocated(),
             limits: state.limits(),
             outlook: state.outlook(now()),
@@ -300,7 +303,8 @@ impl Lease {
 
     /// The first `bytes` bytes, whole lines, have reached the upstream.
     pub fn settle(&mut self, bytes: usize) {
-        self.with(|state, block| state.settle(block, bytes));
+        let now = now();
+        self.with(|state, block| state.settle(block, bytes, now));
     }
 
     /// All lines are given up.

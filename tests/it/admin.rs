@@ -45,6 +45,8 @@ fn every_number_is_there_from_the_start() {
         "queue_lines",
         "in_flight_lines",
         "queue_bytes",
+        "delivery_delay_seconds_count",
+        "delivery_delay_seconds_bucket{le=\"+Inf\"}",
     ] {
         assert_eq!(
             metrics.get(&format!("sidecarbon_{name}")),

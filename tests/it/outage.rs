@@ -208,3 +208,35 @@ fn a_refused_udp_port_is_waited_out() {
     let ledger = daemon.stop();
     assert_eq!(ledger.dropped, 0, "{ledger:?}");
 }
+
+#[test]
+fn what_waited_is_seen_in_the_delays() {
+    const LINES: usize = 1000;
+    let port = Port::reserve();
+    let daemon = Daemon::start(&Config::to(port.url()));
+    let waited = std::time::Instant::now();
+    let sent = numbered("late", LINES);
+    daemon.tcp(payload(&sent));
+    daemon.wait_received(LINES);
+    let at_least = std::time::Instant::now();
+    wait_for("some attempts", || {
+        daemon.metric("sidecarbon_sink_errors_total{kind=\"connect\"}") >= 3
+    });
+    let at_least = at_least.elapsed().as_secs_f64();
+
+    let upstream = Upstream::tcp_at(&port);
+    daemon.wait_delivered(LINES);
+    let at_most = waited.elapsed().as_secs_f64();
+    let metrics = daemon.metrics();
+    let count = |of: &str| metrics.get(&format!("sidecarbon_delivery_delay_seconds_{of}"));
+    let all = Some(LINES as u64);
+    assert_eq!((count("count"), count("bucket{le=\"+Inf\"}")), (all, all));
+    assert_eq!(count("bucket{le=\"0.001\"}"), Some(0));
+    let each = metrics.value("sidecarbon_delivery_delay_seconds_sum") / 1000.0;
+    assert!(
+        (at_least..=at_most).contains(&each),
+        "{at_least} {each} {at_most}"
+    );
+    daemon.stop();
+    upstream.finish();
+}

@@ -19,8 +19,10 @@ const FIRST_BYTES: usize = 4096;
 pub struct Block {
     /// Its place among all blocks.
     pub place: Place,
-    /// When its first line arrived.
+    /// When the first of its lines that are left arrived.
     pub opened: Instant,
+    /// When the last of them did.
+    latest: Instant,
     /// Not to be compressed: it was, and is about to be lent, or it becomes no
     /// smaller.
     pub stays_loose: bool,
@@ -42,6 +44,7 @@ impl Block {
         Self {
             place: (number, 0),
             opened: now,
+            latest: now,
             stays_loose: false,
             touched: 0,
             acknowledged: 0,
@@ -81,6 +84,7 @@ impl Block {
         Part {
             place: self.place,
             opened: self.opened,
+            latest: self.latest,
             touched: self.touched,
             acknowledged: self.acknowledged,
             bytes: self.bytes().len(),
@@ -93,6 +97,7 @@ impl Block {
         Self {
             place: part.place,
             opened: part.opened,
+            latest: part.latest,
             stays_loose: true,
             touched: part.touched,
             acknowledged: part.acknowledged,
@@ -115,7 +120,8 @@ impl Block {
     }
 
     /// Appends whole lines, in a buffer of the given capacity.
-    pub fn append(&mut self, lines: &[u8], count: u64, capacity: usize) {
+    pub fn append(&mut self, lines: &[u8], count: u64, capacity: usize, now: Instant) {
+        self.latest = now;
         self.bytes.reserve_exact(capacity - self.bytes.len());
         self.bytes.extend_from_slice(lines);
         self.lines += count;
@@ -132,8 +138,21 @@ impl Block {
         self.start += bytes;
         self.touched = self.touched.saturating_sub(bytes);
         self.acknowledged = self.acknowledged.saturating_sub(bytes);
+        self.opened = self.arrival(settled);
         self.lines -= settled;
         settled
+    }
+
+    /// About when the line with this number among those that are left arrived:
+    /// as if they had come evenly.
+    fn arrival(&self, line: u64) -> Instant {
+        let took = self.latest.saturating_duration_since(self.opened);
+        if took.is_zero() || line >= self.lines {
+            return self.latest;
+        }
+        #[expect(clippy::cast_precision_loss, reason = "an estimate anyway")]
+        let part = line as f64 / self.lines as f64;
+        self.opened + took.mul_f64(part)
     }
 
     /// These bytes, whole lines, are handed to a socket. Says how many of their
@@ -154,19 +173,20 @@ impl Block {
     /// Cuts the lines from `at` on off, into a block that follows this one.
     pub fn split_off(&mut self, at: usize) -> Self {
         let bytes = self.bytes()[at..].to_vec();
+        let before = count_lines(&self.bytes()[..at]);
+        let parted = self.arrival(before);
         let rest = Self {
-            place: (
-                self.place.0,
-                self.place.1 + count_lines(&self.bytes()[..at]),
-            ),
-            opened: self.opened,
+            place: (self.place.0, self.place.1 + before),
+            opened: parted,
+            latest: self.latest,
             stays_loose: self.stays_loose,
             touched: self.touched.saturating_sub(at),
             acknowledged: self.acknowledged.saturating_sub(at),
             start: 0,
-            lines: count_lines(&bytes),
+            lines: self.lines - before,
             bytes,
         };
+        self.latest = parted;
         self.bytes.truncate(self.start + at);
         self.touched = self.touched.min(at);
         self.acknowledged = self.acknowledged.min(at);
@@ -201,6 +221,7 @@ pub struct Part {
     /// [`Block::lines`].
     pub lines: u64,
     opened: Instant,
+    latest: Instant,
     touched: usize,
     acknowledged: usize,
 }

@@ -259,7 +259,7 @@ mod tests {
     fn block(number: u64, lines: &str) -> Block {
         let mut block = Block::open(number, Instant::now(), Vec::new());
         let count = lines.lines().count() as u64;
-        block.append(lines.as_bytes(), count, lines.len());
+        block.append(lines.as_bytes(), count, lines.len(), Instant::now());
         block
     }
 

@@ -15,7 +15,7 @@ use memchr::{memchr, memrchr};
 
 use crate::os;
 use crate::pipeline::pack::Pack;
-use crate::stats::{DropReason, Ledger, ListenerId};
+use crate::stats::{Delays, DropReason, Ledger, ListenerId};
 
 use super::block::{Block, count_lines};
 use super::lane::{Lane, Waiting};
@@ -100,6 +100,7 @@ pub struct State {
     /// How many blocks were lent from the live lane while the backlog waited.
     live_in_a_row: u8,
     ledger: Ledger,
+    delays: Delays,
     totals: Totals,
     long_meter: Meter,
     short_meter: Meter,
@@ -133,6 +134,7 @@ impl State {
             relay_sleeps_until: None,
             live_in_a_row: 0,
             ledger: Ledger::default(),
+            delays: Delays::default(),
             totals: Totals::default(),
             long_meter: Meter::over(Duration::from_secs(15)),
             short_meter: Meter::over(Duration::from_secs(3)),
@@ -164,8 +166,11 @@ impl State {
 
     /// The first `bytes` of a lent block, whole lines, have reached the
     /// upstream.
-    pub fn settle(&mut self, block: &mut Block, bytes: usize) {
+    pub fn settle(&mut self, block: &mut Block, bytes: usize, now: Instant) {
+        let longest = now.saturating_duration_since(block.opened);
         let lines = block.settle(bytes);
+        let shortest = now.saturating_duration_since(block.opened);
+        self.delays.note(lines, shortest, longest);
         self.ledger.deliver(lines);
         self.totals.lines_out += lines;
     }
@@ -261,6 +266,11 @@ impl State {
         &self.ledger
     }
 
+    /// How long lines took.
+    pub fn delays(&self) -> &Delays {
+        &self.delays
+    }
+
     /// Memory of all lines that wait or are lent.
     pub fn allocated(&self) -> usize {
         self.allocated
@@ -322,13 +332,13 @@ impl State {
             } else {
                 count_lines(part)
             };
-            self.append(part, part_count);
+            self.append(part, part_count, now);
             count -= part_count;
             lines = rest;
         }
     }
 
-    fn append(&mut self, part: &[u8], count: u64) {
+    fn append(&mut self, part: &[u8], count: u64, now: Instant) {
         let full = self.limits.block_bytes;
         let Some(open) = &self.open else { return };
         let before = open.allocated();
@@ -343,7 +353,7 @@ impl State {
             return;
         }
         let Some(open) = &mut self.open else { return };
-        open.append(part, count, capacity);
+        open.append(part, count, capacity, now);
         self.allocated = self.allocated - before + open.allocated();
         if open.bytes().len() >= full {
             self.seal();

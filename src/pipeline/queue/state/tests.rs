@@ -67,7 +67,7 @@ fn drain(state: &mut State) -> String {
     while let Some(mut block) = lend(state, Instant::now()) {
         out += std::str::from_utf8(block.bytes()).unwrap();
         let all = block.bytes().len();
-        state.settle(&mut block, all);
+        state.settle(&mut block, all, Instant::now());
         state.give_back(block);
     }
     out
@@ -129,7 +129,7 @@ fn what_is_not_settled_returns_to_its_place() {
     let mut first = lend(&mut state, Instant::now()).unwrap();
     let second = lend(&mut state, Instant::now()).unwrap();
     let line = memchr(b'\n', first.bytes()).unwrap() + 1;
-    state.settle(&mut first, line);
+    state.settle(&mut first, line, Instant::now());
     // Whichever comes back first, the order holds.
     state.give_back(first);
     state.give_back(second);
@@ -175,7 +175,7 @@ fn lines_sent_again_are_counted() {
     for (sent, settled, expected) in [(2, 0, 0), (3, 1, 2), (4, 0, 4)] {
         let mut block = lend(&mut state, Instant::now()).unwrap();
         state.send(&mut block, 0..sent * line);
-        state.settle(&mut block, settled * line);
+        state.settle(&mut block, settled * line, Instant::now());
         assert_eq!(state.ledger().resent(), expected);
         state.give_back(block);
     }
@@ -275,7 +275,7 @@ fn new_lines_pass_the_backlog_which_has_one_turn_in_four() {
         let text = std::str::from_utf8(block.bytes()).unwrap().to_owned();
         lanes.push(numbers(&text)[0] >= 1000);
         out += &text;
-        state.settle(&mut block, text.len());
+        state.settle(&mut block, text.len(), moment);
         state.give_back(block);
     }
     assert_eq!(lanes.iter().filter(|is_live| **is_live).count(), 30);
@@ -330,7 +330,7 @@ fn the_backlog_keeps_its_pace_and_live_lines_do_not_care() {
                 .iter()
                 .filter(|number| **number < 5000)
                 .count();
-            state.settle(&mut block, text.len());
+            state.settle(&mut block, text.len(), now);
             state.give_back(block);
         }
         now += Duration::from_millis(5);
@@ -407,7 +407,7 @@ proptest! {
                         && let Some(newline) = memchr(b'\n', block.bytes())
                     {
                         match step {
-                            Step::SettleLine => state.settle(block, newline + 1),
+                            Step::SettleLine => state.settle(block, newline + 1, Instant::now()),
                             _ => state.give_up(block, newline + 1, DropReason::TooLarge),
                         }
                     }
@@ -469,5 +469,31 @@ proptest! {
         prop_assert_eq!((state.ledger().in_flight(), state.ledger().queued()), (0, 0));
         prop_assert_eq!((state.expanded_bytes, state.lent_bytes, state.largest_frame), (0, 0, 0));
         prop_assert_eq!(state.readiness(now), Readiness::Finished);
+    }
+}
+
+#[test]
+fn a_line_that_waited_counts_its_own_time() {
+    let second = Duration::from_secs(1);
+    let begun = Instant::now();
+    let mut state = State::new(limits(64 << 10, 1 << 20));
+    for number in 0..10 {
+        let arrives = begun + second * number;
+        state.push(LISTENER, &numbered(number..number + 1), arrives);
+    }
+    let mut block = lend(&mut state, begun + second * 10).unwrap();
+    let line = block.bytes().len() / 10;
+    state.settle(&mut block, line, begun + second * 10);
+    let mut rest = state.split_off(&mut block, 4 * line);
+    for block in [&mut rest, &mut block] {
+        let all = block.bytes().len();
+        state.settle(block, all, begun + second * 10);
+    }
+    let delays = state.delays();
+    assert_eq!(delays.lines(), 10);
+    // From ten seconds down to one, five and a half on average.
+    assert!((delays.seconds() - 55.0).abs() < 0.01, "{delays:?}");
+    for block in [block, rest] {
+        state.give_back(block);
     }
 }

@@ -16,7 +16,8 @@ use std::path::{Path, PathBuf};
 pub use api_key::{ApiKey, BadKey, KeyFile, KeyFileError, OwnKeys, mask_uuids_in};
 pub use keys::{KEYS, Key};
 pub use settings::{
-    KeyCheck, ListenSettings, RetrySettings, Settings, SinkSettings, Surroundings, TlsSettings,
+    KeyCheck, ListenSettings, RetrySettings, SelfMetrics, Settings, SinkSettings, Surroundings,
+    TlsSettings,
 };
 pub use source::{Effective, Origin, Problem};
 pub use values::{
@@ -65,6 +66,12 @@ fn load_with(overrides: &Overrides, key_is_optional: bool) -> Result<Settings, C
         platform_key: variable("HOSTEDGRAPHITE_APIKEY").map(Into::into),
         https_proxy: variable("HTTPS_PROXY").or_else(|| variable("https_proxy")),
         no_proxy: variable("NO_PROXY").or_else(|| variable("no_proxy")),
+        host_name: rustix::system::uname()
+            .nodename()
+            .to_str()
+            .ok()
+            .filter(|name| !name.is_empty())
+            .map(str::to_owned),
         key_is_optional,
     };
     let variables = std::env::vars_os()

@@ -2,6 +2,7 @@
 
 mod logging;
 mod reload;
+mod self_metrics;
 mod signals;
 
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use crate::pipeline::{Pipeline, SetupError};
 use crate::stats::Counters;
 use logging::Logging;
 use reload::Reloader;
+use self_metrics::Reporter;
 use signals::Signal;
 
 /// Runs the daemon until it is told to stop.
@@ -80,6 +82,7 @@ async fn live(settings: Settings, overrides: &Overrides, logging: &Logging) -> E
         "started"
     );
 
+    let mut reporter = Reporter::new(settings.self_metrics.as_ref());
     let mut reloader = Reloader::new(overrides.clone(), settings, counters.clone());
     let defect = loop {
         select! {
@@ -90,7 +93,9 @@ async fn live(settings: Settings, overrides: &Overrides, logging: &Logging) -> E
             () = counters.key_refused.notified() => reloader.begin_with_key(),
             reread = reloader.read_again() => {
                 reloader.finish(reread, &mut pipeline, &mut admin, logging);
+                reporter.follow(reloader.settings().self_metrics.as_ref());
             }
+            () = reporter.due() => reporter.report(pipeline.queue(), &counters),
             defect = pipeline.failed() => break Some(defect),
             defect = admin.failed() => break Some(defect),
         }

@@ -46,6 +46,8 @@ pub const KEYS: &[Key] = &[
     key("retry.max", "30s"),
     key("shutdown.grace", "8s"),
     key("admin.listen", "localhost:2023"),
+    key("self_metrics.prefix", ""),
+    key("self_metrics.interval", "60s"),
     key("probe.key_check_url", ""),
     key("log.level", "info"),
     key("log.format", "auto"),

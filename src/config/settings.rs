@@ -2,6 +2,7 @@
 //! checked, contradictions gone. Code that holds [`Settings`] never asks again.
 
 mod key;
+mod self_metrics;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -17,6 +18,7 @@ use super::values::{
     choice, show_bytes,
 };
 use key::FoundKey;
+pub use self_metrics::SelfMetrics;
 
 /// Under load, lines that come one by one are sent together: a write and all
 /// that it causes costs a hundred times what a line does. Timers have
@@ -50,6 +52,8 @@ pub struct Settings {
     /// Whether somebody asked for that address. The default one may be taken
     /// by another instance; that is no reason not to forward lines.
     pub admin_is_asked_for: bool,
+    /// Whether, and how, the daemon reports on itself upstream.
+    pub self_metrics: Option<SelfMetrics>,
     /// How `probe` checks the key where the sink's transport cannot.
     pub key_check: Option<KeyCheck>,
     /// What is logged.
@@ -164,6 +168,8 @@ pub struct Surroundings {
     pub https_proxy: Option<String>,
     /// `NO_PROXY` or `no_proxy`.
     pub no_proxy: Option<String>,
+    /// The name of this host.
+    pub host_name: Option<String>,
     /// Whether a key that cannot be had is no more than a warning.
     pub key_is_optional: bool,
 }
@@ -182,6 +188,7 @@ pub fn settle(source: &mut Source, surroundings: &Surroundings) -> Settings {
         Duration::from_secs(3600),
     );
     let admin_listen = admin(source, &mut warnings);
+    let self_metrics = self_metrics::find(source, surroundings.host_name.as_deref());
     let key_check = key_check(source, surroundings, &mut warnings);
     let log_level = source.text("log.level", choice(LEVELS));
     let log_format = source.text("log.format", choice(FORMATS));
@@ -196,6 +203,7 @@ pub fn settle(source: &mut Source, surroundings: &Surroundings) -> Settings {
         shutdown_grace: grace,
         admin_listen,
         admin_is_asked_for: source.is_set("admin.listen"),
+        self_metrics,
         key_check,
         log_level: log_level.unwrap_or(LevelFilter::INFO),
         log_format: log_format.unwrap_or(LogFormat::Auto),

@@ -109,6 +109,13 @@ impl Queue {
         pushed
     }
 
+    /// Takes lines that the daemon made itself, each with its newline. They go
+    /// before all others, and a full queue does not hold them up.
+    pub fn generate(&self, lines: &[u8]) {
+        self.change(|state| state.generate(lines, count_lines(lines), now()));
+        self.shared.changed.notify_one();
+    }
+
     /// Waits a moment for room to be made by compressing: for clients that can
     /// wait, after a push that was tight.
     pub async fn eased(&self) {

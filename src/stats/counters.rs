@@ -263,6 +263,19 @@ impl Counters {
         self.sink_errors[kind as usize].load(Relaxed)
     }
 
+    /// How often anything went wrong on the way to the upstream.
+    pub fn sink_failures_total(&self) -> u64 {
+        let kinds = FailureKind::ALL.into_iter();
+        kinds.map(|kind| self.sink_failures(kind)).sum()
+    }
+
+    /// Datagrams that the kernel dropped, on any socket.
+    pub fn kernel_drops(&self) -> u64 {
+        let listeners = self.lock();
+        let drops = |listener: &Arc<ListenerCounters>| listener.kernel_drops.load(Relaxed);
+        listeners.iter().map(drops).sum()
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Arc<ListenerCounters>>> {
         self.listeners
             .lock()

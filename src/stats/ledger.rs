@@ -130,6 +130,12 @@ impl Ledger {
         self.queued += accepted;
     }
 
+    /// The daemon made lines itself.
+    pub fn generate(&mut self, lines: u64) {
+        self.generated += lines;
+        self.queued += lines;
+    }
+
     /// A listener refused `lines` for one reason.
     pub fn reject(&mut self, listener: ListenerId, reason: RejectReason, lines: u64) {
         *self.received_by(listener) += lines;

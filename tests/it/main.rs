@@ -20,6 +20,7 @@ mod lines;
 mod outage;
 mod reload;
 mod secrets;
+mod self_metrics;
 mod shutdown;
 mod tls;
 mod tools;

@@ -33,6 +33,12 @@ const SPARE_BYTES: usize = 1 << 20;
 /// in practice, but a horizon should not promise too much.
 const UNKNOWN_DENSITY: f64 = 0.25;
 
+/// Blocks of our own lines are numbered from here on.
+const OWN_NUMBERS: u64 = 1 << 63;
+
+/// The part of the queue that our own lines may take.
+const OWN_PART: usize = 64;
+
 /// The sizes that the configuration sets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -69,6 +75,9 @@ pub struct State {
     /// What came since. Everything from this number on.
     live: Lane,
     live_from: u64,
+    /// Lines of our own. They go before all others, and are the last to be
+    /// dropped for others: what tells of trouble must not be lost in it.
+    own: Lane,
     /// Takes the lines that arrive.
     open: Option<Block>,
     /// Full buffers of settled blocks, kept for the next open ones.
@@ -86,6 +95,7 @@ pub struct State {
     /// The most that one of the frames will take when it is expanded.
     largest_frame: usize,
     next_number: u64,
+    next_own: u64,
     closed: bool,
     /// Whether the upstream is away, and when after its return, in parts of a
     /// second, the backlog is to follow.
@@ -116,6 +126,7 @@ impl State {
             backlog: Lane::default(),
             live: Lane::default(),
             live_from: 0,
+            own: Lane::default(),
             open: None,
             spares: Vec::new(),
             pressing: None,
@@ -126,6 +137,7 @@ impl State {
             expanded_bytes: 0,
             largest_frame: 0,
             next_number: 0,
+            next_own: OWN_NUMBERS,
             closed: false,
             away: None,
             backlog_from: None,
@@ -161,6 +173,30 @@ impl State {
             dropped: self.ledger.dropped(DropReason::QueueFull) - before,
             is_tight: self.is_tight(),
             is_news: self.is_news(now),
+        }
+    }
+
+    /// Takes lines that the daemon made itself, with their newlines. While the
+    /// upstream is away, the oldest of them make room for the newest.
+    pub fn generate(&mut self, lines: &[u8], count: u64, now: Instant) {
+        if self.closed {
+            return;
+        }
+        self.ledger.generate(count);
+        let mut block = Block::open(self.next_own, now, Vec::new());
+        self.next_own += 1;
+        block.append(lines, count, lines.len(), now);
+        if !self.make_room(block.allocated()) {
+            self.ledger.drop_queued(DropReason::QueueFull, count);
+            return;
+        }
+        self.allocated += block.allocated();
+        self.own.insert(block);
+        while self.own.loose_bytes() > self.limits.queue_bytes / OWN_PART {
+            let Some(oldest) = self.own.pop() else { break };
+            self.allocated -= oldest.allocated();
+            self.ledger
+                .drop_queued(DropReason::QueueFull, oldest.lines());
         }
     }
 
@@ -304,7 +340,9 @@ impl State {
     }
 
     fn lane_of(&mut self, number: u64) -> &mut Lane {
-        if number < self.live_from {
+        if number >= OWN_NUMBERS {
+            &mut self.own
+        } else if number < self.live_from {
             &mut self.backlog
         } else {
             &mut self.live
@@ -419,7 +457,7 @@ impl State {
         let (lines, allocated) = if let Some(pressing) = self.pressing_before(oldest) {
             pressing.is_void = true;
             (pressing.lines, pressing.allocated)
-        } else if let Some(waiting) = self.backlog.pop().or_else(|| self.live.pop()) {
+        } else if let Some(waiting) = self.pop_oldest() {
             if let Waiting::Block(block) = &waiting
                 && block.stays_loose
             {
@@ -433,6 +471,11 @@ impl State {
         self.note_frame(None);
         self.ledger.drop_queued(DropReason::QueueFull, lines);
         true
+    }
+
+    fn pop_oldest(&mut self) -> Option<Waiting> {
+        let lanes = [&mut self.backlog, &mut self.live, &mut self.own];
+        lanes.into_iter().find_map(Lane::pop)
     }
 
     fn keep_buffer(&mut self, buffer: Vec<u8>) {

@@ -52,6 +52,7 @@ pub enum Lent {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Source {
+    Own,
     Backlog,
     Live,
 }
@@ -85,6 +86,10 @@ impl State {
     pub fn lend(&mut self, now: Instant) -> Option<Lent> {
         self.part_lanes(now);
         let block = match self.next(now).ok()? {
+            Source::Own => match self.own.pop()? {
+                Waiting::Block(block) => block,
+                Waiting::Frame(frame) => return Some(Lent::Frame(frame)),
+            },
             Source::Live => self.next_live(now)?,
             Source::Backlog => match self.backlog.pop()? {
                 Waiting::Block(block) => self.keep_pace(block, now),
@@ -149,6 +154,9 @@ impl State {
 
     /// Whose turn it is, or when it is somebody's.
     fn next(&self, now: Instant) -> Result<Source, Readiness> {
+        if !self.own.is_empty() {
+            return Ok(Source::Own);
+        }
         if self.lent > 0 && self.lent_bytes >= self.limits.queue_bytes / 4 {
             return Err(Readiness::Idle);
         }
@@ -225,7 +233,10 @@ impl State {
     }
 
     fn is_finished(&self) -> bool {
-        let is_empty = self.backlog.is_empty() && self.live.is_empty() && self.open.is_none();
+        let is_empty = self.own.is_empty()
+            && self.backlog.is_empty()
+            && self.live.is_empty()
+            && self.open.is_none();
         // What is lent may still come back.
         self.closed && is_empty && self.lent == 0 && self.pressing.is_none()
     }

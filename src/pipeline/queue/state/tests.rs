@@ -352,9 +352,56 @@ fn what_is_lent_leaves_room_for_what_comes() {
     assert_eq!(state.readiness(now), Readiness::Ready);
 }
 
+#[test]
+fn our_own_lines_go_first_and_survive_a_full_queue() {
+    let mut state = State::new(limits(512, 16_384));
+    let now = Instant::now();
+    state.push(LISTENER, &numbered(100..2000), now);
+    state.upstream_away(0.5);
+    for number in 0..3 {
+        state.generate(numbered(number..number + 1).bytes(), 1, now);
+    }
+    let dropped = state.push(LISTENER, &numbered(2000..4000), now).dropped;
+    assert!(dropped > 1000, "{dropped}");
+    state.upstream_back();
+    for number in 0..3 {
+        let mut block = lend(&mut state, now).unwrap();
+        assert_eq!(block.bytes(), numbered(number..number + 1).bytes());
+        let all = block.bytes().len();
+        state.settle(&mut block, all, now);
+        state.give_back(block);
+    }
+    let others = lend(&mut state, now).unwrap();
+    assert!(others.bytes().starts_with(b"m.3"), "{others:?}");
+    state.give_back(others);
+    assert_eq!(
+        (state.ledger().generated(), state.ledger().imbalance()),
+        (3, 0)
+    );
+}
+
+#[test]
+fn our_own_lines_do_not_crowd_out_the_others() {
+    let mut state = State::new(limits(512, 16_384));
+    let now = Instant::now();
+    state.push(LISTENER, &numbered(0..100), now);
+    for _ in 0..1000 {
+        state.generate(numbered(7..8).bytes(), 1, now);
+    }
+    let ledger = state.ledger();
+    assert!(state.own.loose_bytes() <= 16_384 / OWN_PART);
+    assert_eq!(ledger.queued() + ledger.dropped_total(), 1100);
+    assert_eq!(
+        state.live.blocks().map(Block::lines).sum::<u64>()
+            + state.open.as_ref().map_or(0, Block::lines),
+        100
+    );
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Push(u32),
+    Generate,
     Lend,
     SettleLine,
     GiveUpLine,
@@ -370,6 +417,7 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => (1..60_u32).prop_map(Step::Push),
+        1 => Just(Step::Generate),
         3 => Just(Step::Lend),
         2 => Just(Step::SettleLine),
         1 => Just(Step::GiveUpLine),
@@ -400,6 +448,8 @@ proptest! {
                     state.push(LISTENER, &numbered(next..next + count), now);
                     next += count;
                 }
+                // Sorted before all others, as they go before them.
+                Step::Generate => state.generate(numbered(0..1).bytes(), 1, now),
                 Step::Lend if lent.len() < 4 => lent.extend(lend(&mut state, now)),
                 Step::Lend => {}
                 Step::SettleLine | Step::GiveUpLine => {
@@ -443,7 +493,7 @@ proptest! {
             prop_assert_eq!(state.ledger().imbalance(), 0);
             let mut queued: u64 = state.open.iter().map(Block::lines).sum();
             queued += state.pressing.iter().filter(|p| !p.is_void).map(|p| p.lines).sum::<u64>();
-            for lane in [&state.backlog, &state.live] {
+            for lane in [&state.own, &state.backlog, &state.live] {
                 prop_assert!(lane.blocks().map(|block| block.place).is_sorted());
                 prop_assert!(lane.frames().iter().map(Frame::place).is_sorted());
                 queued += lane.blocks().map(Block::lines).sum::<u64>();

@@ -46,7 +46,7 @@ pub use rates::Outlook;
 pub use state::{Limits, Pushed};
 
 use block::Block;
-use frame::Press;
+use frame::{Corrupt, Expander, Frame, Press};
 use state::{Lent, Readiness, State};
 
 /// A client that can wait does so no longer than this for room to be made.
@@ -69,6 +69,8 @@ struct Shared {
     work: Condvar,
     /// Something was compressed.
     eased: Notify,
+    /// Kept while there is something to expand.
+    expander: Mutex<Option<Expander>>,
 }
 
 /// What the queue holds at one moment.
@@ -96,6 +98,7 @@ impl Queue {
                 closing: Notify::new(),
                 work: Condvar::new(),
                 eased: Notify::new(),
+                expander: Mutex::default(),
             }),
         }
     }
@@ -154,7 +157,7 @@ impl Queue {
                 }
                 Lent::Frame(frame) => {
                     // Without the lock: it takes a moment.
-                    let blocks = frame.expand();
+                    let blocks = self.expand(&frame);
                     if blocks.is_err() {
                         let lines = frame.lines();
                         error!(
@@ -162,10 +165,31 @@ impl Queue {
                             "waiting lines are damaged and dropped; test the memory of this machine"
                         );
                     }
-                    self.lock().expanded(&frame, blocks);
+                    let mut state = self.lock();
+                    state.expanded(&frame, blocks);
+                    if !state.has_frames() {
+                        *self.expander() = None;
+                    }
                 }
             }
         }
+    }
+
+    fn expand(&self, frame: &Frame) -> Result<Vec<Block>, Corrupt> {
+        let mut expander = self.expander();
+        if expander.is_none() {
+            // Only without memory, which would have ended the process.
+            *expander = Some(Expander::new().map_err(|_| Corrupt)?);
+        }
+        let Some(expander) = expander.as_mut() else {
+            return Err(Corrupt);
+        };
+        expander.expand(frame)
+    }
+
+    fn expander(&self) -> MutexGuard<'_, Option<Expander>> {
+        let expander = self.shared.expander.lock();
+        expander.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// An attempt to deliver has failed.

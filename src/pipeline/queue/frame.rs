@@ -16,7 +16,7 @@ use std::fmt;
 use std::io;
 
 use memchr::memchr;
-use zstd::bulk::{Compressor, decompress};
+use zstd::bulk::{Compressor, Decompressor};
 use zstd::zstd_safe::compress_bound;
 
 use crate::os;
@@ -59,6 +59,37 @@ pub struct Press {
     zstd: Compressor<'static>,
     columns: [Vec<u8>; 3],
     compressed: Vec<u8>,
+}
+
+/// The memory that expanding takes, to be used again.
+pub struct Expander {
+    zstd: Decompressor<'static>,
+    source: Vec<u8>,
+}
+
+impl Expander {
+    /// Allocates what zstd needs.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self {
+            zstd: Decompressor::new()?,
+            source: Vec::new(),
+        })
+    }
+
+    /// The blocks of a frame again.
+    pub fn expand(&mut self, frame: &Frame) -> Result<Vec<Block>, Corrupt> {
+        let bytes = frame.bytes();
+        self.source.clear();
+        self.source.reserve_exact(bytes);
+        let found = self
+            .zstd
+            .decompress_to_buffer(&frame.compressed, &mut self.source);
+        // A frame that is damaged may say that it is larger than it was.
+        if !matches!(found, Ok(found) if found == bytes) {
+            return Err(Corrupt);
+        }
+        frame.blocks_from(&self.source).ok_or(Corrupt)
+    }
 }
 
 impl Press {
@@ -142,6 +173,12 @@ impl Press {
     }
 }
 
+impl fmt::Debug for Expander {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Expander").finish_non_exhaustive()
+    }
+}
+
 impl fmt::Debug for Press {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Press").finish_non_exhaustive()
@@ -182,14 +219,11 @@ impl Frame {
         parts.map(|part| Block::allocated_for(part.bytes)).sum()
     }
 
-    /// The blocks again.
-    pub fn expand(&self) -> Result<Vec<Block>, Corrupt> {
-        let source = decompress(&self.compressed, self.bytes()).map_err(|_| Corrupt)?;
-        let blocks = match self.layout {
-            Layout::Columns { names, values } => self.join(&source, names, values),
-            Layout::Lines => self.cut(&source),
-        };
-        blocks.ok_or(Corrupt)
+    fn blocks_from(&self, source: &[u8]) -> Option<Vec<Block>> {
+        match self.layout {
+            Layout::Columns { names, values } => self.join(source, names, values),
+            Layout::Lines => self.cut(source),
+        }
     }
 
     fn join(&self, source: &[u8], names: usize, values: usize) -> Option<Vec<Block>> {
@@ -222,6 +256,12 @@ impl Frame {
             source = rest;
         }
         Some(blocks)
+    }
+
+    /// The blocks again.
+    #[cfg(test)]
+    pub fn expand(&self) -> Result<Vec<Block>, Corrupt> {
+        Expander::new().map_err(|_| Corrupt)?.expand(self)
     }
 
     /// Changes one byte, as bad memory would.

@@ -8,6 +8,7 @@
 
 mod answer;
 mod ask;
+mod body;
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -39,6 +40,8 @@ use super::triage::{Next, Suspect, Triage};
 use super::wire::Connector;
 
 pub use answer::Answer;
+use body::Bodies;
+
 pub use ask::{Question, Reply};
 
 /// Common servers close idle connections after a minute; ours go first, so
@@ -66,6 +69,7 @@ pub struct Target {
     path: String,
     authorization: Option<HeaderValue>,
     key: ApiKey,
+    bodies: Bodies,
 }
 
 /// How requests are made.
@@ -149,6 +153,7 @@ impl Target {
             path: path.to_owned(),
             authorization: authorization(key),
             key: key.clone(),
+            bodies: Bodies::default(),
         }
     }
 
@@ -166,7 +171,7 @@ impl Target {
             request = request.header(AUTHORIZATION, authorization);
         }
         request
-            .body(Full::new(Bytes::copy_from_slice(lines)))
+            .body(Full::new(self.bodies.holding(lines)))
             .map_err(|error| {
                 let what = format!("its path cannot be requested: {error}");
                 Failure::misconfigured(FailureKind::Status, what)

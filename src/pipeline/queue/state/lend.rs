@@ -128,9 +128,14 @@ impl State {
     pub(super) fn note_frame(&mut self, came: Option<&Frame>) {
         if let Some(frame) = came {
             self.largest_frame = self.largest_frame.max(frame.allocated_expanded());
-        } else if self.backlog.frames().is_empty() && self.live.frames().is_empty() {
+        } else if !self.has_frames() {
             self.largest_frame = 0;
         }
+    }
+
+    /// Whether anything that waits is compressed.
+    pub fn has_frames(&self) -> bool {
+        !self.backlog.frames().is_empty() || !self.live.frames().is_empty()
     }
 
     /// What waited too long becomes the backlog; what comes from now on is live.

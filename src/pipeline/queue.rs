@@ -24,6 +24,7 @@
 mod block;
 mod compressor;
 mod frame;
+mod history;
 mod lane;
 mod pace;
 mod rates;
@@ -42,6 +43,7 @@ use crate::stats::{Delays, DropReason, Ledger, ListenerId};
 use super::pack::Pack;
 pub use block::count_lines;
 pub use compressor::Compressing;
+pub use history::{Columns, STEP as HISTORY_STEP};
 pub use rates::Outlook;
 pub use state::{Limits, Pushed};
 
@@ -272,6 +274,13 @@ impl Queue {
             limits: state.limits(),
             outlook: state.outlook(now()),
         }
+    }
+
+    /// What the last ten minutes brought.
+    pub fn history(&self) -> Columns {
+        let history = self.lock().history(now());
+        // Without the lock: it takes a moment.
+        history.columns()
     }
 
     /// A change that may make work for the compressing thread.

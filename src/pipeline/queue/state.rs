@@ -18,6 +18,7 @@ use crate::pipeline::pack::Pack;
 use crate::stats::{Delays, DropReason, Ledger, ListenerId};
 
 use super::block::{Block, count_lines};
+use super::history::{History, Mark};
 use super::lane::{Lane, Waiting};
 use super::pace::Pace;
 use super::rates::{Meter, Outlook, Totals};
@@ -114,6 +115,7 @@ pub struct State {
     totals: Totals,
     long_meter: Meter,
     short_meter: Meter,
+    history: History,
     /// Compressed bytes a byte, as it was lately.
     density: Option<f64>,
 }
@@ -150,12 +152,14 @@ impl State {
             totals: Totals::default(),
             long_meter: Meter::over(Duration::from_secs(15)),
             short_meter: Meter::over(Duration::from_secs(3)),
+            history: History::default(),
             density: None,
         }
     }
 
     /// Takes the lines of one read and accounts for them.
     pub fn push(&mut self, listener: ListenerId, pack: &Pack, now: Instant) -> Pushed {
+        self.keep_history(now);
         for (reason, lines) in pack.rejected() {
             self.ledger.reject(listener, reason, lines);
         }
@@ -331,6 +335,25 @@ impl State {
         Outlook {
             horizon: self.long_meter.rates().horizon(free, density),
             drain: self.short_meter.rates().drain(waiting),
+        }
+    }
+
+    /// What the last minutes brought.
+    pub fn history(&mut self, now: Instant) -> History {
+        self.keep_history(now);
+        self.history.clone()
+    }
+
+    /// To be called before a change at this time, wherever the time is known.
+    fn keep_history(&mut self, now: Instant) {
+        if self.history.is_due(now) {
+            let mark = Mark {
+                received: self.ledger.received_total(),
+                delivered: self.ledger.delivered(),
+                dropped: self.ledger.dropped_total(),
+                bytes: self.allocated,
+            };
+            self.history.mark(mark, now);
         }
     }
 

@@ -68,6 +68,7 @@ impl State {
 
     /// As [`State::readiness`], for the relay, which waits accordingly.
     pub fn relay_readiness(&mut self, now: Instant) -> Readiness {
+        self.keep_history(now);
         let readiness = self.readiness(now);
         self.relay_sleeps_until = match readiness {
             Readiness::At(due) => Some(due),
@@ -84,6 +85,7 @@ impl State {
 
     /// Lends the block whose turn it is, if one is ready.
     pub fn lend(&mut self, now: Instant) -> Option<Lent> {
+        self.keep_history(now);
         self.part_lanes(now);
         let block = match self.next(now).ok()? {
             Source::Own => match self.own.pop()? {

@@ -8,7 +8,7 @@ mod datagrams;
 #[cfg(target_os = "linux")]
 mod linux;
 
-pub use datagrams::Datagrams;
+pub use datagrams::{Datagrams, NamedBy, Sender};
 
 /// The receive buffer asked for on datagram sockets. The kernel's default of
 /// 208 KiB keeps some 256 small datagrams (FACTS.md), a moment's worth.
@@ -44,6 +44,17 @@ pub fn enlarge_receive_buffer(socket: impl AsFd) {
         // A smaller buffer than asked for is not an error.
         let _ = sockopt::set_socket_recv_buffer_size(&socket, RECEIVE_BUFFER);
     }
+}
+
+/// Asks for the process that sent each datagram of a Unix socket.
+pub fn name_processes(socket: impl AsFd) {
+    #[cfg(target_os = "linux")]
+    {
+        // Without it the senders are unknown.
+        let _ = rustix::net::sockopt::set_socket_passcred(socket, true);
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = socket;
 }
 
 /// The receive buffer of a socket, in bytes; 0 where the system cannot say.

@@ -7,11 +7,13 @@
 mod counters;
 mod delay;
 mod ledger;
+mod rejected;
 mod throttle;
 mod upstream;
 
 pub use counters::{AckMode, CloseReason, Counters, FailureKind, ListenerCounters};
 pub use delay::Delays;
 pub use ledger::{DropReason, Ledger, ListenerId, RejectReason};
+pub use rejected::{RejectedLine, RejectedLines};
 pub use throttle::Throttle;
 pub use upstream::{LastError, Upstream};

@@ -1,5 +1,6 @@
 //! Many datagrams by one call, where the system has one for it.
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
@@ -33,8 +34,45 @@ pub struct Received {
     pub length: usize,
     /// Whether its end was cut off.
     pub truncated: bool,
-    /// Who sent it. Unix sockets have no such address.
-    pub peer: Option<SocketAddr>,
+    /// Who sent it.
+    pub sender: Sender,
+}
+
+/// Who sent something, as far as the system says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Sender {
+    /// It does not.
+    #[default]
+    Unknown,
+    /// From an address.
+    Address(SocketAddr),
+    /// A process of this host; 0 where it lives in a name space of its own.
+    Process {
+        /// Its id.
+        pid: u32,
+        /// The user that it runs as.
+        uid: u32,
+    },
+}
+
+/// What a socket's senders are known by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NamedBy {
+    /// Their address.
+    Address,
+    /// Their process: Unix sockets that [`super::name_processes`] was told of.
+    Process,
+}
+
+impl fmt::Display for Sender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown => f.write_str("unknown"),
+            Self::Address(address) => write!(f, "{address}"),
+            Self::Process { pid: 0, uid } => write!(f, "uid {uid}"),
+            Self::Process { pid, uid } => write!(f, "pid {pid} uid {uid}"),
+        }
+    }
 }
 
 impl Default for Datagrams {
@@ -55,14 +93,17 @@ impl Datagrams {
 
     /// Receives what there is, up to a batch, without waiting. At least one, or
     /// an error: `WouldBlock` where there is none.
-    pub fn receive(&mut self, socket: impl AsFd) -> io::Result<()> {
+    pub fn receive(&mut self, socket: impl AsFd, named_by: NamedBy) -> io::Result<()> {
         self.clear();
         let places = self.buffer.chunks_mut(STRIDE);
         let places = places.map(|place| &mut place[..DATAGRAM_BYTES]);
         #[cfg(target_os = "linux")]
-        return super::linux::udp::receive(socket.as_fd(), places, &mut self.received);
+        return super::linux::udp::receive(socket.as_fd(), places, named_by, &mut self.received);
         #[cfg(not(target_os = "linux"))]
-        return one(socket, places, &mut self.received);
+        {
+            let _ = named_by;
+            one(socket, places, &mut self.received)
+        }
     }
 
     /// Whether as many came as could.
@@ -112,7 +153,10 @@ fn one<'a>(
     received.push(Received {
         length: message.bytes.min(DATAGRAM_BYTES),
         truncated: message.flags.contains(ReturnFlags::TRUNC),
-        peer: message.address.and_then(|address| address.try_into().ok()),
+        sender: message
+            .address
+            .and_then(|address| address.try_into().ok())
+            .map_or(Sender::Unknown, Sender::Address),
     });
     Ok(())
 }

@@ -18,7 +18,6 @@ mod unix;
 use std::cell::RefCell;
 use std::fmt::Display;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
@@ -28,8 +27,8 @@ use tracing::{error, warn};
 use zeroize::Zeroize;
 
 use crate::config::ListenSettings;
-use crate::os::{self, Datagrams};
-use crate::stats::{Counters, ListenerCounters, RejectReason, Throttle};
+use crate::os::{self, Datagrams, Sender};
+use crate::stats::{Counters, ListenerCounters, RejectReason, RejectedLine, Throttle};
 
 use super::line::Rules;
 use super::pack::{Pack, Sample};
@@ -172,7 +171,7 @@ impl Ingest {
             if pack.carried_key() {
                 buffer[..length].zeroize();
             }
-            let is_tight = self.push(listener, pack, peer);
+            let is_tight = self.push(listener, pack, |_| peer);
             // What is kept elsewhere until the line is whole must not stay here
             // as well: it may begin with our key.
             buffer[length - client.unfinished().min(length)..length].zeroize();
@@ -197,7 +196,7 @@ impl Ingest {
         SCRATCH.with_borrow_mut(|Scratch { pack, .. }| {
             pack.begin(SystemTime::now());
             client.finish(ending, &self.rules(), pack);
-            self.push(listener, pack, peer);
+            self.push(listener, pack, |_| peer);
         });
     }
 
@@ -221,23 +220,22 @@ impl Ingest {
                 }
                 let rules = self.rules();
                 let now = SystemTime::now();
-                let mut peer = None;
+                // One for each sample in the pack.
+                let mut senders = [Sender::Unknown; RejectReason::ALL.len()];
                 let mut carried_key = false;
                 pack.begin(now);
                 for (bytes, received) in datagrams.iter() {
-                    let was_clean = !pack.has_sample();
+                    let before = pack.samples().len();
                     client::datagram(bytes, received.truncated, &rules, pack);
-                    if was_clean && pack.has_sample() {
-                        peer = received.peer;
-                    }
+                    senders[before..pack.samples().len()].fill(received.sender);
                     if pack.bytes().len() >= BYTES_A_PUSH {
                         carried_key |= pack.carried_key();
-                        self.push(listener, pack, &Peer(peer));
+                        self.push(listener, pack, |sample| senders[sample]);
                         pack.begin(now);
                     }
                 }
                 carried_key |= pack.carried_key();
-                self.push(listener, pack, &Peer(peer));
+                self.push(listener, pack, |sample| senders[sample]);
                 if carried_key {
                     datagrams.zeroize();
                 }
@@ -256,8 +254,14 @@ impl Ingest {
     }
 
     /// Hands a read's lines to the queue and says what was wrong with the
-    /// others, at a limited rate. Whether the queue is about to make room.
-    fn push(&self, listener: &ListenerCounters, pack: &mut Pack, peer: &impl Display) -> bool {
+    /// others, at a limited rate. Whether the queue is about to make room. Of each
+    /// sample in the pack, the sender is asked for by its number.
+    fn push<S: Display>(
+        &self,
+        listener: &ListenerCounters,
+        pack: &Pack,
+        sender: impl Fn(usize) -> S,
+    ) -> bool {
         if pack.is_empty() {
             return false;
         }
@@ -269,15 +273,25 @@ impl Ingest {
                 error!(lines, "the queue is full, the oldest lines are dropped");
             }
         }
-        if let Some(sample) = pack.take_sample() {
-            self.tell(listener, peer, &sample);
+        for (number, sample) in pack.samples().iter().enumerate() {
+            self.tell(listener, &sender(number), sample);
         }
         pushed.is_tight
     }
 
     fn tell(&self, listener: &ListenerCounters, peer: &impl Display, sample: &Sample) {
         let reason = sample.reject.reason;
-        match self.shared.rejections[reason as usize].allow(Instant::now()) {
+        let now = Instant::now();
+        let latest = &self.shared.counters.rejected_lines;
+        latest.note(reason, now, || RejectedLine {
+            at: SystemTime::now(),
+            reason,
+            hint: sample.reject.hint,
+            excerpt: sample.excerpt(),
+            listener: listener.label.clone(),
+            sender: peer.to_string(),
+        });
+        match self.shared.rejections[reason as usize].allow(now) {
             Some(suppressed) => warn!(
                 reason = reason.label(),
                 listener = %listener.label,
@@ -322,18 +336,6 @@ impl Ingest {
     fn suppressed(&self) {
         let suppressed = &self.shared.counters.log_lines_suppressed;
         suppressed.fetch_add(1, Relaxed);
-    }
-}
-
-/// The sender of a datagram, for the log.
-struct Peer(Option<SocketAddr>);
-
-impl Display for Peer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.0 {
-            Some(address) => write!(f, "{address}"),
-            None => f.write_str("unnamed"),
-        }
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use memchr::memchr;
 
+use crate::config::mask_uuids_in;
 use crate::stats::RejectReason;
 
 use super::line::plain::{self, Plain};
@@ -15,6 +16,9 @@ use super::line::{Line, Reject, Rules};
 
 /// How much of a rejected line is kept for the log.
 const SAMPLE_BYTES: usize = 200;
+
+/// How much of that is shown to whoever asks over the network.
+const EXCERPT_BYTES: usize = 80;
 
 /// What takes the raw lines of a read: the daemon packs them, `explain` tells
 /// about them.
@@ -43,18 +47,50 @@ pub struct Pack {
     bytes: Vec<u8>,
     lines: u64,
     rejected: [u64; RejectReason::ALL.len()],
-    sample: Option<Sample>,
+    samples: Vec<Sample>,
     receipt: String,
     carried_key: bool,
 }
 
-/// The first rejected line of a read, for the log.
+/// The first line of a read that was rejected for a reason, for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sample {
     /// Why it was rejected.
     pub reject: Reject,
     /// Its first 200 bytes, the key masked.
     pub line: Vec<u8>,
+}
+
+impl Sample {
+    /// Its beginning, such that it can be shown anywhere: in a few bytes, without
+    /// control characters and those that change the direction of what follows.
+    /// Of other protocols, which have headers, the first line.
+    pub fn excerpt(&self) -> String {
+        let mut line = self.line.clone();
+        mask_uuids_in(&mut line);
+        let text = String::from_utf8_lossy(&line);
+        let text = match self.reject.reason {
+            RejectReason::Protocol => text.split(['\r', '\n']).next().unwrap_or_default(),
+            _ => &text,
+        };
+        let mut excerpt = String::with_capacity(EXCERPT_BYTES + 3);
+        for character in text.chars() {
+            let is_odd = character.is_control()
+                || matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+            let before = excerpt.len();
+            if is_odd {
+                excerpt.extend(character.escape_default());
+            } else {
+                excerpt.push(character);
+            }
+            if excerpt.len() > EXCERPT_BYTES {
+                excerpt.truncate(before);
+                excerpt.push('…');
+                break;
+            }
+        }
+        excerpt
+    }
 }
 
 impl Pack {
@@ -64,7 +100,7 @@ impl Pack {
         self.bytes.clear();
         self.lines = 0;
         self.rejected = Default::default();
-        self.sample = None;
+        self.samples.clear();
         self.carried_key = false;
         let seconds = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         self.receipt.clear();
@@ -118,13 +154,14 @@ impl Pack {
 
     /// Counts a line that never became one: cut, too long, no line at all.
     pub fn reject(&mut self, reject: Reject, raw: &[u8], rules: &Rules) {
-        self.rejected[reject.reason as usize] += 1;
-        if self.sample.is_none() {
+        let lines = &mut self.rejected[reject.reason as usize];
+        *lines += 1;
+        if *lines == 1 {
             // Masked before it is cut, or half a key would be left at the end.
             let mut line = raw[..raw.len().min(SAMPLE_BYTES + rules.key.longest())].to_vec();
             rules.key.mask(&mut line);
             line.truncate(SAMPLE_BYTES);
-            self.sample = Some(Sample { reject, line });
+            self.samples.push(Sample { reject, line });
         }
     }
 
@@ -146,25 +183,20 @@ impl Pack {
             .filter(|(_, lines)| *lines > 0)
     }
 
-    /// The first rejected line.
-    pub fn take_sample(&mut self) -> Option<Sample> {
-        self.sample.take()
+    /// The first line that was rejected for each reason that occurred.
+    pub fn samples(&self) -> &[Sample] {
+        &self.samples
     }
 
     /// Whether a client wrote our key into this read, whose buffer should then
     /// not keep it.
     pub fn carried_key(&self) -> bool {
-        self.carried_key || self.sample.is_some()
-    }
-
-    /// Whether a line was rejected.
-    pub fn has_sample(&self) -> bool {
-        self.sample.is_some()
+        self.carried_key || !self.samples.is_empty()
     }
 
     /// Whether the read left nothing to account for.
     pub fn is_empty(&self) -> bool {
-        self.lines == 0 && self.sample.is_none()
+        self.lines == 0 && self.samples.is_empty()
     }
 }
 
@@ -201,6 +233,29 @@ mod tests {
         add(&mut pack, &rules);
         let bytes = String::from_utf8(pack.bytes().to_vec()).unwrap();
         (bytes, pack.lines(), pack.rejected().collect())
+    }
+
+    #[test]
+    fn an_excerpt_is_short_and_printable() {
+        let excerpt = |reason, line: &[u8]| {
+            let reject = Reject::new(reason, 0, "");
+            let line = line.to_vec();
+            Sample { reject, line }.excerpt()
+        };
+        for (line, shown) in [
+            (&b"a <script> 1"[..], "a <script> 1"),
+            (b"a\x1b[31m\t\x00 x", "a\\u{1b}[31m\\t\\u{0} x"),
+            ("a.é 1\u{202e}2".as_bytes(), "a.é 1\\u{202e}2"),
+            (b"a\xff 1", "a\u{fffd} 1"),
+            (b"6f1c2a9e-0d4b-4c57-9a3e-5b8e7d2f1a60.a x", "<key>.a x"),
+        ] {
+            assert_eq!(excerpt(RejectReason::Value, line), shown);
+        }
+        let long = excerpt(RejectReason::Value, &[b'x'; 200]);
+        assert_eq!(long, format!("{}…", "x".repeat(EXCERPT_BYTES)));
+        assert!(excerpt(RejectReason::Encoding, &[1; 200]).len() < EXCERPT_BYTES + 4);
+        let http = b"GET / HTTP/1.1\r\nAuthorization: Basic x\r\n";
+        assert_eq!(excerpt(RejectReason::Protocol, http), "GET / HTTP/1.1");
     }
 
     proptest! {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
 
-use super::{ListenerId, Upstream};
+use super::{ListenerId, RejectedLines, Upstream};
 
 /// What kind of thing went wrong on the way to the upstream. The label of
 /// `sink_errors_total`.
@@ -183,6 +183,8 @@ pub struct Counters {
     pub sink_up: AtomicBool,
     /// The same for people, in words.
     pub upstream: Upstream,
+    /// What was rejected lately, for people too.
+    pub rejected_lines: RejectedLines,
     /// Connections made to the upstream.
     pub sink_connects: AtomicU64,
     /// Lines that the peer's kernel acknowledged shortly before a reset, so
@@ -207,6 +209,7 @@ impl Default for Counters {
             listeners: Mutex::default(),
             sink_up: AtomicBool::new(true),
             upstream: Upstream::default(),
+            rejected_lines: RejectedLines::default(),
             sink_connects: AtomicU64::new(0),
             lines_at_risk: AtomicU64::new(0),
             lines_uncertain: AtomicU64::new(0),

@@ -8,34 +8,53 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
 
 use super::options;
-use crate::os::datagrams::{BATCH, Received};
+use crate::os::datagrams::{BATCH, NamedBy, Received, Sender};
 
 /// An address as the kernel writes it, of the two families that we can read.
 #[repr(C, align(8))]
 #[derive(Clone, Copy)]
 struct Address([u8; size_of::<libc::sockaddr_in6>()]);
 
+/// Room for one control message with `struct ucred`, unix(7): a header of
+/// sixteen bytes, three numbers, and padding.
+#[repr(C, align(8))]
+#[derive(Clone, Copy)]
+struct Control([u8; 32]);
+
 /// `recvmmsg(2)` into as many places as there are, up to a batch, without
 /// waiting.
 pub fn receive<'a>(
     socket: BorrowedFd<'_>,
     places: impl Iterator<Item = &'a mut [u8]>,
+    named_by: NamedBy,
     received: &mut Vec<Received>,
 ) -> io::Result<()> {
+    let mut controls = [MaybeUninit::<Control>::uninit(); BATCH];
     let mut addresses = [Address([0; size_of::<libc::sockaddr_in6>()]); BATCH];
     let mut vectors = [MaybeUninit::<libc::iovec>::uninit(); BATCH];
     let mut headers = [MaybeUninit::<libc::mmsghdr>::uninit(); BATCH];
     let mut count = 0;
-    let slots = addresses.iter_mut().zip(&mut vectors).zip(&mut headers);
-    for (place, ((address, vector), header)) in places.zip(slots) {
+    let slots = addresses.iter_mut().zip(&mut controls).zip(&mut vectors);
+    let slots = slots.zip(&mut headers);
+    for (place, (((address, control), vector), header)) in places.zip(slots) {
         let vector = vector.write(libc::iovec {
             iov_base: place.as_mut_ptr().cast(),
             iov_len: place.len(),
         });
         // SAFETY: zeroes are a valid `mmsghdr`: null pointers and lengths of 0.
         let mut empty: libc::mmsghdr = unsafe { MaybeUninit::zeroed().assume_init() };
-        empty.msg_hdr.msg_name = ptr::from_mut(address).cast();
-        empty.msg_hdr.msg_namelen = libc::socklen_t::try_from(size_of::<Address>()).unwrap_or(0);
+        match named_by {
+            NamedBy::Address => {
+                let length = libc::socklen_t::try_from(size_of::<Address>());
+                empty.msg_hdr.msg_name = ptr::from_mut(address).cast();
+                empty.msg_hdr.msg_namelen = length.unwrap_or(0);
+            }
+            NamedBy::Process => {
+                let control = control.write(Control([0; size_of::<Control>()]));
+                empty.msg_hdr.msg_control = ptr::from_mut(control).cast();
+                empty.msg_hdr.msg_controllen = size_of::<Control>() as _;
+            }
+        }
         empty.msg_hdr.msg_iov = ptr::from_mut(vector);
         empty.msg_hdr.msg_iovlen = 1;
         header.write(empty);
@@ -45,8 +64,9 @@ pub fn receive<'a>(
     let count = libc::c_uint::try_from(count).unwrap_or(0);
     // SAFETY: the descriptor is open for the length of the borrow. The first
     // `count` headers are initialised; each points to one vector and one address
-    // of its own, which outlive the call and are not used during it, and the
-    // vector to a place that `places` lent exclusively, of the length given.
+    // or control buffer of its own, which outlive the call and are not used
+    // during it, and the vector to a place that `places` lent exclusively, all of
+    // the lengths given.
     let filled = unsafe {
         libc::recvmmsg(
             socket.as_raw_fd(),
@@ -59,13 +79,22 @@ pub fn receive<'a>(
     let Ok(filled) = usize::try_from(filled) else {
         return Err(io::Error::last_os_error());
     };
-    for (header, address) in headers.iter().zip(&addresses).take(filled) {
+    let slots = headers.iter().zip(&addresses).zip(&controls);
+    for ((header, address), control) in slots.take(filled) {
         // SAFETY: initialised above.
         let header = unsafe { header.assume_init_ref() };
+        let sender = match named_by {
+            NamedBy::Address => address.read(header.msg_hdr.msg_namelen),
+            NamedBy::Process => {
+                // SAFETY: initialised above, as senders are named by processes.
+                let control = unsafe { control.assume_init_ref() };
+                control.read()
+            }
+        };
         received.push(Received {
             length: usize::try_from(header.msg_len).unwrap_or(0),
             truncated: header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
-            peer: address.read(header.msg_hdr.msg_namelen),
+            sender: sender.unwrap_or_default(),
         });
     }
     Ok(())
@@ -73,7 +102,7 @@ pub fn receive<'a>(
 
 impl Address {
     /// `None` for unnamed senders and other families (ip(7), ipv6(7)).
-    fn read(&self, length: libc::socklen_t) -> Option<SocketAddr> {
+    fn read(&self, length: libc::socklen_t) -> Option<Sender> {
         let bytes = self.0.get(..usize::try_from(length).ok()?)?;
         let (family, rest) = bytes.split_first_chunk::<2>()?;
         let (port, rest) = rest.split_first_chunk::<2>()?;
@@ -83,7 +112,27 @@ impl Address {
             libc::AF_INET6 => IpAddr::from(*rest.get(4..)?.first_chunk::<16>()?),
             _ => return None,
         };
-        Some(SocketAddr::new(ip, u16::from_be_bytes(*port)))
+        let address = SocketAddr::new(ip, u16::from_be_bytes(*port));
+        Some(Sender::Address(address))
+    }
+}
+
+impl Control {
+    /// `None` where the kernel wrote no credentials, and left zeroes.
+    fn read(&self) -> Option<Sender> {
+        let numbers: Vec<u32> = self.0[size_of::<usize>()..]
+            .chunks_exact(size_of::<u32>())
+            .map(|bytes| u32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
+            .collect();
+        let is = |number: u32, expected: libc::c_int| number.cast_signed() == expected;
+        match numbers[..] {
+            [level, kind, pid, uid, ..]
+                if is(level, libc::SOL_SOCKET) && is(kind, libc::SCM_CREDENTIALS) =>
+            {
+                Some(Sender::Process { pid, uid })
+            }
+            _ => None,
+        }
     }
 }
 
@@ -119,15 +168,16 @@ mod tests {
                     .unwrap();
             }
             let mut datagrams = Datagrams::default();
-            datagrams.receive(&receiver).unwrap();
+            datagrams.receive(&receiver, NamedBy::Address).unwrap();
             let arrived: Vec<&[u8]> = datagrams.iter().map(|(bytes, _)| bytes).collect();
             assert_eq!(arrived, sent);
             for (_, received) in datagrams.iter() {
-                assert_eq!(received.peer, sender.local_addr().ok());
+                let address = sender.local_addr().unwrap();
+                assert_eq!(received.sender, Sender::Address(address));
                 assert!(!received.truncated);
             }
             assert!(!datagrams.is_full());
-            let nothing = datagrams.receive(&receiver).unwrap_err();
+            let nothing = datagrams.receive(&receiver, NamedBy::Address).unwrap_err();
             assert_eq!(nothing.kind(), io::ErrorKind::WouldBlock);
         }
     }
@@ -137,16 +187,33 @@ mod tests {
         let (sender, receiver) = std::os::unix::net::UnixDatagram::pair().unwrap();
         sender.send(&vec![b'x'; 70_000]).unwrap();
         let mut datagrams = Datagrams::default();
-        datagrams.receive(&receiver).unwrap();
+        datagrams.receive(&receiver, NamedBy::Process).unwrap();
         let (bytes, facts) = datagrams.iter().next().unwrap();
         assert_eq!(bytes.len(), 65_536);
-        assert!(facts.truncated && facts.peer.is_none());
+        assert!(facts.truncated && facts.sender == Sender::Unknown);
         datagrams.zeroize();
         assert!(
             datagrams
                 .iter()
                 .all(|(bytes, _)| bytes.iter().all(|byte| *byte == 0))
         );
+    }
+
+    #[test]
+    fn the_process_behind_a_unix_socket_is_known_if_asked_for() {
+        let (sender, receiver) = std::os::unix::net::UnixDatagram::pair().unwrap();
+        crate::os::name_processes(&receiver);
+        for line in [b"one", b"two"] {
+            sender.send(line).unwrap();
+        }
+        let mut datagrams = Datagrams::default();
+        datagrams.receive(&receiver, NamedBy::Process).unwrap();
+        let us = Sender::Process {
+            pid: std::process::id(),
+            uid: rustix::process::getuid().as_raw(),
+        };
+        let senders: Vec<Sender> = datagrams.iter().map(|(_, facts)| facts.sender).collect();
+        assert_eq!(senders, [us, us]);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use tokio::select;
 use tokio::time::{Instant, sleep};
 use tracing::warn;
 
-use crate::os::{self, Datagrams};
+use crate::os::{self, Datagrams, NamedBy};
 use crate::stats::ListenerCounters;
 
 use super::{Ingest, Stopping, Turn};
@@ -36,6 +36,9 @@ pub struct KernelDrops {
 
 /// A datagram socket of any family.
 pub trait DatagramSocket: AsFd + Send + Sync + 'static {
+    /// What its senders are known by.
+    const NAMED_BY: NamedBy;
+
     /// Waits until there is something to receive.
     fn readable(&self) -> impl Future<Output = io::Result<()>> + Send;
 
@@ -105,7 +108,7 @@ pub async fn serve<S: DatagramSocket>(
     }
     // What the runtime knows may be older than the stop: the last questions go
     // to the system itself. An error is as good as an end here.
-    let receive_now = |datagrams: &mut Datagrams| datagrams.receive(&socket);
+    let receive_now = |datagrams: &mut Datagrams| datagrams.receive(&socket, S::NAMED_BY);
     while let Ok(Turn::Over) = ingest.read_datagrams(&counters, receive_now) {
         tokio::task::yield_now().await;
     }
@@ -116,7 +119,7 @@ pub async fn serve<S: DatagramSocket>(
 /// told so, by the error that it knows, and asks the system no second time.
 fn receive<S: DatagramSocket>(socket: &S, datagrams: &mut Datagrams) -> io::Result<()> {
     let received = socket.try_io(|| {
-        datagrams.receive(socket)?;
+        datagrams.receive(socket, S::NAMED_BY)?;
         if datagrams.is_full() {
             Ok(())
         } else {
@@ -139,6 +142,8 @@ impl KernelDrops {
 }
 
 impl DatagramSocket for UdpSocket {
+    const NAMED_BY: NamedBy = NamedBy::Address;
+
     async fn readable(&self) -> io::Result<()> {
         Self::readable(self).await
     }

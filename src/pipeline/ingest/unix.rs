@@ -12,7 +12,7 @@ use tokio::io::Interest;
 use tokio::net::{UnixDatagram, UnixListener, UnixStream};
 
 use crate::config::UnixAddress;
-use crate::os;
+use crate::os::{self, NamedBy, Sender};
 
 use super::tcp::{Acceptor, ReadyStream};
 use super::udp::DatagramSocket;
@@ -41,6 +41,7 @@ pub fn bind_datagram(address: &UnixAddress) -> io::Result<(unix::UnixDatagram, O
     let (socket, path) = bind(address, unix::UnixDatagram::bind_addr)?;
     socket.set_nonblocking(true)?;
     os::enlarge_receive_buffer(&socket);
+    os::name_processes(&socket);
     Ok((socket, path))
 }
 
@@ -141,13 +142,17 @@ impl Acceptor for UnixListener {
 
 /// Clients are hardly ever bound to a name; the process is known.
 fn name_of_peer(stream: &UnixStream) -> String {
-    match stream.peer_cred() {
-        Ok(peer) => match peer.pid() {
-            Some(pid) => format!("pid {pid} uid {}", peer.uid()),
-            None => format!("uid {}", peer.uid()),
+    let sender = match stream.peer_cred() {
+        Ok(peer) => Sender::Process {
+            pid: peer
+                .pid()
+                .and_then(|pid| pid.try_into().ok())
+                .unwrap_or_default(),
+            uid: peer.uid(),
         },
-        Err(_) => "unknown".to_owned(),
-    }
+        Err(_) => Sender::Unknown,
+    };
+    sender.to_string()
 }
 
 impl ReadyStream for UnixStream {
@@ -161,6 +166,8 @@ impl ReadyStream for UnixStream {
 }
 
 impl DatagramSocket for UnixDatagram {
+    const NAMED_BY: NamedBy = NamedBy::Process;
+
     async fn readable(&self) -> io::Result<()> {
         Self::readable(self).await
     }

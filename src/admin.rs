@@ -1,60 +1,41 @@
-//! The admin endpoint: metrics and health, for machines.
+//! The admin endpoint: metrics and health for machines, a page for people.
 //!
 //! It has a thread and a runtime of its own, so that it answers when the
 //! pipeline is busy, can tell when it is stuck, and cannot hold it up. It only
-//! reads, takes GET and HEAD, and bounds everything that a client could make
-//! large: connections, headers, time.
+//! reads. Who is let in is in `admin/visitors.rs` and `admin/guard.rs`, what is
+//! answered in `admin/answer.rs` and the files that it names.
 
+mod answer;
+mod guard;
 mod metrics;
+mod page;
 pub mod status;
+mod view;
+mod visitors;
 
-use std::collections::VecDeque;
-use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use http_body_util::Full;
-use hyper::body::{Bytes, Incoming};
-use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use serde::Serialize;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::{AbortHandle, JoinSet};
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 use tracing_appender::non_blocking::ErrorCounter;
 
-use crate::config::ListenAddress;
+use crate::config::{ListenAddress, Settings};
 use crate::os;
 use crate::pipeline::queue::Queue;
 use crate::stats::Counters;
 
-use status::Status;
+use view::SettingsInForce;
 
-/// Scrapers and people are few. Past so many on a socket the oldest gives way,
-/// so that visitors who say nothing keep nobody waiting.
-const MAX_CONNECTIONS: usize = 32;
-
-/// A request is one line and some headers.
-const MAX_HEADER_BYTES: usize = 8192;
-
-/// To send a request's headers, and the life of a whole connection: silent
-/// clients must not hold the few places.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
-const CONNECTION_TIMEOUT: Duration = Duration::from_secs(30);
+/// A crowd that says nothing must not fill the queue before the door.
+const BACKLOG: i32 = 1024;
 
 /// A pipeline that does not answer for so long does not move.
 const PULSE_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// After an error of accept(2) that would repeat at once.
-const REST: Duration = Duration::from_millis(100);
 
 /// What the admin endpoint looks at: a handle.
 #[derive(Debug, Clone)]
@@ -70,6 +51,7 @@ struct Shared {
     log_lines_dropped: ErrorCounter,
     draining: AtomicBool,
     pulse: mpsc::Sender<oneshot::Sender<()>>,
+    settings: Mutex<SettingsInForce>,
 }
 
 /// A running admin endpoint, if the settings want one.
@@ -91,7 +73,7 @@ impl Watched {
     /// Looks at a pipeline. Call it from the pipeline's runtime, whose pulse
     /// it will feel.
     pub fn new(queue: Queue, counters: Arc<Counters>, log_lines_dropped: ErrorCounter) -> Self {
-        let (pulse, mut asked) = mpsc::channel::<oneshot::Sender<()>>(MAX_CONNECTIONS);
+        let (pulse, mut asked) = mpsc::channel::<oneshot::Sender<()>>(visitors::MAX_CONNECTIONS);
         tokio::spawn(async move {
             while let Some(answer) = asked.recv().await {
                 // Whoever asked may have gone.
@@ -106,8 +88,19 @@ impl Watched {
                 log_lines_dropped,
                 draining: AtomicBool::new(false),
                 pulse,
+                settings: Mutex::default(),
             }),
         }
+    }
+
+    /// These settings are in force from now on.
+    pub fn is_set(&self, settings: &Settings) {
+        *self.lock_settings() = SettingsInForce::of(settings);
+    }
+
+    fn lock_settings(&self) -> MutexGuard<'_, SettingsInForce> {
+        let settings = &self.shared.settings;
+        settings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// From now on the daemon is not ready.
@@ -182,7 +175,7 @@ impl Server {
         thread::Builder::new().name("admin".into()).spawn(move || {
             // Dropped at the end of the thread, however it comes.
             let _alive = alive;
-            runtime.block_on(serve(listeners, watched, stopping));
+            runtime.block_on(visitors::serve(listeners, watched, stopping));
         })?;
         Ok(Self { _stop: stop, ended })
     }
@@ -199,6 +192,7 @@ fn bind(address: &ListenAddress) -> io::Result<Vec<StdListener>> {
         match StdListener::bind(at) {
             Ok(listener) => {
                 listener.set_nonblocking(true)?;
+                rustix::net::listen(&listener, BACKLOG)?;
                 listeners.push(listener);
             }
             // One family of localhost is enough.
@@ -226,148 +220,4 @@ fn describe(address: SocketAddr, error: &io::Error) -> io::Error {
         .flatten()
         .map_or_else(String::new, |holder| format!(" by {holder}"));
     io::Error::new(error.kind(), format!("{address}: {error}{holder}"))
-}
-
-async fn serve(listeners: Vec<StdListener>, watched: Watched, mut stopping: watch::Receiver<()>) {
-    let mut tasks = JoinSet::new();
-    for listener in listeners {
-        match TcpListener::from_std(listener) {
-            Ok(listener) => {
-                tasks.spawn(accept(listener, watched.clone()));
-            }
-            Err(error) => warn!(%error, "an admin socket cannot be used"),
-        }
-    }
-    tokio::select! {
-        // The sender is dropped when the daemon wants this to end.
-        _ = stopping.changed() => {}
-        // None ends by itself: the thread ends, and the daemon notices.
-        _ = tasks.join_next() => {}
-    }
-}
-
-async fn accept(listener: TcpListener, watched: Watched) {
-    // Ended with this task.
-    let mut connections = JoinSet::new();
-    let mut oldest_first: VecDeque<AbortHandle> = VecDeque::new();
-    loop {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                debug!(%error, "an admin connection was not accepted");
-                tokio::time::sleep(REST).await;
-                continue;
-            }
-        };
-        while let Some(ended) = connections.try_join_next() {
-            if let Err(error) = ended
-                && error.is_panic()
-            {
-                std::panic::resume_unwind(error.into_panic());
-            }
-        }
-        oldest_first.retain(|connection| !connection.is_finished());
-        if oldest_first.len() >= MAX_CONNECTIONS
-            && let Some(oldest) = oldest_first.pop_front()
-        {
-            oldest.abort();
-        }
-        let talk = tokio::time::timeout(CONNECTION_TIMEOUT, converse(stream, watched.clone()));
-        oldest_first.push_back(connections.spawn(talk));
-    }
-}
-
-async fn converse(stream: TcpStream, watched: Watched) {
-    let service = service_fn(move |request| {
-        let watched = watched.clone();
-        async move { Ok::<_, Infallible>(answer(&request, &watched).await) }
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
-        .max_buf_size(MAX_HEADER_BYTES)
-        .serve_connection(TokioIo::new(stream), service);
-    if let Err(error) = connection.await {
-        debug!(%error, "an admin connection broke");
-    }
-}
-
-async fn answer(request: &Request<Incoming>, watched: &Watched) -> Response<Full<Bytes>> {
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        let mut refusal = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
-        refusal
-            .headers_mut()
-            .insert(ALLOW, hyper::header::HeaderValue::from_static("GET, HEAD"));
-        return refusal;
-    }
-    match request.uri().path() {
-        "/metrics" => {
-            let Shared {
-                queue,
-                counters,
-                log_lines_dropped,
-                ..
-            } = &*watched.shared;
-            let dropped = log_lines_dropped.dropped_lines() as u64;
-            let page = metrics::render(&queue.snapshot(), counters, dropped);
-            text(StatusCode::OK, page)
-        }
-        "/api/status" => {
-            let Shared {
-                queue,
-                counters,
-                started,
-                ..
-            } = &*watched.shared;
-            json(&Status::of(
-                &queue.snapshot(),
-                counters,
-                started.elapsed(),
-                watched.is_draining(),
-            ))
-        }
-        "/healthz" if watched.moves().await => text(StatusCode::OK, "ok\n"),
-        "/healthz" => text(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "the pipeline does not move\n",
-        ),
-        // The upstream and the queue are no part of it: a pod must not leave
-        // its service because its metrics cannot.
-        "/readyz" if watched.is_draining() => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
-        "/readyz" => text(StatusCode::OK, "ok\n"),
-        _ => text(
-            StatusCode::NOT_FOUND,
-            "not here; there are /metrics, /api/status, /healthz and /readyz\n",
-        ),
-    }
-}
-
-fn json(content: &impl Serialize) -> Response<Full<Bytes>> {
-    match serde_json::to_vec_pretty(content) {
-        Ok(body) => page(StatusCode::OK, "application/json", body),
-        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
-    }
-}
-
-fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
-    page(status, "text/plain; version=0.0.4; charset=utf-8", body)
-}
-
-fn page(
-    status: StatusCode,
-    content_type: &'static str,
-    body: impl Into<Bytes>,
-) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body.into()));
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(
-        CONTENT_TYPE,
-        hyper::header::HeaderValue::from_static(content_type),
-    );
-    headers.insert(
-        CACHE_CONTROL,
-        hyper::header::HeaderValue::from_static("no-store"),
-    );
-    response
 }

@@ -145,16 +145,20 @@ impl Settings {
         Problem::new(&origin, path, message)
     }
 
-    /// The settings in force as a file, each line with its origin; secrets are
+    /// The settings in force, in the order of the reference file; secrets are
     /// masked.
+    pub fn in_force(&self) -> impl Iterator<Item = &Effective> {
+        let of = |key: &Key| self.effective.iter().find(|known| known.path == key.path);
+        KEYS.iter().filter_map(of)
+    }
+
+    /// The same as a file, each line with its origin.
     pub fn render(&self) -> String {
         let mut out = String::new();
         let mut table = "";
-        for key in KEYS {
-            let Some(effective) = self.effective.iter().find(|e| e.path == key.path) else {
-                continue;
-            };
-            let (this_table, name) = key.path.rsplit_once('.').unwrap_or(("", key.path));
+        for effective in self.in_force() {
+            let path = effective.path;
+            let (this_table, name) = path.rsplit_once('.').unwrap_or(("", path));
             if this_table != table {
                 let gap = if table.is_empty() { "" } else { "\n" };
                 out += &format!("{gap}[{this_table}]\n");

@@ -64,6 +64,7 @@ async fn live(settings: Settings, overrides: &Overrides, logging: &Logging) -> E
         counters.clone(),
         logging.dropped(),
     );
+    watched.is_set(&settings);
     let admin = Admin::start(settings.admin_listen.as_ref(), watched.clone());
     let mut admin = match admin {
         Ok(admin) => admin,

@@ -170,6 +170,7 @@ impl Reloader {
         for warning in &new.warnings {
             warn!("{warning}");
         }
+        admin.watched().is_set(&new);
         self.settings = new;
         info!(sink = %self.settings.sink.url, "reloaded");
         Ok(())

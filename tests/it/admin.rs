@@ -1,9 +1,5 @@
 //! The admin listener: metrics and health, for machines.
 
-use std::io::Write;
-use std::net::TcpStream;
-use std::time::{Duration, Instant};
-
 use crate::support::{Config, Daemon, KEY, Port, Upstream, payload, unlike, wait_for};
 
 const REJECTED: [&str; 9] = [
@@ -85,6 +81,64 @@ fn every_number_is_there_from_the_start() {
         .names()
         .filter(|name| name.starts_with("sidecarbon_build_info"));
     assert!(builds.any(|name| name.contains(&version)));
+}
+
+/// The names that others rely on, with their types and labels.
+const NAMES: [(&str, &str, &[&str]); 27] = [
+    ("lines_received_total", "counter", &["listener"]),
+    ("lines_generated_total", "counter", &[]),
+    ("lines_rejected_total", "counter", &["reason"]),
+    ("lines_filtered_total", "counter", &[]),
+    ("lines_aggregated_total", "counter", &[]),
+    ("lines_delivered_total", "counter", &[]),
+    ("lines_dropped_total", "counter", &["reason"]),
+    ("queue_lines", "gauge", &[]),
+    ("in_flight_lines", "gauge", &[]),
+    ("lines_uncertain_total", "counter", &[]),
+    ("lines_at_risk_total", "counter", &[]),
+    ("lines_resent_total", "counter", &[]),
+    ("queue_bytes", "gauge", &[]),
+    ("queue_limit_bytes", "gauge", &[]),
+    ("queue_horizon_seconds", "gauge", &[]),
+    ("drain_seconds", "gauge", &[]),
+    ("udp_kernel_drops_total", "counter", &["listener"]),
+    ("connections", "gauge", &["listener"]),
+    (
+        "connections_closed_total",
+        "counter",
+        &["listener", "reason"],
+    ),
+    ("sink_up", "gauge", &[]),
+    ("sink_connects_total", "counter", &[]),
+    ("sink_errors_total", "counter", &["kind"]),
+    ("sink_ack_mode", "gauge", &["mode"]),
+    ("reload_success", "gauge", &[]),
+    ("log_lines_suppressed_total", "counter", &[]),
+    ("ledger_imbalance", "gauge", &[]),
+    ("build_info", "gauge", &["version"]),
+];
+
+#[test]
+fn every_name_that_others_rely_on_is_there() {
+    let (_upstream, daemon) = start();
+    let page = daemon.try_get("/metrics").expect("an answer").text();
+    for (name, kind, labels) in NAMES {
+        let name = format!("sidecarbon_{name}");
+        assert!(page.contains(&format!("# HELP {name} ")), "{name}");
+        assert!(page.contains(&format!("# TYPE {name} {kind}\n")), "{name}");
+        let sample = page.lines().find_map(|line| {
+            let rest = line.strip_prefix(&name)?;
+            rest.starts_with(['{', ' ']).then_some(rest)
+        });
+        let sample = sample.unwrap_or_else(|| panic!("no sample of {name}"));
+        let there: Vec<&str> = sample
+            .rsplit_once(' ')
+            .map_or("", |(labels, _)| labels)
+            .split(['{', ','])
+            .filter_map(|label| label.split_once('=').map(|(name, _)| name))
+            .collect();
+        assert_eq!(there, labels, "{name}");
+    }
 }
 
 #[test]
@@ -236,50 +290,6 @@ fn what_is_not_there_is_refused() {
         let answer = daemon.ask(&request).ok().flatten().expect("an answer");
         assert_eq!(answer.word(1), "405", "{method}");
     }
-}
-
-#[test]
-fn silent_visitors_hinder_nobody() {
-    // Far above a scrape, far below what waiting for a visitor would take.
-    const SOON: Duration = Duration::from_secs(3);
-    let (upstream, daemon) = start();
-    let address = daemon.address("admin");
-    let started = Instant::now();
-    let silent: Vec<TcpStream> = (0..200)
-        .map(|_| TcpStream::connect(address).expect("the admin listener"))
-        .collect();
-    daemon.udp("visitors.line 1 1700000000");
-    upstream.expect(&format!("{KEY}.visitors.line 1 1700000000"));
-    daemon.wait_delivered(1);
-    assert_eq!(daemon.get("/healthz"), 200);
-    assert!(started.elapsed() < SOON, "took {:?}", started.elapsed());
-    drop(silent);
-}
-
-#[test]
-fn endless_requests_hinder_nobody() {
-    let (upstream, daemon) = start();
-    let megabyte = vec![b'a'; 1024 * 1024];
-    let mut visitors = Vec::new();
-    for head in [
-        &b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nX-Long: "[..],
-        b"GET /",
-        b"POST /metrics HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000000\r\n\r\n",
-        b"\x16\x03\x01",
-    ] {
-        let mut visitor = TcpStream::connect(daemon.address("admin")).expect("the admin listener");
-        visitor
-            .set_write_timeout(Some(Duration::from_secs(1)))
-            .expect("an open socket");
-        // The daemon may hang up on it at any time, or stop to read.
-        let _ = visitor
-            .write_all(head)
-            .and_then(|()| visitor.write_all(&megabyte));
-        visitors.push(visitor);
-    }
-    assert_eq!(daemon.get("/metrics"), 200);
-    daemon.udp("endless.line 1 1700000000");
-    upstream.expect(&format!("{KEY}.endless.line 1 1700000000"));
 }
 
 #[test]

@@ -27,6 +27,7 @@ pub use client::{
 };
 pub use config::Config;
 pub use daemon::Daemon;
+pub use http::Message;
 pub use inbox::Inbox;
 pub use launch::{Launch, Outcome};
 pub use load::Load;

@@ -1,0 +1,75 @@
+// Numbers, times and reasons as people say them. A number and its unit stay on
+// one line.
+
+const GAP = "\u00a0";
+
+const grouped = new Intl.NumberFormat("en");
+
+// 1234567 as 1,234,567.
+const count = (number) => grouped.format(number);
+
+const lines = (number) => `${count(number)} ${number === 1 ? "line" : "lines"}`;
+
+// Small rates with one decimal, so that a line every few seconds shows.
+const rate = (number) => (number > 0 && number < 9.95 ? number.toFixed(1) : count(Math.round(number)));
+
+const bytes = (number) => {
+  const units = ["B", "KiB", "MiB", "GiB", "TiB"];
+  let power = 0;
+  while (number >= 1024 && power < units.length - 1) {
+    number /= 1024;
+    power += 1;
+  }
+  const digits = power > 0 && number < 10 && !Number.isInteger(number) ? 1 : 0;
+  return `${number.toFixed(digits)}${GAP}${units[power]}`;
+};
+
+// Two units at most: 42 s, 3 min 20 s, 5 h 10 min, 3 days.
+const lasting = (seconds) => {
+  const whole = Math.floor(seconds);
+  if (whole < 60) return `${whole}${GAP}s`;
+  const [minutes, hours, days] = [60, 3600, 86400].map((unit) => Math.floor(whole / unit));
+  const pair = (large, one, small, other) => [large, one, ...(small > 0 ? [small, other] : [])].join(GAP);
+  if (minutes < 10) return pair(minutes, "min", whole % 60, "s");
+  if (hours < 1) return `${minutes}${GAP}min`;
+  if (hours < 10) return pair(hours, "h", minutes % 60, "min");
+  if (hours < 48) return `${hours}${GAP}h`;
+  return days < 1000 ? `${days}${GAP}days` : "years";
+};
+
+// The same for what is an estimate.
+const roughly = (seconds) => (seconds >= 600 && seconds < 3600 ? `${Math.round(seconds / 300) * 5}${GAP}min` : lasting(seconds));
+
+const clock = (date) => date.toLocaleTimeString("en-GB");
+
+// What went wrong on the way to the upstream, by the kind that is counted.
+const REASONS = {
+  dns: "Its name cannot be looked up.",
+  connect: "No connection can be made.",
+  tls: "The TLS handshake fails.",
+  certificate: "Its certificate is not accepted, and nothing is sent without one.",
+  ended: "It has closed the connection.",
+  broken: "The connection broke.",
+  timeout: "It does not answer in time.",
+  unauthorized: "It refuses the API key.",
+  throttled: "It asks for less.",
+  status: "It answers with an error.",
+  proxy: "The proxy does not let us through.",
+  io: "The operating system reports an error.",
+};
+
+const reasonOf = ({ kind, message }) => {
+  if (kind === "connect" && /refused/i.test(message)) return "The connection is refused: nothing listens there.";
+  if (kind === "connect" && /unreachable/i.test(message)) return "There is no way to its address.";
+  return REASONS[kind] ?? "Something went wrong.";
+};
+
+const sum = (accounts) => Object.values(accounts).reduce((total, number) => total + number, 0);
+
+// "value 10, name 2": the reasons that occurred, most frequent first.
+const byReason = (accounts) =>
+  Object.entries(accounts)
+    .filter(([, number]) => number > 0)
+    .sort(([, one], [, other]) => other - one)
+    .map(([reason, number]) => `${reason.replaceAll("_", " ")} ${count(number)}`)
+    .join(", ");

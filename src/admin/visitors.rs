@@ -1,0 +1,161 @@
+//! Visitors of the admin endpoint: few at a time, none for long, and bounded in
+//! everything that they could make large.
+//!
+//! In: listening sockets. Out: one question to `answer.rs` a request. Whoever
+//! says nothing is the first to give way when the places run out, so that a
+//! scraper finds one whatever others do.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::net::TcpListener as StdListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::select;
+use tokio::sync::watch;
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{sleep, timeout};
+use tracing::{debug, warn};
+
+use super::Watched;
+use super::answer::answer;
+use super::guard::Reach;
+
+/// Scrapers and people are few. Past so many on a socket one gives way.
+pub const MAX_CONNECTIONS: usize = 32;
+
+/// A request is one line and some headers.
+const MAX_HEADER_BYTES: usize = 8192;
+
+/// To send a request's headers.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The life of a connection; then it is closed after the answer that it waits
+/// for.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// To take that last answer.
+const LAST_ANSWER: Duration = Duration::from_secs(10);
+
+/// After an error of accept(2) that would repeat at once.
+const REST: Duration = Duration::from_millis(100);
+
+/// Serves until told to stop.
+pub async fn serve(
+    listeners: Vec<StdListener>,
+    watched: Watched,
+    mut stopping: watch::Receiver<()>,
+) {
+    let mut tasks = JoinSet::new();
+    for listener in listeners {
+        match TcpListener::from_std(listener) {
+            Ok(listener) => {
+                tasks.spawn(accept(listener, watched.clone()));
+            }
+            Err(error) => warn!(%error, "an admin socket cannot be used"),
+        }
+    }
+    select! {
+        // The sender is dropped when the daemon wants this to end.
+        _ = stopping.changed() => {}
+        // None ends by itself: the thread ends, and the daemon notices.
+        _ = tasks.join_next() => {}
+    }
+}
+
+async fn accept(listener: TcpListener, watched: Watched) {
+    let reach = listener.local_addr().map_or(Reach::Host, Reach::of);
+    let mut places = Places::default();
+    let mut taken_in_a_row = 0;
+    // Ended with this task.
+    let mut connections = JoinSet::new();
+    loop {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                debug!(%error, "an admin connection was not accepted");
+                sleep(REST).await;
+                continue;
+            }
+        };
+        while let Some(ended) = connections.try_join_next() {
+            if let Err(error) = ended
+                && error.is_panic()
+            {
+                std::panic::resume_unwind(error.into_panic());
+            }
+        }
+        places.make_room();
+        let has_asked = Arc::new(AtomicBool::new(false));
+        let visit = converse(stream, reach, watched.clone(), has_asked.clone());
+        let task = connections.spawn(visit);
+        places.taken.push_back(Visitor { task, has_asked });
+        // Whoever has sent a request already is heard before others take the place.
+        taken_in_a_row += 1;
+        if taken_in_a_row == MAX_CONNECTIONS / 2 {
+            taken_in_a_row = 0;
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// Who is there, in the order in which they came.
+#[derive(Debug, Default)]
+struct Places {
+    taken: VecDeque<Visitor>,
+}
+
+#[derive(Debug)]
+struct Visitor {
+    task: AbortHandle,
+    has_asked: Arc<AtomicBool>,
+}
+
+impl Places {
+    /// Makes sure of a place: that of who has been silent for longest, or else of
+    /// who has been there for longest.
+    fn make_room(&mut self) {
+        self.taken.retain(|visitor| !visitor.task.is_finished());
+        if self.taken.len() < MAX_CONNECTIONS {
+            return;
+        }
+        let is_silent = |visitor: &Visitor| !visitor.has_asked.load(Relaxed);
+        let leaves = self.taken.iter().position(is_silent).unwrap_or(0);
+        if let Some(visitor) = self.taken.remove(leaves) {
+            visitor.task.abort();
+        }
+    }
+}
+
+async fn converse(stream: TcpStream, reach: Reach, watched: Watched, has_asked: Arc<AtomicBool>) {
+    // A visitor who says nothing costs no buffer.
+    if !matches!(timeout(HEADER_TIMEOUT, stream.readable()).await, Ok(Ok(()))) {
+        return;
+    }
+    let service = service_fn(move |request| {
+        has_asked.store(true, Relaxed);
+        let watched = watched.clone();
+        async move { Ok::<_, Infallible>(answer(&request, reach, &watched).await) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(MAX_HEADER_BYTES)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = std::pin::pin!(connection);
+    let ended = select! {
+        ended = &mut connection => ended,
+        () = sleep(CONNECTION_TIMEOUT) => {
+            connection.as_mut().graceful_shutdown();
+            timeout(LAST_ANSWER, connection).await.unwrap_or(Ok(()))
+        }
+    };
+    if let Err(error) = ended {
+        debug!(%error, "an admin connection broke");
+    }
+}

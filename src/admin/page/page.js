@@ -52,12 +52,15 @@ const backlogOf = ({ ledger, queue, sink }) => {
   return { waiting, most: memory.most };
 };
 
-// Lines dropped within the last ten seconds.
-const droppingOf = ({ ledger }) => {
-  const total = sum(ledger.dropped);
+// Lines dropped within the last ten seconds, and the reason of most of them.
+const droppingOf = ({ ledger: { dropped } }) => {
   const now = performance.now();
-  memory.dropped = [...memory.dropped, { now, total }].filter((look) => now - look.now < 10_000 && look.total <= total);
-  return total - memory.dropped[0].total;
+  const isRecent = (look) => now - look.now < 10_000 && sum(look.dropped) <= sum(dropped);
+  memory.dropped = [...memory.dropped, { now, dropped }].filter(isRecent);
+  const [{ dropped: before }] = memory.dropped;
+  const grown = Object.entries(dropped).map(([reason, number]) => ({ reason, lines: number - (before[reason] ?? 0) }));
+  const [{ reason }] = grown.sort((one, other) => other.lines - one.lines);
+  return { reason, lines: sum(dropped) - sum(before) };
 };
 
 const look = async () => {

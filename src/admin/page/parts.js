@@ -10,9 +10,8 @@ const headline = ({ status, rates, dropping }) => {
   if (status.draining) {
     return ["warn", "It is stopping", `No more lines are taken; ${wait} to be sent before the end.`];
   }
-  if (dropping > 0) {
-    const why = sink.up ? "The queue is full: more comes than the upstream takes." : `The queue is full, and the upstream is away. ${reasonOf(sink.last_error ?? {})}`;
-    return ["bad", "Lines are being lost", `${why} The oldest go first: ${lines(dropping)} in the last ten seconds.`];
+  if (dropping.lines > 0) {
+    return ["bad", "Lines are being lost", `${whyDropped(dropping.reason, sink)} That was ${lines(dropping.lines)} in the last ten seconds.`];
   }
   if (!sink.up) {
     const since = sink.away_seconds === null ? "" : `for ${lasting(sink.away_seconds)}`;
@@ -107,7 +106,7 @@ const showFacts = ({ status }) => {
   const horizon = queue.horizon_seconds;
   say(at("horizon"), horizon === null ? "–" : roughly(horizon));
   const full = `until ${bytes(queue.limit_bytes)} are full`;
-  say(at("horizon-note"), horizon === null ? `At this rate there is no end to it; nothing comes in that would fill ${bytes(queue.limit_bytes)}.` : `At the rate of now, ${full}, waiting lines being compressed.`);
+  say(at("horizon-note"), horizon === null ? `At this rate there is no end to it; nothing comes in that would fill ${bytes(queue.limit_bytes)}.` : `At the present rate, ${full}. Waiting lines are compressed.`);
 
   const ago = sink.last_error && `${lasting(sink.last_error.ago_seconds)} ago`;
   const facts = [

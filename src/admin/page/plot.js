@@ -93,8 +93,8 @@ class Plot {
     const height = this.#options.height - BOTTOM;
     const most = Math.max(...this.#series.flatMap(({ key }) => this.#columns[key]), 0);
     const scale = Math.max(most * 1.08, typeof least === "function" ? least(this.#top) : least);
-    const tick = roundUp(scale / this.#options.ticks, base);
     const isNearTop = scale > this.#top / 2;
+    const tick = isNearTop ? this.#top / 2 : roundUp(scale / this.#options.ticks, base);
     const end = isNearTop ? Math.max(this.#top, most) : Math.ceil(scale / tick) * tick;
     this.y = (value) => TOP + (height - TOP) * (1 - value / end);
     this.x = (step) => this.#width - (step / STEPS) * this.#width;
@@ -118,7 +118,6 @@ class Plot {
 
   #grid(values, hasLimit, format) {
     const items = values.map((value) => ({ value, y: Math.round(this.y(value)) + 0.5 }));
-    const labels = { ...this.#options };
     list(this.#parts.grid, items, {
       key: ({ value }) => value,
       create: () => {
@@ -130,7 +129,7 @@ class Plot {
         const [line, label] = group.children;
         change(line, { x2: this.#width, y1: y, y2: y });
         change(label, { y: y - 4 });
-        say(label, value === 0 ? "" : labels.tick?.(value) ?? format(value));
+        say(label, value === 0 ? "" : value === this.#top ? `${format(value)}, its bound` : format(value));
       },
     });
     this.#limit(hasLimit);

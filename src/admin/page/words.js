@@ -4,6 +4,7 @@
 const GAP = "\u00a0";
 
 const grouped = new Intl.NumberFormat("en");
+const tenths = new Intl.NumberFormat("en", { maximumFractionDigits: 1 });
 
 // 1234567 as 1,234,567.
 const count = (number) => grouped.format(number);
@@ -11,7 +12,7 @@ const count = (number) => grouped.format(number);
 const lines = (number) => `${count(number)} ${number === 1 ? "line" : "lines"}`;
 
 // Small rates with one decimal, so that a line every few seconds shows.
-const rate = (number) => (number > 0 && number < 9.95 ? number.toFixed(1) : count(Math.round(number)));
+const rate = (number) => (number < 9.95 ? tenths.format(number) : count(Math.round(number)));
 
 const bytes = (number) => {
   const units = ["B", "KiB", "MiB", "GiB", "TiB"];
@@ -62,6 +63,21 @@ const reasonOf = ({ kind, message }) => {
   if (kind === "connect" && /refused/i.test(message)) return "The connection is refused: nothing listens there.";
   if (kind === "connect" && /unreachable/i.test(message)) return "There is no way to its address.";
   return REASONS[kind] ?? "Something went wrong.";
+};
+
+// Why lines are given up.
+const LOSSES = {
+  refused: "The upstream refuses some of them.",
+  uncertain: "What became of them is not known, and sink.uncertain says to drop them.",
+  too_large: "Some are larger than a datagram or a request can be.",
+  shutdown: "They came when the end had begun.",
+  corrupt: "Memory went bad under them while they waited; test the memory of this machine.",
+};
+
+const whyDropped = (reason, sink) => {
+  if (reason !== "queue_full") return LOSSES[reason] ?? "";
+  if (sink.up) return "The queue is full, as more comes than the upstream takes. The oldest go first.";
+  return `The queue is full, and the upstream is away. ${sink.last_error ? reasonOf(sink.last_error) : ""} The oldest lines go first.`;
 };
 
 const sum = (accounts) => Object.values(accounts).reduce((total, number) => total + number, 0);

@@ -6,6 +6,7 @@ mod self_metrics;
 mod signals;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::select;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -118,7 +119,8 @@ async fn live(settings: Settings, overrides: &Overrides, logging: &Logging) -> E
     }
 }
 
-/// Drains, unless a second signal says not to. Answers with a defect that
+/// Waits for the last words of the clients and drains, unless a second signal
+/// says not to. Answers with a defect that
 /// showed meanwhile.
 async fn stop(
     pipeline: &mut Pipeline,
@@ -126,9 +128,19 @@ async fn stop(
     signals: &mut UnboundedReceiver<Signal>,
 ) -> Option<String> {
     let grace = reloader.settings().shutdown_grace;
-    info!(?grace, "stopping");
+    let quiet = reloader.settings().shutdown_quiet;
+    info!(?grace, ?quiet, "stopping");
+    let wind_down = async {
+        let deadline = Instant::now() + grace;
+        if let Some(defect) = pipeline.await_quiet(quiet, grace).await {
+            return Some(defect);
+        }
+        pipeline
+            .drain(deadline.saturating_duration_since(Instant::now()))
+            .await
+    };
     select! {
-        defect = pipeline.drain(grace) => defect,
+        defect = wind_down => defect,
         () = signals::second_stop(signals) => {
             warn!("stopped at once");
             None

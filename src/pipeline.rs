@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinHandle};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tracing::warn;
 
 use crate::config::Settings;
@@ -42,6 +42,14 @@ const RESERVED_FILES: u64 = 64;
 
 /// A client that never stops sending must not keep the drain from beginning.
 const LAST_READS: Duration = Duration::from_secs(1);
+
+/// However long clients go on, so much of the grace is kept for the drain, half
+/// of a short one: to read the sockets' rest, and for an upstream that is there
+/// to acknowledge what was sent.
+const LEAST_DRAIN: Duration = Duration::from_secs(2);
+
+/// How often is looked whether a line has come: only while the daemon stops.
+const QUIET_LOOK: Duration = Duration::from_millis(20);
 
 /// Why a pipeline cannot run as the settings say.
 #[derive(Debug, thiserror::Error)]
@@ -170,6 +178,27 @@ impl Pipeline {
         }
     }
 
+    /// Goes on as before until no line has come for `quiet`, but leaves enough of
+    /// the grace for the drain. Answers with the defect when a task died over it.
+    pub async fn await_quiet(&mut self, quiet: Duration, grace: Duration) -> Option<String> {
+        if quiet.is_zero() {
+            return None;
+        }
+        // An upstream that was away is tried again soon, as while draining.
+        self.queue.hurry();
+        let deadline = Instant::now() + grace.saturating_sub(LEAST_DRAIN.min(grace / 2));
+        let queue = self.queue.clone();
+        tokio::select! {
+            defect = self.failed() => Some(defect),
+            waited = timeout_at(deadline, is_quiet(&queue, quiet)) => {
+                if waited.is_err() {
+                    warn!("clients go on sending; the rest of shutdown.grace is for the drain");
+                }
+                None
+            }
+        }
+    }
+
     /// Reads what has arrived, sends what waits, and says goodbye: within the
     /// grace. Answers with the defect when a task died over it.
     pub async fn drain(&mut self, grace: Duration) -> Option<String> {
@@ -196,6 +225,20 @@ impl Pipeline {
             self.relay.abort();
             // Cancelled, as it was told.
             let _ = (&mut self.relay).await;
+        }
+    }
+}
+
+/// Waits until no line has come for so long.
+async fn is_quiet(queue: &Queue, quiet: Duration) {
+    let mut received = queue.received();
+    let mut since = Instant::now();
+    while since.elapsed() < quiet {
+        sleep_until((Instant::now() + QUIET_LOOK).min(since + quiet)).await;
+        let now_received = queue.received();
+        if now_received != received {
+            received = now_received;
+            since = Instant::now();
         }
     }
 }

@@ -45,6 +45,7 @@ pub const KEYS: &[Key] = &[
     key("retry.first", "250ms"),
     key("retry.max", "30s"),
     key("shutdown.grace", "8s"),
+    key("shutdown.quiet", "0s"),
     key("admin.listen", "localhost:2023"),
     key("self_metrics.prefix", ""),
     key("self_metrics.interval", "60s"),

@@ -45,8 +45,10 @@ pub struct Settings {
     pub queue_bytes: usize,
     /// How failed attempts are repeated.
     pub retry: RetrySettings,
-    /// How long the drain at the end may take.
+    /// How long the end may take, the drain included.
     pub shutdown_grace: Duration,
+    /// Before the drain, lines are taken until none has come for so long.
+    pub shutdown_quiet: Duration,
     /// Where metrics are served.
     pub admin_listen: Option<ListenAddress>,
     /// Whether somebody asked for that address. The default one may be taken
@@ -181,12 +183,7 @@ pub fn settle(source: &mut Source, surroundings: &Surroundings) -> Settings {
     let listen = listen(source, &mut warnings);
     let sizes = sizes(source, &sink.url);
     let retry = retry(source);
-    let grace = duration_within(
-        source,
-        "shutdown.grace",
-        Duration::ZERO,
-        Duration::from_secs(3600),
-    );
+    let (shutdown_grace, shutdown_quiet) = shutdown(source);
     let admin_listen = admin(source, &mut warnings);
     let self_metrics = self_metrics::find(source, surroundings.host_name.as_deref());
     let key_check = key_check(source, surroundings, &mut warnings);
@@ -200,7 +197,8 @@ pub fn settle(source: &mut Source, surroundings: &Surroundings) -> Settings {
         batch_gather: sizes.gather,
         queue_bytes: sizes.queue_bytes,
         retry,
-        shutdown_grace: grace,
+        shutdown_grace,
+        shutdown_quiet,
         admin_listen,
         admin_is_asked_for: source.is_set("admin.listen"),
         self_metrics,
@@ -568,6 +566,19 @@ fn retry(source: &mut Source) -> RetrySettings {
         );
     }
     RetrySettings { first, max }
+}
+
+fn shutdown(source: &mut Source) -> (Duration, Duration) {
+    let hour = Duration::from_secs(3600);
+    let grace = duration_within(source, "shutdown.grace", Duration::ZERO, hour);
+    let quiet = duration_within(source, "shutdown.quiet", Duration::ZERO, hour);
+    if quiet > Duration::ZERO && quiet >= grace {
+        let message = format!(
+            "({quiet:?}) is no shorter than shutdown.grace ({grace:?}), so the drain would have no time; write at most half of the grace"
+        );
+        source.refuse("shutdown.quiet", message);
+    }
+    (grace, quiet)
 }
 
 fn admin(source: &mut Source, warnings: &mut Vec<String>) -> Option<ListenAddress> {

@@ -32,6 +32,7 @@ mod state;
 
 use std::fmt;
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -66,7 +67,9 @@ pub struct Queue {
 struct Shared {
     state: Mutex<State>,
     changed: Notify,
-    closing: Notify,
+    /// The daemon is about to end, from now on or by the queue's close.
+    hurried: AtomicBool,
+    ending: Notify,
     /// Calls the compressing thread.
     work: Condvar,
     /// Something was compressed.
@@ -97,7 +100,8 @@ impl Queue {
             shared: Arc::new(Shared {
                 state: Mutex::new(State::new(limits)),
                 changed: Notify::new(),
-                closing: Notify::new(),
+                hurried: AtomicBool::new(false),
+                ending: Notify::new(),
                 work: Condvar::new(),
                 eased: Notify::new(),
                 expander: Mutex::default(),
@@ -229,16 +233,23 @@ impl Queue {
     pub fn close(&self) {
         self.lock().close();
         self.shared.changed.notify_one();
-        self.shared.closing.notify_waiters();
+        self.shared.ending.notify_waiters();
     }
 
-    /// Waits until the drain begins.
-    pub async fn closing(&self) {
-        let mut closing = std::pin::pin!(self.shared.closing.notified());
+    /// Still takes lines, but those who wait with patience should not: the
+    /// daemon is about to end.
+    pub fn hurry(&self) {
+        self.shared.hurried.store(true, Relaxed);
+        self.shared.ending.notify_waiters();
+    }
+
+    /// Waits until the daemon is about to end.
+    pub async fn ending(&self) {
+        let mut ending = std::pin::pin!(self.shared.ending.notified());
         // Listens before it looks, so that it cannot miss the moment.
-        closing.as_mut().enable();
-        if !self.is_closed() {
-            closing.await;
+        ending.as_mut().enable();
+        if !self.shared.hurried.load(Relaxed) && !self.is_closed() {
+            ending.await;
         }
     }
 
@@ -257,6 +268,11 @@ impl Queue {
             );
         }
         self.shared.changed.notify_one();
+    }
+
+    /// How many lines have come in.
+    pub fn received(&self) -> u64 {
+        self.lock().ledger().received_total()
     }
 
     /// How many lines the upstream has.

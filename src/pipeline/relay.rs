@@ -29,7 +29,7 @@ use outage::{News, Outage};
 
 pub use outage::roughly;
 
-/// While draining, there is no time for long delays.
+/// While the daemon ends, there is no time for long delays.
 const DRAIN_DELAY: Duration = Duration::from_millis(500);
 
 /// How long a delivery under way may go on after a reload has replaced its
@@ -256,13 +256,13 @@ impl<S: Deliver + 'static> Relay<S> {
         delay
     }
 
-    /// Waits, but not past a reload, and not long while the daemon drains.
+    /// Waits, but not past a reload, and not long while the daemon ends.
     async fn pause(&mut self, delay: Duration) -> Option<Replacement<S>> {
         let queue = self.queue.clone();
         let patience = async {
             select! {
                 () = sleep(delay) => {}
-                () = queue.closing() => sleep(delay.min(DRAIN_DELAY)).await,
+                () = queue.ending() => sleep(delay.min(DRAIN_DELAY)).await,
             }
         };
         select! {

@@ -1,13 +1,16 @@
 //! The daemon ends: what is delivered before, and how long that may take.
 
 use std::io::Write;
-use std::time::Duration;
+use std::net::UdpSocket;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
 use crate::support::{
     Config, Daemon, KEY, Launch, Memory, Port, Upstream, assert_same_lines, keyed, numbered,
-    payload, unix_stream, wait_for,
+    payload, say_and_hang_up, unix_datagram, unix_stream, wait_for,
 };
 
 #[test]
@@ -161,4 +164,160 @@ fn a_last_line_just_before_the_signal_arrives() {
     let ledger = daemon.stop();
     assert_eq!((ledger.received, ledger.delivered), (1, 1));
     assert_eq!(upstream.finish(), [format!("{KEY}.last.word 1 1700000000")]);
+}
+
+/// The daemon is told to stop while it goes on taking lines.
+fn is_draining(daemon: &Daemon) -> bool {
+    daemon
+        .try_get("/readyz")
+        .is_some_and(|answer| answer.word(1) == "503")
+}
+
+#[test]
+fn last_words_after_the_signal_are_forwarded() {
+    const SPOKEN: Duration = Duration::from_secs(2);
+    let upstream = Upstream::tcp();
+    let config = Config::to(upstream.url())
+        .with_unix_listeners()
+        .set("shutdown.quiet", "1500ms");
+    let daemon = Daemon::start(&config);
+    let datagrams = daemon.addresses("unix_datagram").remove(0);
+    let streams = daemon.addresses("unix_stream").remove(0);
+    let mut open = daemon.connect();
+    let mut said = 0;
+    daemon.signal(Signal::TERM);
+    let signalled = Instant::now();
+    wait_for("the signal to be heard", || is_draining(&daemon));
+    // An application that ends speaks now and then, over whatever it has.
+    while signalled.elapsed() < SPOKEN {
+        let line = |way: &str| format!("last.{way} {said} 1700000000\n");
+        open.write_all(line("open").as_bytes())
+            .expect("a stream that is still read");
+        daemon.tcp(line("new"));
+        daemon.udp(line("udp"));
+        say_and_hang_up(unix_stream(&streams), line("stream"));
+        unix_datagram(&datagrams, &line("datagram"));
+        said += 1;
+        wait_for("the lines", || daemon.received() == 5 * said);
+        let next = signalled + Duration::from_millis(400) * u32::try_from(said).expect("a few");
+        wait_for("the next words", || Instant::now() >= next);
+    }
+    assert_eq!(daemon.get("/healthz"), 200);
+    let ended = daemon.wait_end();
+    assert_eq!(ended.code, Some(0));
+    let ledger = ended.ledger.expect("a ledger line");
+    assert_eq!(
+        (ledger.received, ledger.delivered, ledger.left()),
+        (5 * said, 5 * said, 0)
+    );
+    let arrived = upstream.finish();
+    for way in ["open", "new", "udp", "stream", "datagram"] {
+        let of_it = arrived
+            .iter()
+            .filter(|line| line.contains(&format!(".last.{way} ")));
+        assert_eq!(of_it.count() as u64, said, "{way}");
+    }
+}
+
+#[test]
+fn without_last_words_it_is_gone_soon() {
+    const QUIET: Duration = Duration::from_secs(2);
+    let upstream = Upstream::tcp();
+    let config = Config::to(upstream.url())
+        .set("shutdown.quiet", "2s")
+        .set("shutdown.grace", "30s");
+    let daemon = Daemon::start(&config);
+    // A client that stays without a word is no reason to stay.
+    let _silent = daemon.connect();
+    daemon.udp("quiet.before 1 1700000000");
+    upstream.expect(&format!("{KEY}.quiet.before 1 1700000000"));
+    daemon.signal(Signal::TERM);
+    let ended = daemon.wait_end();
+    assert_eq!(ended.code, Some(0));
+    assert!(
+        ended.took >= QUIET && ended.took < QUIET + Duration::from_secs(1),
+        "took {:?}",
+        ended.took
+    );
+}
+
+#[test]
+fn a_client_that_never_ends_does_not_outlast_the_grace() {
+    const GRACE: Duration = Duration::from_secs(3);
+    let upstream = Upstream::tcp();
+    let config = Config::to(upstream.url())
+        .set("shutdown.quiet", "1s")
+        .set("shutdown.grace", "3s");
+    let daemon = Daemon::start(&config);
+    let address = daemon.address("udp");
+    let log = Arc::clone(&daemon.log);
+    daemon.signal(Signal::TERM);
+    // Nobody listens there in the end.
+    let speaker = thread::spawn(move || {
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
+        let signalled = Instant::now();
+        wait_for("the end of listening", || {
+            let sent = socket.send_to(b"endless.talk 1 1700000000", address);
+            sent.is_err() || signalled.elapsed() > 2 * GRACE
+        });
+    });
+    let ended = daemon.wait_end();
+    speaker.join().expect("a speaker that ends");
+    assert_eq!(ended.code, Some(0));
+    // Half of a short grace is the drain's, which needs none of it here.
+    assert!(
+        ended.took >= GRACE / 2 && ended.took < GRACE,
+        "took {:?}",
+        ended.took
+    );
+    let ledger = ended.ledger.expect("a ledger line");
+    assert_eq!(ledger.left(), 0, "{ledger:?}");
+    assert!(ledger.received > 10, "{ledger:?}");
+    log.find("a word on it", |line| {
+        line.contains("clients go on sending")
+    });
+}
+
+#[test]
+fn an_upstream_that_comes_back_gets_everything_before_the_end() {
+    let port = Port::reserve();
+    // Only the hurry of the end makes it try again in time.
+    let config = Config::to(port.url())
+        .set("retry.first", "5m")
+        .set("retry.max", "5m")
+        .set("shutdown.quiet", "3s");
+    let daemon = Daemon::start(&config);
+    daemon.udp("hurry.before 1 1700000000");
+    wait_for("an attempt that failed", || {
+        daemon.total("sidecarbon_sink_errors_total") > 0
+    });
+    daemon.signal(Signal::TERM);
+    wait_for("the signal to be heard", || is_draining(&daemon));
+    let upstream = Upstream::tcp_at(&port);
+    upstream.expect(&format!("{KEY}.hurry.before 1 1700000000"));
+    daemon.udp("hurry.after 2 1700000000");
+    upstream.expect(&format!("{KEY}.hurry.after 2 1700000000"));
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.wait_end().code, Some(0));
+}
+
+#[test]
+fn a_second_signal_ends_the_wait_for_last_words() {
+    let upstream = Upstream::tcp();
+    let config = Config::to(upstream.url())
+        .set("shutdown.quiet", "2m")
+        .set("shutdown.grace", "5m");
+    let daemon = Daemon::start(&config);
+    daemon.signal(Signal::TERM);
+    wait_for("the signal to be heard", || is_draining(&daemon));
+    daemon.udp("second.line 1 1700000000");
+    upstream.expect(&format!("{KEY}.second.line 1 1700000000"));
+    daemon.signal(Signal::TERM);
+    let ended = daemon.wait_end();
+    assert_eq!(ended.code, Some(0));
+    assert!(
+        ended.took < Duration::from_secs(10),
+        "took {:?}",
+        ended.took
+    );
 }

@@ -196,7 +196,7 @@ fn last_words_after_the_signal_are_forwarded() {
         daemon.tcp(line("new"));
         daemon.udp(line("udp"));
         say_and_hang_up(unix_stream(&streams), line("stream"));
-        unix_datagram(&datagrams, &line("datagram"));
+        unix_datagram(&datagrams, line("datagram"));
         said += 1;
         wait_for("the lines", || daemon.received() == 5 * said);
         let next = signalled + Duration::from_millis(400) * u32::try_from(said).expect("a few");

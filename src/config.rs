@@ -75,7 +75,7 @@ fn load_with(overrides: &Overrides, key_is_optional: bool) -> Result<Settings, C
         key_is_optional,
     };
     let variables = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok())));
     let mut source = Source::new();
     if let Some(path) = overrides.file() {
         source.add_file(&path);

@@ -13,7 +13,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tracing::{error, info, warn};
 
 use crate::admin::{Admin, Watched};
-use crate::config::{Overrides, Settings};
+use crate::config::{Overrides, Settings, SinkUrl};
 use crate::exit::Exit;
 use crate::pipeline::queue::Queue;
 use crate::pipeline::{Pipeline, SetupError};
@@ -25,7 +25,8 @@ use signals::Signal;
 
 /// Runs the daemon until it is told to stop.
 pub fn run(settings: Settings, overrides: &Overrides) -> Exit {
-    let logging = logging::start(settings.log_level, settings.log_format);
+    let prints_lines = settings.sink.url == SinkUrl::Stdout;
+    let logging = logging::start(settings.log_level, settings.log_format, prints_lines);
     // One thread moves the lines: handing them between threads would cost more
     // than all the work on them.
     let runtime = match tokio::runtime::Builder::new_current_thread()
@@ -47,6 +48,9 @@ pub fn run(settings: Settings, overrides: &Overrides) -> Exit {
 async fn live(settings: Settings, overrides: &Overrides, logging: &Logging) -> Exit {
     for warning in &settings.warnings {
         warn!("{warning}");
+    }
+    for note in &settings.notes {
+        info!("{note}");
     }
     let mut signals = match signals::listen() {
         Ok(signals) => signals,
@@ -92,7 +96,8 @@ async fn live(settings: Settings, overrides: &Overrides, logging: &Logging) -> E
                 Some(Signal::Reload) => reloader.begin(),
                 Some(Signal::Stop) | None => break None,
             },
-            () = counters.key_refused.notified() => reloader.begin_with_key(),
+            () = counters.key_refused.notified() => reloader.begin_with_refused_key(),
+            () = counters.key_aged.notified() => reloader.begin_with_aged_key(),
             reread = reloader.read_again() => {
                 reloader.finish(reread, &mut pipeline, &mut admin, logging);
                 reporter.follow(reloader.settings().self_metrics.as_ref());

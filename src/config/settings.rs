@@ -64,6 +64,8 @@ pub struct Settings {
     pub log_format: LogFormat,
     /// Legal, but likely not meant; for the log.
     pub warnings: Vec<String>,
+    /// Worth a word, and as it should be; said once, at the start.
+    pub notes: Vec<String>,
     /// Each key with its value and origin, for `check`.
     pub effective: Vec<Effective>,
 }
@@ -179,7 +181,8 @@ pub struct Surroundings {
 /// Asks the source for every key, in the order of the reference file.
 pub fn settle(source: &mut Source, surroundings: &Surroundings) -> Settings {
     let mut warnings = Vec::new();
-    let sink = sink(source, surroundings, &mut warnings);
+    let mut notes = Vec::new();
+    let sink = sink(source, surroundings, &mut warnings, &mut notes);
     let listen = listen(source, &mut warnings);
     let sizes = sizes(source, &sink.url);
     let retry = retry(source);
@@ -206,6 +209,7 @@ pub fn settle(source: &mut Source, surroundings: &Surroundings) -> Settings {
         log_level: log_level.unwrap_or(LevelFilter::INFO),
         log_format: log_format.unwrap_or(LogFormat::Auto),
         warnings,
+        notes,
         effective: Vec::new(),
     }
 }
@@ -223,6 +227,7 @@ const FORMATS: &[(&str, LogFormat)] = &[
     ("text", LogFormat::Text),
     ("json", LogFormat::Json),
     ("journald", LogFormat::Journald),
+    ("container", LogFormat::Container),
 ];
 
 const NAMES: &[(&str, NameRule)] = &[
@@ -233,7 +238,12 @@ const NAMES: &[(&str, NameRule)] = &[
 
 const UNCERTAIN: &[(&str, Uncertain)] = &[("resend", Uncertain::Resend), ("drop", Uncertain::Drop)];
 
-fn sink(source: &mut Source, around: &Surroundings, warnings: &mut Vec<String>) -> SinkSettings {
+fn sink(
+    source: &mut Source,
+    around: &Surroundings,
+    warnings: &mut Vec<String>,
+    notes: &mut Vec<String>,
+) -> SinkSettings {
     let url = source
         .text("sink.url", SinkUrl::parse)
         .unwrap_or(SinkUrl::Stdout);
@@ -241,7 +251,9 @@ fn sink(source: &mut Source, around: &Surroundings, warnings: &mut Vec<String>) 
         key,
         file: key_file,
         is_missing: key_is_missing,
+        note,
     } = key::find(source, &url, around, warnings);
+    notes.extend(note);
     if let SinkUrl::Http { secure: false, .. } = url
         && !key.is_empty()
     {

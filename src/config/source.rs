@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
 use super::api_key;
 use super::keys::{self, KEYS, Key};
@@ -110,27 +110,32 @@ impl Source {
         }
     }
 
-    /// Takes the variables that name keys.
-    pub fn add_environment(&mut self, variables: impl Iterator<Item = (String, String)>) {
+    /// Takes the variables that name keys. One without a value has one that is
+    /// no text.
+    pub fn add_environment(&mut self, variables: impl Iterator<Item = (String, Option<String>)>) {
         let known: Vec<(String, &'static Key)> =
             KEYS.iter().map(|key| (key.env_name(), key)).collect();
-        for (name, mut value) in variables {
+        for (name, value) in variables {
+            let value = value.map(Zeroizing::new);
             if !name.starts_with("SIDECARBON_") || is_kubernetes(&name) {
                 continue;
             }
-            if let Some((_, key)) = known.iter().find(|(known, _)| *known == name) {
-                if value.is_empty() && key.empty_is_unset() {
-                    continue;
-                }
-                let text = Written::Text(Zeroizing::new(std::mem::take(&mut value)));
-                self.entries
-                    .insert(key.path, (text, Origin::Environment(name)));
-            } else {
+            let Some((_, key)) = known.iter().find(|(known, _)| *known == name) else {
                 let hint = keys::nearest(&name, known.iter().map(|(name, _)| name.as_str()))
                     .map_or_else(String::new, |near| format!("; did you mean {near}?"));
                 self.problem(name, format!("names no known key{hint}"));
+                continue;
+            };
+            let Some(value) = value else {
+                let message = format!("{} is no text in UTF-8; write it anew", key.path);
+                self.problem(name, message);
+                continue;
+            };
+            if value.is_empty() && key.empty_is_unset() {
+                continue;
             }
-            value.zeroize();
+            self.entries
+                .insert(key.path, (Written::Text(value), Origin::Environment(name)));
         }
     }
 

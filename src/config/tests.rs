@@ -13,7 +13,7 @@ fn read_with(
     source.add_toml(Path::new("s.toml"), text);
     let pairs = environment
         .iter()
-        .map(|(n, v)| ((*n).to_owned(), (*v).to_owned()));
+        .map(|(n, v)| ((*n).to_owned(), Some((*v).to_owned())));
     source.add_environment(pairs);
     settle(source, surroundings)
 }
@@ -190,6 +190,19 @@ fn the_key_comes_from_the_first_place_that_has_one() {
         let settings = read_with(toml, environment, surroundings).unwrap();
         assert_eq!(settings.sink.key.expose(), expected.as_bytes());
     }
+}
+
+#[test]
+fn the_drain_has_its_part_of_the_grace() {
+    let text =
+        |grace: &str, quiet: &str| format!("[shutdown]\ngrace = \"{grace}\"\nquiet = \"{quiet}\"");
+    let settings = read(&text("8s", "2s")).unwrap();
+    assert_eq!(settings.shutdown_quiet, Duration::from_secs(2));
+    refused(
+        &text("2s", "2s"),
+        "s.toml:3: shutdown.quiet (2s) is no shorter",
+    );
+    assert!(read(&text("0s", "0s")).is_ok());
 }
 
 #[test]

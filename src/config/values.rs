@@ -89,6 +89,8 @@ pub enum LogFormat {
     Json,
     /// With the priority prefix of sd-daemon(3), without time.
     Journald,
+    /// As containers do it: to standard output, JSON where that is no terminal.
+    Container,
 }
 
 /// Through which HTTP proxy: `sink.proxy`.

@@ -1,5 +1,6 @@
-//! Logs to standard error, by a thread of their own: an output that blocks
-//! costs log lines, which are counted, and delays nothing.
+//! Logs to standard error, or in a container to standard output, by a thread of
+//! their own: an output that blocks costs log lines, which are counted, and
+//! delays nothing.
 
 use std::fmt;
 use std::io::{self, IsTerminal};
@@ -29,20 +30,39 @@ pub struct Logging {
     _writer: WorkerGuard,
 }
 
-/// Starts logging. Once in a process.
-pub fn start(level: LevelFilter, format: LogFormat) -> Logging {
-    let stderr = io::stderr();
-    let colours =
-        stderr.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty());
+/// Where logs go, and whether somebody sits there.
+struct Output {
+    writer: Box<dyn io::Write + Send>,
+    is_terminal: bool,
+}
+
+impl Output {
+    fn of(stream: impl io::Write + IsTerminal + Send + 'static) -> Self {
+        Self {
+            is_terminal: stream.is_terminal(),
+            writer: Box::new(stream),
+        }
+    }
+}
+
+/// Starts logging. Once in a process. `stdout_is_taken` by the lines of a sink.
+pub fn start(level: LevelFilter, format: LogFormat, stdout_is_taken: bool) -> Logging {
+    let output = if format == LogFormat::Container && !stdout_is_taken {
+        Output::of(io::stdout())
+    } else {
+        Output::of(io::stderr())
+    };
+    let colours = output.is_terminal && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty());
     let format = match format {
-        LogFormat::Auto if is_journal(&stderr) => LogFormat::Journald,
-        LogFormat::Auto => LogFormat::Text,
+        LogFormat::Auto if is_journal(io::stderr()) => LogFormat::Journald,
+        LogFormat::Container if !output.is_terminal => LogFormat::Json,
+        LogFormat::Auto | LogFormat::Container => LogFormat::Text,
         format => format,
     };
     let (writer, guard) = NonBlockingBuilder::default()
         .buffered_lines_limit(WAITING_LINES)
         .thread_name("log")
-        .finish(stderr);
+        .finish(output.writer);
     let dropped = writer.error_counter();
     let (filter, handle) = reload::Layer::new(targets(level));
     let layer = tracing_subscriber::fmt::layer()
@@ -51,7 +71,9 @@ pub fn start(level: LevelFilter, format: LogFormat) -> Logging {
     let layer = match format {
         LogFormat::Json => layer.json().flatten_event(true).boxed(),
         LogFormat::Journald => layer.event_format(Journald).boxed(),
-        LogFormat::Text | LogFormat::Auto => layer.with_ansi(colours).boxed(),
+        LogFormat::Text | LogFormat::Auto | LogFormat::Container => {
+            layer.with_ansi(colours).boxed()
+        }
     };
     tracing_subscriber::registry()
         .with(layer.with_filter(filter))

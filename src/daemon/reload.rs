@@ -1,22 +1,29 @@
 //! SIGHUP: the new settings as a whole, or the old ones and the reason. And a
-//! new key alone, when the upstream refuses the one in force.
+//! new key alone, when the upstream refuses the one in force, and now and then
+//! while lines flow.
 //!
 //! Files are read on another thread, since a file system can hang; the daemon's
 //! loop waits for that beside everything else.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::thread;
+use std::time::Duration;
 
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
 use crate::admin::Admin;
-use crate::config::{self, ApiKey, Overrides, Settings};
+use crate::config::{self, ApiKey, KeyFileError, Overrides, Settings, SinkSettings};
 use crate::pipeline::Pipeline;
 use crate::pipeline::sink::Sink;
 use crate::stats::Counters;
 
 use super::logging::Logging;
+
+/// A key that has come while the one in force is not refused has to be the same
+/// for so long.
+const SETTLING: Duration = Duration::from_millis(500);
 
 /// Knows what the daemon was asked to do, and where to ask again.
 #[derive(Debug)]
@@ -27,13 +34,18 @@ pub struct Reloader {
     reading: Option<JoinHandle<Outcome>>,
     /// Asked for while another one was being read.
     is_next: Option<Wish>,
+    /// Whether it was said that the key's file cannot be used.
+    key_is_missed: bool,
 }
 
 /// What is to be read again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wish {
     Everything,
-    KeyAlone,
+    /// The key, which the upstream refuses.
+    RefusedKey,
+    /// The key, which may have been replaced.
+    AgedKey,
 }
 
 /// What reading brought.
@@ -43,8 +55,10 @@ enum Outcome {
     Settings(Box<(Settings, Sink)>),
     /// Why the settings cannot be used.
     Problems(Vec<String>),
-    /// The key is the one that is refused.
+    /// The key is the one in force.
     SameKey,
+    /// Why the key's file cannot be used, for now.
+    NoKey(String),
 }
 
 /// What was read, to be put in force.
@@ -60,6 +74,7 @@ impl Reloader {
             counters,
             reading: None,
             is_next: None,
+            key_is_missed: false,
         }
     }
 
@@ -73,10 +88,23 @@ impl Reloader {
         self.read(Wish::Everything);
     }
 
-    /// Begins to read the key again, where it comes from a file.
-    pub fn begin_with_key(&mut self) {
+    /// Begins to read the key again, which is refused.
+    pub fn begin_with_refused_key(&mut self) {
+        self.begin_with_key(Wish::RefusedKey);
+    }
+
+    /// Begins to read the key again, unless something is being read anyway: a
+    /// file system that hangs has one reader.
+    pub fn begin_with_aged_key(&mut self) {
+        if self.reading.is_none() {
+            self.begin_with_key(Wish::AgedKey);
+        }
+    }
+
+    /// Where the key comes from a file.
+    fn begin_with_key(&mut self, wish: Wish) {
         if self.settings.sink.key_file.is_some() {
-            self.read(Wish::KeyAlone);
+            self.read(wish);
         }
     }
 
@@ -98,8 +126,16 @@ impl Reloader {
         admin: &mut Admin,
         logging: &Logging,
     ) {
+        let was_missed = std::mem::take(&mut self.key_is_missed);
         let result = match reread.0 {
             Outcome::SameKey => None,
+            Outcome::NoKey(problem) => {
+                if !was_missed {
+                    warn!(%problem, "the key's file cannot be used, the key in force stays");
+                }
+                self.key_is_missed = true;
+                None
+            }
             Outcome::Problems(problems) => Some(Err(problems)),
             Outcome::Settings(new) => Some(self.put_in_force(*new, pipeline, admin, logging)),
         };
@@ -128,9 +164,10 @@ impl Reloader {
             let new = match wish {
                 Wish::Everything => config::load(&overrides)
                     .map_err(|error| error.0.iter().map(ToString::to_string).collect()),
-                Wish::KeyAlone => match with_key_read_again(settings) {
-                    Some(new) => Ok(new),
-                    None => return Outcome::SameKey,
+                Wish::RefusedKey | Wish::AgedKey => match read_key_again(&settings.sink, wish) {
+                    Ok(None) => return Outcome::SameKey,
+                    Ok(Some(key)) => Ok(with_key(settings, key)),
+                    Err(error) => return Outcome::NoKey(error.to_string()),
                 },
             };
             match new {
@@ -187,13 +224,37 @@ fn prepare(new: Settings, counters: Arc<Counters>) -> Outcome {
     }
 }
 
-/// The settings with the key that its file holds now, if that is another one.
-fn with_key_read_again(mut settings: Settings) -> Option<Settings> {
-    let file = ApiKey::read(settings.sink.key_file.as_deref()?).ok()?;
-    if file.key == settings.sink.key {
-        return None;
+/// The key that its file holds now, if that is another one than the one in force.
+fn read_key_again(sink: &SinkSettings, wish: Wish) -> Result<Option<ApiKey>, KeyFileError> {
+    let Some(path) = &sink.key_file else {
+        return Ok(None);
+    };
+    let read = || Ok::<_, KeyFileError>(ApiKey::read(path)?.key);
+    let key = read()?;
+    if key == sink.key {
+        return Ok(None);
     }
-    info!("the key file holds another key than the one that is refused");
-    settings.sink.key = file.key;
-    Some(settings)
+    if wish == Wish::AgedKey {
+        // The key in force is good, as far as is known: none of a file that is
+        // just being written must take its place.
+        wait(SETTLING);
+        if read()? != key {
+            return Ok(None);
+        }
+    }
+    Ok(Some(key))
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "on a thread of its own, where no line travels"
+)]
+fn wait(time: Duration) {
+    thread::sleep(time);
+}
+
+fn with_key(mut settings: Settings, key: ApiKey) -> Settings {
+    info!("the key's file holds another key, which is used from now on");
+    settings.sink.key = key;
+    settings
 }

@@ -36,6 +36,10 @@ const DRAIN_DELAY: Duration = Duration::from_millis(500);
 /// sink: as long as a planned close takes.
 const REPLACE_GRACE: Duration = Duration::from_secs(5);
 
+/// How long a key is taken to be the one in its file, while lines flow. Nobody
+/// looks while none do.
+const KEY_AGE: Duration = Duration::from_secs(20);
+
 /// A new way to the upstream, at a reload.
 #[derive(Debug)]
 pub struct Replacement<S> {
@@ -56,6 +60,8 @@ pub struct Relay<S> {
     replacements: mpsc::UnboundedReceiver<Replacement<S>>,
     /// How many lines had arrived when last looked.
     delivered: u64,
+    /// When somebody was last sent to look for another key.
+    key_seen: Instant,
     /// How many lines had found no room when the upstream went away.
     dropped_before: Option<u64>,
     /// Sinks of former configurations that say goodbye.
@@ -88,6 +94,7 @@ impl<S: Deliver + 'static> Relay<S> {
             counters,
             replacements,
             delivered: 0,
+            key_seen: Instant::now(),
             dropped_before: None,
             closing: JoinSet::new(),
         }
@@ -115,6 +122,7 @@ impl<S: Deliver + 'static> Relay<S> {
             attended = self.sink.attend() => return self.attended(attended).await,
             has_lines = self.queue.ready(), if has_room => if !has_lines { return Round::Drained },
         }
+        self.mind_the_key();
         // 2. Make sure of a way before any line is in flight.
         let connected = select! {
             biased;
@@ -138,6 +146,15 @@ impl<S: Deliver + 'static> Relay<S> {
                 Round::Done
             }
             Err(failure) => self.wait_out(&failure).await,
+        }
+    }
+
+    /// Over TCP, TLS and UDP, a key that is no longer good shows nowhere: its
+    /// file tells, which is read by others, at their leisure.
+    fn mind_the_key(&mut self) {
+        if self.key_seen.elapsed() >= KEY_AGE {
+            self.key_seen = Instant::now();
+            self.counters.key_aged.notify_one();
         }
     }
 

@@ -197,6 +197,9 @@ pub struct Counters {
     sink_errors: [AtomicU64; FailureKind::ALL.len()],
     /// The upstream has refused the key: time to look for another.
     pub key_refused: Notify,
+    /// Lines are about to go out with a key that was read a while ago: time to
+    /// see whether its file holds another.
+    pub key_aged: Notify,
     /// Whether the last reload was accepted.
     pub reload_success: AtomicBool,
     /// Log lines left out by rate limits.
@@ -216,6 +219,7 @@ impl Default for Counters {
             ack_mode: AtomicU8::new(AckMode::Kernel as u8),
             sink_errors: Default::default(),
             key_refused: Notify::new(),
+            key_aged: Notify::new(),
             reload_success: AtomicBool::new(true),
             log_lines_suppressed: AtomicU64::new(0),
         }

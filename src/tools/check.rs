@@ -19,5 +19,8 @@ pub fn run(settings: &Settings) -> Exit {
     for warning in &settings.warnings {
         eprintln!("warning: {warning}");
     }
+    for note in &settings.notes {
+        eprintln!("note: {note}");
+    }
     printed(written.map(|()| Exit::Done))
 }

@@ -16,6 +16,8 @@ pub struct FoundKey {
     pub file: Option<PathBuf>,
     /// Whether there should be one that could not be had.
     pub is_missing: bool,
+    /// What is worth a word about the file, and as it should be.
+    pub note: Option<String>,
 }
 
 /// The key, from the first of its places that has one.
@@ -90,13 +92,21 @@ fn key_file(
 ) -> FoundKey {
     match ApiKey::read(path) {
         Ok(file) => {
-            if file.world_readable {
+            let shown = path.display();
+            let mut note = None;
+            if file.world_readable && is_secret_mount(path) {
+                note = Some(format!(
+                    "{shown}: every user of this container can read the key, as is usual for mounted secrets"
+                ));
+            } else if file.world_readable {
                 warnings.push(format!(
-                    "{}: every user of this host can read the key; chmod 0640 it",
-                    path.display()
+                    "{shown}: every user of this host can read the key; chmod 0640 it"
                 ));
             }
-            accepted(file.key, Some(path), warnings)
+            FoundKey {
+                note,
+                ..accepted(file.key, Some(path), warnings)
+            }
         }
         Err(error) => {
             // A value without a slash may be the key itself, by mistake.
@@ -119,6 +129,17 @@ fn key_file(
     }
 }
 
+/// Whether the file is one that Docker, Compose or Kubernetes mounts as a secret:
+/// into a container, where the mode says who else in it may read, and there is
+/// nobody else. Docker and Compose have one directory for them; Kubernetes has
+/// a link `..data` beside each, which it swaps.
+fn is_secret_mount(path: &Path) -> bool {
+    let is_dockers = ["/run/secrets", "/var/run/secrets"]
+        .iter()
+        .any(|directory| path.starts_with(directory));
+    is_dockers || path.with_file_name("..data").is_symlink()
+}
+
 /// A key that should be there and is not: a problem, but for commands that can
 /// do without.
 fn missing(
@@ -137,6 +158,7 @@ fn missing(
         key: ApiKey::none(),
         file: None,
         is_missing: true,
+        note: None,
     }
 }
 
@@ -148,5 +170,6 @@ fn accepted(key: ApiKey, file: Option<&Path>, warnings: &mut Vec<String>) -> Fou
         key,
         file: file.map(Path::to_owned),
         is_missing: false,
+        note: None,
     }
 }

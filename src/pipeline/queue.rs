@@ -25,12 +25,15 @@ mod block;
 mod compressor;
 mod frame;
 mod history;
+mod image;
 mod lane;
 mod pace;
 mod rates;
 mod state;
 
 use std::fmt;
+use std::fs::File;
+use std::io::{self, Write};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -39,12 +42,13 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tracing::error;
 
-use crate::stats::{Delays, DropReason, Ledger, ListenerId};
+use crate::stats::{Counters, Delays, DropReason, Ledger, ListenerId};
 
 use super::pack::Pack;
 pub use block::count_lines;
 pub use compressor::Compressing;
 pub use history::{Columns, STEP as HISTORY_STEP};
+pub use image::{Adopted, Damage};
 pub use rates::Outlook;
 pub use state::{Limits, Pushed};
 
@@ -297,6 +301,34 @@ impl Queue {
         let history = self.lock().history(now());
         // Without the lock: it takes a moment.
         history.columns()
+    }
+
+    /// Writes all that waits, for the next process, and frees it as it goes; the
+    /// account stays. Answers with the lines that were written, and with the
+    /// error that cost the others.
+    pub async fn hand_over(
+        &self,
+        counters: &Counters,
+        out: &mut impl Write,
+    ) -> (u64, io::Result<()>) {
+        loop {
+            let mut eased = std::pin::pin!(self.shared.eased.notified());
+            // Listens before it looks, so that it cannot miss the moment.
+            eased.as_mut().enable();
+            if self.lock().settles_down() {
+                break;
+            }
+            eased.await;
+        }
+        image::write(&mut self.lock(), counters, now(), out)
+    }
+
+    /// Takes over the lines and the account of a former process. The file shrinks
+    /// as it is read.
+    pub fn adopt(&self, counters: &Counters, file: &File) -> Adopted {
+        let adopted = self.change(|state| image::adopt(state, counters, now(), file));
+        self.shared.changed.notify_one();
+        adopted
     }
 
     /// A change that may make work for the compressing thread.

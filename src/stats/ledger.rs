@@ -75,7 +75,8 @@ pub enum DropReason {
     TooLarge,
     /// It came after the queue was closed.
     Shutdown,
-    /// Memory went bad under it while it waited.
+    /// Memory went bad under it while it waited, or the image in which it was
+    /// to survive a restart.
     Corrupt,
 }
 
@@ -178,6 +179,104 @@ impl Ledger {
         self.resent += lines;
     }
 
+    /// The account as plain numbers, for an image of the queue. What is lent
+    /// counts as waiting: nobody has it who could settle it.
+    pub fn to_numbers(&self) -> Vec<u64> {
+        let mut numbers = vec![
+            self.generated,
+            self.filtered,
+            self.aggregated,
+            self.delivered,
+            self.resent,
+            self.queued + self.in_flight,
+        ];
+        for row in [&self.rejected[..], &self.dropped, &self.received] {
+            numbers.push(row.len() as u64);
+            numbers.extend_from_slice(row);
+        }
+        numbers
+    }
+
+    /// The account that was written by [`Ledger::to_numbers`]. It may know fewer
+    /// reasons than this one, but no others.
+    pub fn from_numbers(numbers: &[u64]) -> Option<Self> {
+        let (sums, rows) = numbers.split_first_chunk::<6>()?;
+        let [generated, filtered, aggregated, delivered, resent, queued] = *sums;
+        let mut ledger = Self::default();
+        let (rejected, rows) = row(rows)?;
+        let (dropped, rows) = row(rows)?;
+        let (received, _) = row(rows)?;
+        ledger
+            .rejected
+            .get_mut(..rejected.len())?
+            .copy_from_slice(rejected);
+        ledger
+            .dropped
+            .get_mut(..dropped.len())?
+            .copy_from_slice(dropped);
+        Some(Self {
+            received: received.to_vec(),
+            generated,
+            filtered,
+            aggregated,
+            delivered,
+            resent,
+            queued,
+            ..ledger
+        })
+    }
+
+    /// Lines of a former run wait here from now on. Whoever calls this owes
+    /// their receipt: [`Ledger::adopt`] or [`Ledger::adopt_unaccounted`].
+    pub fn adopt_waiting(&mut self, lines: u64) {
+        self.queued += lines;
+    }
+
+    /// Goes on with the account of a former run, of whose waiting lines so many
+    /// have been adopted; the others are dropped for a reason. `listeners` are
+    /// the ids that its listeners have now, in its order.
+    pub fn adopt(
+        &mut self,
+        former: &Self,
+        listeners: &[ListenerId],
+        adopted: u64,
+        reason: DropReason,
+    ) {
+        for (lines, listener) in former.received.iter().zip(listeners) {
+            *self.received_by(*listener) += lines;
+        }
+        for (mine, its) in self.rejected.iter_mut().zip(former.rejected) {
+            *mine += its;
+        }
+        for (mine, its) in self.dropped.iter_mut().zip(former.dropped) {
+            *mine += its;
+        }
+        self.generated += former.generated;
+        self.filtered += former.filtered;
+        self.aggregated += former.aggregated;
+        self.delivered += former.delivered;
+        self.resent += former.resent;
+        self.dropped[reason as usize] += former.queued.saturating_sub(adopted);
+    }
+
+    /// The account of a former run is lost, too: what is known of its lines
+    /// counts as received here.
+    pub fn adopt_unaccounted(
+        &mut self,
+        listener: ListenerId,
+        adopted: u64,
+        lost: u64,
+        reason: DropReason,
+    ) {
+        *self.received_by(listener) += adopted + lost;
+        self.dropped[reason as usize] += lost;
+    }
+
+    /// How many listeners it knows.
+    pub fn listeners(&self) -> usize {
+        self.received.len()
+    }
+
     /// Lines received by one listener.
     pub fn received(&self, listener: ListenerId) -> u64 {
         self.received.get(listener.0).copied().unwrap_or(0)
@@ -266,6 +365,12 @@ impl Ledger {
     }
 }
 
+/// A row of numbers, after its length.
+fn row(numbers: &[u64]) -> Option<(&[u64], &[u64])> {
+    let (length, rest) = numbers.split_first()?;
+    rest.split_at_checked(usize::try_from(*length).ok()?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -295,5 +400,44 @@ mod tests {
         assert_eq!(ledger.received(ListenerId(0)), 3);
         assert_eq!(ledger.queued(), 4);
         assert_eq!(ledger.in_flight(), 0);
+    }
+    #[test]
+    fn a_former_account_goes_on() {
+        let mut former = Ledger::default();
+        former.accept(ListenerId(1), 10);
+        former.reject(ListenerId(0), RejectReason::Name, 2);
+        former.lend(6);
+        former.deliver(4);
+        former.resend(1);
+        let read = Ledger::from_numbers(&former.to_numbers()).unwrap();
+        assert_eq!((read.queued(), read.imbalance()), (6, 0));
+
+        // Listener 1 of then is listener 0 of now.
+        let mut ledger = Ledger::default();
+        ledger.adopt_waiting(5);
+        let listeners = [ListenerId(2), ListenerId(0)];
+        ledger.adopt(&read, &listeners, 5, DropReason::Corrupt);
+        assert_eq!(ledger.imbalance(), 0);
+        assert_eq!(
+            (
+                ledger.received(ListenerId(0)),
+                ledger.received(ListenerId(2))
+            ),
+            (10, 2)
+        );
+        assert_eq!((ledger.queued(), ledger.delivered()), (5, 4));
+        assert_eq!(ledger.dropped(DropReason::Corrupt), 1);
+        assert_eq!((ledger.resent(), ledger.rejected_total()), (1, 2));
+    }
+
+    #[test]
+    fn numbers_of_another_shape_are_no_account() {
+        let numbers = Ledger::default().to_numbers();
+        for length in 0..numbers.len() {
+            assert!(Ledger::from_numbers(&numbers[..length]).is_none());
+        }
+        let mut more_reasons = numbers;
+        more_reasons[6] += 1;
+        assert!(Ledger::from_numbers(&more_reasons).is_none());
     }
 }

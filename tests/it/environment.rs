@@ -96,7 +96,12 @@ fn rows(certs: &Certs, config: &Config) -> Vec<Row> {
             "fast",
             "write a whole number from 1",
         ),
-        row("sink.uncertain", "drop", "maybe", "is not one of \"resend\""),
+        row(
+            "sink.uncertain",
+            "drop",
+            "maybe",
+            "is not one of \"resend\"",
+        ),
         row("sink.resend_tail", "500ms", "2h", "write 0ns to 60s"),
         row(
             "sink.tls.ca_file",

@@ -1,11 +1,13 @@
 //! A run of stored lines: the unit that waits, is lent and is dropped.
 
 use std::ops::Range;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use memchr::memchr_iter;
 
 use crate::os;
+
+use super::image::codec::{Fields, put};
 
 /// Where a block stands among all blocks; older ones are lower. Blocks that
 /// were one keep its number and are told apart by the second.
@@ -105,6 +107,15 @@ impl Block {
             start: 0,
             lines: part.lines,
         }
+    }
+
+    /// The block that a part was in another process, waiting again.
+    pub fn adopt(part: &Part, bytes: Vec<u8>) -> Option<Self> {
+        let is_whole = bytes.len() == part.bytes && count_lines(&bytes) == part.lines;
+        is_whole.then(|| Self {
+            stays_loose: false,
+            ..Self::restore(part, bytes)
+        })
     }
 
     /// The capacity that holding `more` bytes takes. Grows by three eighths, so that
@@ -224,6 +235,47 @@ pub struct Part {
     latest: Instant,
     touched: usize,
     acknowledged: usize,
+}
+
+impl Part {
+    /// Writes it into an image. Instants mean nothing to another process: the
+    /// ages go in.
+    pub fn write(&self, now: Instant, out: &mut Vec<u8>) {
+        let age = |arrival| {
+            let age = now.saturating_duration_since(arrival).as_millis();
+            u64::try_from(age).unwrap_or(u64::MAX)
+        };
+        put(out, self.place.0);
+        put(out, self.place.1);
+        put(out, age(self.opened));
+        put(out, age(self.latest));
+        put(out, self.touched as u64);
+        put(out, self.acknowledged as u64);
+        put(out, self.bytes as u64);
+        put(out, self.lines);
+    }
+
+    /// Reads it from an image. Its place follows those that are given out.
+    pub fn read(fields: &mut Fields, now: Instant, first_number: u64) -> Option<Self> {
+        let number = fields.number()?.checked_add(first_number)?;
+        let place = (number, fields.number()?);
+        let mut arrival = || {
+            let age = Duration::from_millis(fields.number()?);
+            Some(now.checked_sub(age).unwrap_or(now))
+        };
+        let (opened, latest) = (arrival()?, arrival()?);
+        let part = Self {
+            place,
+            opened,
+            latest,
+            touched: fields.length()?,
+            acknowledged: fields.length()?,
+            bytes: fields.length()?,
+            lines: fields.number()?,
+        };
+        let is_possible = part.touched <= part.bytes && part.acknowledged <= part.bytes;
+        is_possible.then_some(part)
+    }
 }
 
 /// How many lines a run of whole lines holds.

@@ -14,6 +14,7 @@
 
 use std::fmt;
 use std::io;
+use std::time::Instant;
 
 use memchr::memchr;
 use zstd::bulk::{Compressor, Decompressor};
@@ -22,12 +23,16 @@ use zstd::zstd_safe::compress_bound;
 use crate::os;
 
 use super::block::{Block, Part, Place};
+use super::image::codec::{Fields, put};
 
 /// Higher levels find little more in such text, at twice the time.
 const LEVEL: i32 = 1;
 
 /// What ends each of a line's fields.
 const ENDS: [u8; 3] = [b' ', b' ', b'\n'];
+
+/// Stands for the lengths of columns, in an image, where there are none.
+const AS_LINES: u64 = u64::MAX;
 
 /// Adjacent blocks, compressed. Never empty.
 pub struct Frame {
@@ -264,6 +269,54 @@ impl Frame {
         Expander::new().map_err(|_| Corrupt)?.expand(self)
     }
 
+    /// Writes what it is besides [`Frame::compressed`] into an image.
+    pub fn write(&self, now: Instant, out: &mut Vec<u8>) {
+        let (names, values) = match self.layout {
+            Layout::Columns { names, values } => (names as u64, values as u64),
+            Layout::Lines => (AS_LINES, AS_LINES),
+        };
+        put(out, names);
+        put(out, values);
+        for part in &self.parts {
+            part.write(now, out);
+        }
+    }
+
+    /// Its compressed lines.
+    pub fn compressed(&self) -> &[u8] {
+        &self.compressed
+    }
+
+    /// Reads it from an image.
+    pub fn read(
+        mut fields: Fields,
+        compressed: Vec<u8>,
+        now: Instant,
+        first_number: u64,
+    ) -> Option<Self> {
+        let layout = match (fields.number()?, fields.number()?) {
+            (AS_LINES, AS_LINES) => Layout::Lines,
+            (names, values) => Layout::Columns {
+                names: usize::try_from(names).ok()?,
+                values: usize::try_from(values).ok()?,
+            },
+        };
+        let mut parts = Vec::new();
+        while !fields.is_empty() {
+            parts.push(Part::read(&mut fields, now, first_number)?);
+        }
+        (!parts.is_empty()).then(|| Self {
+            parts: parts.into_boxed_slice(),
+            layout,
+            compressed: compressed.into_boxed_slice(),
+        })
+    }
+
+    /// The place of its newest block.
+    pub fn last_place(&self) -> Place {
+        self.parts.last().map_or((0, 0), |part| part.place)
+    }
+
     /// Changes one byte, as bad memory would.
     #[cfg(test)]
     pub fn damage(&mut self, at: usize) {
@@ -290,8 +343,6 @@ pub fn ratio(part: usize, whole: usize) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use proptest::prelude::*;
 
     use super::*;

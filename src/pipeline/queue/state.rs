@@ -5,6 +5,7 @@
 //! what comes in, what comes back, and what has to go; which lines go out next
 //! is in `state/lend.rs`, which are compressed in `state/press.rs`.
 
+mod handover;
 mod lend;
 mod press;
 
@@ -98,6 +99,8 @@ pub struct State {
     next_number: u64,
     next_own: u64,
     closed: bool,
+    /// What waits is about to leave for the next process.
+    is_leaving: bool,
     /// Whether the upstream is away, and when after its return, in parts of a
     /// second, the backlog is to follow.
     away: Option<f64>,
@@ -141,6 +144,7 @@ impl State {
             next_number: 0,
             next_own: OWN_NUMBERS,
             closed: false,
+            is_leaving: false,
             away: None,
             backlog_from: None,
             pace: Pace::new(limits.max_lines_per_second),

@@ -153,7 +153,7 @@ impl State {
     }
 
     fn find_chore(&mut self, now: Instant) -> Chore {
-        if !self.has_enough() {
+        if self.is_leaving || !self.has_enough() {
             return Chore::Nothing;
         }
         let enough = self.frame_bytes();

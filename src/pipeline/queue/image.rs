@@ -1,0 +1,268 @@
+//! The waiting lines as bytes, for the next process.
+//!
+//! ```text
+//!   version 4 │ lines 8 │ account │ frame │ frame │ … │ block │ … │ account
+//!             ▲           ▲
+//!             │           └── chunks: image/chunk.rs
+//!             └── these two are where they are in every version
+//! ```
+//!
+//! In: what waits, the oldest first; each block is freed as it is written, so
+//! that memory never doubles. Frames go as they are, compressed. Blocks hold
+//! bare lines, so the key is in no image. Out: the same lines, as backlog, with
+//! the account that they stand in: the sum stays right, and no counter goes
+//! backwards over a restart.
+//!
+//! One byte that changed costs the block that it is in, and nothing where it is
+//! in an account, of which there are two. A cut image costs its tail, one of
+//! another version all of it. What is lost is dropped as `corrupt`, to the line:
+//! the account says how many there were.
+
+mod chunk;
+pub mod codec;
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Instant;
+
+use crate::stats::{Counters, DropReason, Ledger, ListenerId};
+
+use super::block::{Block, Part};
+use super::frame::Frame;
+use super::lane::Waiting;
+use super::state::State;
+
+use chunk::{Chunk, Kind};
+use codec::{Fields, put, put_text};
+
+/// Of this layout. Images of any other are not read.
+const VERSION: u32 = 1;
+
+/// Version and lines.
+const PREFIX: usize = 4 + 8;
+
+/// Stands in the metrics for the listeners of a run whose account is lost.
+const UNACCOUNTED: &str = "restart";
+
+/// What came of reading an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Adopted {
+    /// Lines that wait here now.
+    pub lines: u64,
+    /// Lines that are lost.
+    pub lost: u64,
+    /// Why, or what else is wrong.
+    pub damage: Option<Damage>,
+}
+
+/// What is wrong with an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Damage {
+    /// Written by another sidecarbon.
+    #[error("it is of version {0}, and this sidecarbon reads version {VERSION}")]
+    Version(u32),
+    /// Not what was written.
+    #[error("it was changed or cut")]
+    Changed,
+}
+
+/// Writes all that waits, and frees it. The account in `state` stays as it is.
+/// Answers with the lines that were written, and the error that cost the others.
+pub fn write(
+    state: &mut State,
+    counters: &Counters,
+    now: Instant,
+    out: &mut impl Write,
+) -> (u64, io::Result<()>) {
+    let account = account(state.ledger(), counters);
+    let mut written = 0;
+    let mut all = || {
+        out.write_all(&VERSION.to_le_bytes())?;
+        out.write_all(&state.ledger().queued().to_le_bytes())?;
+        chunk::write(out, Kind::Account, 0, &account, &[])?;
+        let mut head = Vec::new();
+        while let Some(waiting) = state.take_oldest() {
+            head.clear();
+            let lines = waiting.lines();
+            match &waiting {
+                Waiting::Block(block) => {
+                    block.part().write(now, &mut head);
+                    chunk::write(out, Kind::Block, lines, &head, block.bytes())?;
+                }
+                Waiting::Frame(frame) => {
+                    frame.write(now, &mut head);
+                    chunk::write(out, Kind::Frame, lines, &head, frame.compressed())?;
+                }
+            }
+            written += lines;
+        }
+        chunk::write(out, Kind::Account, 0, &account, &[])
+    };
+    let result = all();
+    (written, result)
+}
+
+/// Puts the lines of an image before all others, and its account into this
+/// one. The file shrinks as it is read: the newest lines come first, and those
+/// that find no room are the oldest.
+pub fn adopt(state: &mut State, counters: &Counters, now: Instant, file: &File) -> Adopted {
+    let mut image = Image::open(file).unwrap_or(Image {
+        damage: Some(Damage::Changed),
+        ..Image::default()
+    });
+    let first_number = state.begin_adoption();
+    let mut lines = 0;
+    for chunk in image.chunks.drain(..).rev() {
+        let waiting = read(file, &chunk, now, first_number);
+        // Its memory is needed for the lines; without that, it takes both.
+        let _ = file.set_len(chunk.at);
+        let Some(waiting) = waiting.filter(|waiting| waiting.lines() == chunk.lines) else {
+            image.damage.get_or_insert(Damage::Changed);
+            continue;
+        };
+        lines += chunk.lines;
+        state.adopt(waiting);
+    }
+    state.end_adoption();
+    let lost = image.expected.saturating_sub(lines);
+    if lost > 0 {
+        image.damage.get_or_insert(Damage::Changed);
+    }
+    if let Some(account) = &image.account {
+        account.adopt(state.ledger_mut(), counters, lines);
+    } else if lines + lost > 0 {
+        let listener = counters.listener(UNACCOUNTED).id;
+        let ledger = state.ledger_mut();
+        ledger.adopt_unaccounted(listener, lines, lost, DropReason::Corrupt);
+    }
+    Adopted {
+        lines,
+        lost,
+        damage: image.damage,
+    }
+}
+
+/// An image before its lines are read.
+#[derive(Debug, Default)]
+struct Image {
+    /// Of lines, the oldest first.
+    chunks: Vec<Chunk>,
+    account: Option<Account>,
+    /// So many lines should be in it.
+    expected: u64,
+    damage: Option<Damage>,
+}
+
+impl Image {
+    fn open(file: &File) -> io::Result<Self> {
+        let mut prefix = [0; PREFIX];
+        file.read_exact_at(&mut prefix, 0)?;
+        let [a, b, c, d, lines @ ..] = prefix;
+        let version = u32::from_le_bytes([a, b, c, d]);
+        let expected = u64::from_le_bytes(lines);
+        if version != VERSION {
+            return Ok(Self {
+                expected,
+                damage: Some(Damage::Version(version)),
+                ..Self::default()
+            });
+        }
+        let mut chunks = chunk::survey(file, PREFIX as u64)?;
+        let mut accounts: Vec<Account> = chunks
+            .extract_if(.., |chunk| chunk.kind == Kind::Account)
+            .filter_map(|chunk| Account::read(&chunk.contents(file)?.0))
+            .collect();
+        let is_whole = accounts.len() == 2;
+        let account = accounts.pop();
+        Ok(Self {
+            // The prefix has no checksum.
+            expected: account
+                .as_ref()
+                .map_or_else(|| known_lines(&chunks), |known| known.ledger.queued()),
+            chunks,
+            account,
+            damage: (!is_whole).then_some(Damage::Changed),
+        })
+    }
+}
+
+fn known_lines(chunks: &[Chunk]) -> u64 {
+    chunks.iter().map(|chunk| chunk.lines).sum()
+}
+
+fn read(file: &File, chunk: &Chunk, now: Instant, first_number: u64) -> Option<Waiting> {
+    let (head, body) = chunk.contents(file)?;
+    let mut fields = Fields(&head);
+    match chunk.kind {
+        Kind::Block => {
+            let part = Part::read(&mut fields, now, first_number)?;
+            Block::adopt(&part, body).map(Waiting::Block)
+        }
+        Kind::Frame => Frame::read(fields, body, now, first_number).map(Waiting::Frame),
+        Kind::Account => None,
+    }
+}
+
+/// Where all lines of a run were, and what is counted of them beside that.
+#[derive(Debug)]
+struct Account {
+    ledger: Ledger,
+    listeners: Vec<String>,
+    doubts: [u64; 2],
+}
+
+/// What may have come twice, or not at all, goes on being counted.
+fn doubts(counters: &Counters) -> [&AtomicU64; 2] {
+    [&counters.lines_at_risk, &counters.lines_uncertain]
+}
+
+fn account(ledger: &Ledger, counters: &Counters) -> Vec<u8> {
+    let mut out = Vec::new();
+    let numbers = ledger.to_numbers();
+    put(&mut out, numbers.len() as u64);
+    for number in numbers {
+        put(&mut out, number);
+    }
+    for doubt in doubts(counters) {
+        put(&mut out, doubt.load(Relaxed));
+    }
+    // In the order of their ids, which the ledger goes by.
+    for listener in counters.listeners().iter().take(ledger.listeners()) {
+        put_text(&mut out, &listener.label);
+    }
+    out
+}
+
+impl Account {
+    fn read(contents: &[u8]) -> Option<Self> {
+        let mut fields = Fields(contents);
+        let ledger = Ledger::from_numbers(&fields.numbers()?)?;
+        let doubts = [fields.number()?, fields.number()?];
+        let mut listeners = Vec::new();
+        while !fields.is_empty() {
+            listeners.push(fields.text()?.to_owned());
+        }
+        (listeners.len() == ledger.listeners()).then_some(Self {
+            ledger,
+            listeners,
+            doubts,
+        })
+    }
+
+    fn adopt(&self, ledger: &mut Ledger, counters: &Counters, lines: u64) {
+        let listeners: Vec<ListenerId> = self
+            .listeners
+            .iter()
+            .map(|label| counters.listener(label).id)
+            .collect();
+        ledger.adopt(&self.ledger, &listeners, lines, DropReason::Corrupt);
+        for (mine, its) in doubts(counters).into_iter().zip(self.doubts) {
+            mine.fetch_add(its, Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

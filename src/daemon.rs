@@ -4,9 +4,12 @@ mod logging;
 mod reload;
 mod self_metrics;
 mod signals;
+mod systemd;
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::Instant;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
 
 use tokio::select;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -15,6 +18,7 @@ use tracing::{error, info, warn};
 use crate::admin::{Admin, Watched};
 use crate::config::{Overrides, Settings, SinkUrl};
 use crate::exit::Exit;
+use crate::pipeline::ingest::Stop;
 use crate::pipeline::queue::Queue;
 use crate::pipeline::{Pipeline, SetupError};
 use crate::stats::Counters;
@@ -22,9 +26,19 @@ use logging::Logging;
 use reload::Reloader;
 use self_metrics::Reporter;
 use signals::Signal;
+use systemd::{Manager, Store};
+
+/// An upstream that is away for so long is away, and not just between two
+/// connections. What waits is better kept than waited for.
+const IS_AWAY: Duration = Duration::from_secs(1);
+
+/// How often that is looked at while the daemon stops.
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Runs the daemon until it is told to stop.
 pub fn run(settings: Settings, overrides: &Overrides) -> Exit {
+    // Before anything is opened here.
+    let (manager, sockets) = Manager::find();
     let prints_lines = settings.sink.url == SinkUrl::Stdout;
     let logging = logging::start(settings.log_level, settings.log_format, prints_lines);
     // One thread moves the lines: handing them between threads would cost more
@@ -39,13 +53,19 @@ pub fn run(settings: Settings, overrides: &Overrides) -> Exit {
             return Exit::Defect;
         }
     };
-    let exit = runtime.block_on(live(settings, overrides, &logging));
+    let exit = runtime.block_on(live(settings, overrides, &logging, manager, sockets));
     // A resolver that hangs, or an output that blocks, is not waited for.
     runtime.shutdown_background();
     exit
 }
 
-async fn live(settings: Settings, overrides: &Overrides, logging: &Logging) -> Exit {
+async fn live(
+    settings: Settings,
+    overrides: &Overrides,
+    logging: &Logging,
+    mut manager: Manager,
+    sockets: Vec<OwnedFd>,
+) -> Exit {
     for warning in &settings.warnings {
         warn!("{warning}");
     }
@@ -60,7 +80,7 @@ async fn live(settings: Settings, overrides: &Overrides, logging: &Logging) -> E
         }
     };
     let counters = Arc::new(Counters::default());
-    let mut pipeline = match Pipeline::start(&settings, &counters) {
+    let mut pipeline = match Pipeline::start(&settings, &counters, Manager::sockets(sockets)) {
         Ok(pipeline) => pipeline,
         Err(error) => return refuse_to_start(&error, &settings),
     };
@@ -82,6 +102,9 @@ async fn live(settings: Settings, overrides: &Overrides, logging: &Logging) -> E
             return Exit::Bind;
         }
     };
+    // Nothing can fail any more, and no listener has had a turn yet.
+    manager.adopt_queue(pipeline.queue(), &counters);
+    manager.ready(pipeline.queue(), &counters);
     info!(
         sink = %settings.sink.url,
         version = env!("CARGO_PKG_VERSION"),
@@ -93,7 +116,10 @@ async fn live(settings: Settings, overrides: &Overrides, logging: &Logging) -> E
     let defect = loop {
         select! {
             signal = signals.recv() => match signal {
-                Some(Signal::Reload) => reloader.begin(),
+                Some(Signal::Reload) => {
+                    manager.reloading();
+                    reloader.begin();
+                }
                 Some(Signal::Stop) | None => break None,
             },
             () = counters.key_refused.notified() => reloader.begin_with_refused_key(),
@@ -101,6 +127,9 @@ async fn live(settings: Settings, overrides: &Overrides, logging: &Logging) -> E
             reread = reloader.read_again() => {
                 reloader.finish(reread, &mut pipeline, &mut admin, logging);
                 reporter.follow(reloader.settings().self_metrics.as_ref());
+                if !reloader.is_reading() {
+                    manager.reloaded();
+                }
             }
             () = reporter.due() => reporter.report(pipeline.queue(), &counters),
             defect = pipeline.failed() => break Some(defect),
@@ -110,11 +139,16 @@ async fn live(settings: Settings, overrides: &Overrides, logging: &Logging) -> E
     admin.watched().drain_begins();
     let defect = match defect {
         Some(defect) => Some(defect),
-        None => stop(&mut pipeline, &reloader, &mut signals).await,
+        None => stop(&mut pipeline, &reloader, &manager, &counters, &mut signals).await,
     };
     // What was being sent is back in the queue before the account is read.
     pipeline.abandon().await;
-    write_ledger(pipeline.queue());
+    let kept = match defect {
+        None => manager.keep_queue(pipeline.queue(), &counters).await,
+        // It might be the lines that bring it about.
+        Some(_) => None,
+    };
+    write_ledger(pipeline.queue(), kept.unwrap_or(0), manager.store());
     match defect {
         Some(defect) => {
             error!(%defect, "this is a defect of sidecarbon; the process ends");
@@ -125,24 +159,37 @@ async fn live(settings: Settings, overrides: &Overrides, logging: &Logging) -> E
 }
 
 /// Waits for the last words of the clients and drains, unless a second signal
-/// says not to. Answers with a defect that
-/// showed meanwhile.
+/// says not to. Answers with a defect that showed meanwhile.
 async fn stop(
     pipeline: &mut Pipeline,
     reloader: &Reloader,
+    manager: &Manager,
+    counters: &Counters,
     signals: &mut UnboundedReceiver<Signal>,
 ) -> Option<String> {
     let grace = reloader.settings().shutdown_grace;
     let quiet = reloader.settings().shutdown_quiet;
     info!(?grace, ?quiet, "stopping");
+    manager.stopping(grace);
     let wind_down = async {
         let deadline = Instant::now() + grace;
         if let Some(defect) = pipeline.await_quiet(quiet, grace).await {
             return Some(defect);
         }
-        pipeline
-            .drain(deadline.saturating_duration_since(Instant::now()))
-            .await
+        let keeps = manager.store() == Store::Offered;
+        let stop = if keeps || counters.sink_up.load(Relaxed) {
+            Stop::ReadTheRest
+        } else {
+            Stop::LeaveTheRest
+        };
+        let of_no_use = async {
+            if !keeps {
+                std::future::pending::<()>().await;
+            }
+            is_away(counters).await;
+        };
+        let left = deadline.saturating_duration_since(Instant::now());
+        pipeline.drain(left, stop, of_no_use).await
     };
     select! {
         defect = wind_down => defect,
@@ -150,6 +197,17 @@ async fn stop(
             warn!("stopped at once");
             None
         }
+    }
+}
+
+/// Waits until the upstream is known to be away.
+async fn is_away(counters: &Counters) {
+    let is_away = || {
+        let since = counters.upstream.look().away_since;
+        since.is_some_and(|since| since.elapsed() >= IS_AWAY)
+    };
+    while !is_away() {
+        tokio::time::sleep(LOOK_INTERVAL).await;
     }
 }
 
@@ -162,15 +220,31 @@ fn refuse_to_start(error: &SetupError, settings: &Settings) -> Exit {
     }
 }
 
-/// The account of all lines, the last thing that is logged.
-fn write_ledger(queue: &Queue) {
+/// The account of all lines, the last thing that is logged. So many of those
+/// that wait are kept by the service manager.
+fn write_ledger(queue: &Queue, kept: u64, store: Store) {
     let ledger = queue.snapshot().ledger;
-    let left = ledger.queued() + ledger.in_flight();
+    let left = (ledger.queued() + ledger.in_flight()).saturating_sub(kept);
     if left > 0 {
         error!(
             lines = left,
             "the upstream did not take all lines in time; these are lost"
         );
+    }
+    match store {
+        Store::Offered if kept > 0 => {
+            info!(
+                lines = kept,
+                "the service manager keeps the waiting lines for a restart; a stop forgets them"
+            );
+        }
+        _ if kept > 0 => {
+            warn!(
+                lines = kept,
+                "the waiting lines were handed to the service manager, which may not keep them; set FileDescriptorStoreMax=1"
+            );
+        }
+        _ => {}
     }
     if ledger.imbalance() != 0 {
         error!(lines = %ledger.imbalance(), "the ledger does not balance; this is a defect of sidecarbon");

@@ -1,8 +1,9 @@
 //! What only some systems offer, behind functions that do less elsewhere.
 
+use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 mod datagrams;
 #[cfg(target_os = "linux")]
@@ -16,6 +17,46 @@ pub const RECEIVE_BUFFER: usize = 8 << 20;
 
 /// How to have it, where we may not take it.
 pub const RECEIVE_BUFFER_HINT: &str = "sysctl -w net.core.rmem_max=8388608";
+
+/// The descriptors that a service manager has passed to this process, each with
+/// its name. Call it before anything else is opened.
+pub fn inherited_descriptors() -> Vec<(String, OwnedFd)> {
+    #[cfg(target_os = "linux")]
+    return linux::inherited::take();
+    #[cfg(not(target_os = "linux"))]
+    Vec::new()
+}
+
+/// A file without a name that lives in memory alone.
+pub fn memory_file(name: &str) -> io::Result<File> {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::fs::{MemfdFlags, memfd_create};
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        Ok(File::from(memfd_create(name, flags)?))
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = name;
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+/// Makes sure that nobody changes a memory file any more. It may be cut: its
+/// memory goes back while it is read.
+pub fn seal(file: &File) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::fs::{SealFlags, fcntl_add_seals};
+        let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SEAL;
+        Ok(fcntl_add_seals(file, seals)?)
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = file;
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
 
 /// Raises the limit of open files as far as we may. Answers with the limit in
 /// force.

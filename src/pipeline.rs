@@ -19,6 +19,7 @@ pub mod queue;
 pub mod relay;
 pub mod sink;
 
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -31,7 +32,7 @@ use tracing::warn;
 use crate::config::Settings;
 use crate::os;
 use crate::stats::Counters;
-use ingest::{BindError, Ingest, Listeners, Plan};
+use ingest::{BindError, Given, Ingest, Listeners, Plan, Stop};
 use queue::{Compressing, Limits, Queue};
 use relay::{Relay, Replacement};
 use sink::{Sink, TlsError};
@@ -95,8 +96,13 @@ pub struct Change {
 }
 
 impl Pipeline {
-    /// Makes the queue, starts the listeners on it, starts the relay on it.
-    pub fn start(settings: &Settings, counters: &Arc<Counters>) -> Result<Self, SetupError> {
+    /// Makes the queue, starts the listeners on it, starts the relay on it. Some
+    /// of the listeners' sockets may be given.
+    pub fn start(
+        settings: &Settings,
+        counters: &Arc<Counters>,
+        given: Given,
+    ) -> Result<Self, SetupError> {
         let queue = Queue::new(limits(settings));
         let ingest = Ingest::new(
             queue.clone(),
@@ -107,8 +113,11 @@ impl Pipeline {
         let sink = Sink::new(&settings.sink, counters.clone())?;
         counters.upstream.is_at(settings.sink.public_url());
 
-        let mut listeners = Listeners::new(ingest.clone(), counters.clone());
+        let mut listeners = Listeners::new(ingest.clone(), counters.clone(), given);
         listeners.apply(listeners.plan(&settings.listen)?);
+        for socket in listeners.unused() {
+            warn!(%socket, "a socket was passed that no listener names; name it under [listen], or take it out of the socket unit");
+        }
 
         let compressing = Compressing::start(&queue)?;
         let (replacements, incoming) = mpsc::unbounded_channel();
@@ -200,10 +209,16 @@ impl Pipeline {
     }
 
     /// Reads what has arrived, sends what waits, and says goodbye: within the
-    /// grace. Answers with the defect when a task died over it.
-    pub async fn drain(&mut self, grace: Duration) -> Option<String> {
+    /// grace, and until it is of no use any more. Answers with the defect when a
+    /// task died over it.
+    pub async fn drain(
+        &mut self,
+        grace: Duration,
+        stop: Stop,
+        of_no_use: impl Future<Output = ()>,
+    ) -> Option<String> {
         let deadline = Instant::now() + grace;
-        match timeout(LAST_READS.min(grace), self.listeners.drain()).await {
+        match timeout(LAST_READS.min(grace), self.listeners.drain(stop)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => return Some(format!("a listener died: {error}")),
             Err(_) => {
@@ -212,7 +227,11 @@ impl Pipeline {
             }
         }
         self.queue.close();
-        match timeout_at(deadline, &mut self.relay).await {
+        let drained = tokio::select! {
+            drained = timeout_at(deadline, &mut self.relay) => drained,
+            () = of_no_use => return None,
+        };
+        match drained {
             Ok(Err(error)) => Some(format!("the relay died: {error}")),
             Ok(Ok(())) | Err(_) => None,
         }

@@ -16,4 +16,4 @@ pub use delay::Delays;
 pub use ledger::{DropReason, Ledger, ListenerId, RejectReason};
 pub use rejected::{RejectedLine, RejectedLines};
 pub use throttle::Throttle;
-pub use upstream::{LastError, Upstream};
+pub use upstream::{LastError, Look, Upstream};

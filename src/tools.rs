@@ -13,7 +13,7 @@ pub mod probe;
 mod screen;
 pub mod send;
 pub mod status;
-mod words;
+pub mod words;
 
 use std::future::Future;
 use std::io;

@@ -108,6 +108,11 @@ impl Reloader {
         }
     }
 
+    /// Whether something is being read.
+    pub fn is_reading(&self) -> bool {
+        self.reading.is_some()
+    }
+
     /// Waits until something has been read; for ever if nothing is.
     pub async fn read_again(&mut self) -> Reread {
         let outcome = match &mut self.reading {

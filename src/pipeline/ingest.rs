@@ -9,6 +9,7 @@
 pub mod client;
 mod connections;
 mod foreign;
+mod given;
 mod listeners;
 mod split;
 mod tcp;
@@ -37,6 +38,7 @@ use client::{Client, Ending};
 use connections::Connections;
 use tcp::Progress;
 
+pub use given::Given;
 pub use listeners::{BindError, Listeners, Plan};
 
 /// No UDP datagram is larger, and a stream has rarely more at once.
@@ -93,15 +95,42 @@ struct Shared {
     troubles: Throttle,
 }
 
+/// Whether a listener has to stop, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// It does not.
+    NotYet,
+    /// It reads what has arrived.
+    ReadTheRest,
+    /// It leaves what has arrived at a socket that was given to us to the next
+    /// process: it could not be kept here.
+    LeaveTheRest,
+}
+
 /// Resolves once a listener has to stop.
 #[derive(Debug, Clone)]
-pub struct Stopping(watch::Receiver<bool>);
+pub struct Stopping {
+    stop: watch::Receiver<Stop>,
+    /// Whether the socket outlives this process.
+    is_given: bool,
+}
 
 impl Stopping {
     /// Waits for the stop.
     pub async fn wait(&mut self) {
         // A sender that is gone has stopped its listeners too.
-        let _ = self.0.wait_for(|stopping| *stopping).await;
+        let _ = self.stop.wait_for(|stop| *stop != Stop::NotYet).await;
+    }
+
+    /// Whether datagrams that have arrived are to be left where they are.
+    fn leaves_datagrams(&self) -> bool {
+        self.is_given && *self.stop.borrow() == Stop::LeaveTheRest
+    }
+
+    /// Whether clients that wait to be accepted are to be left to the next
+    /// process: closing what they have just opened would lose what they send.
+    fn leaves_clients(&self) -> bool {
+        self.is_given && *self.stop.borrow() != Stop::NotYet
     }
 }
 

@@ -4,11 +4,16 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use tokio::sync::Notify;
+
 use super::FailureKind;
 
 /// The upstream as it was last heard of.
 #[derive(Debug, Default)]
-pub struct Upstream(Mutex<Look>);
+pub struct Upstream {
+    look: Mutex<Look>,
+    changed: Notify,
+}
 
 /// One look at it.
 #[derive(Debug, Clone, Default)]
@@ -40,6 +45,7 @@ impl Upstream {
         let mut look = self.lock();
         look.url = url;
         look.next_attempt = None;
+        self.changed.notify_one();
     }
 
     /// An attempt failed, and the next one has its time.
@@ -52,6 +58,7 @@ impl Upstream {
             message,
             at: now,
         });
+        self.changed.notify_one();
     }
 
     /// Lines go out again.
@@ -59,6 +66,12 @@ impl Upstream {
         let mut look = self.lock();
         look.away_since = None;
         look.next_attempt = None;
+        self.changed.notify_one();
+    }
+
+    /// Waits until it is heard of again. For one who waits.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
     }
 
     /// How it is now.
@@ -67,7 +80,7 @@ impl Upstream {
     }
 
     fn lock(&self) -> MutexGuard<'_, Look> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.look.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

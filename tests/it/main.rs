@@ -25,6 +25,7 @@ mod rotation;
 mod secrets;
 mod self_metrics;
 mod shutdown;
+mod systemd;
 mod tls;
 mod tools;
 mod visitors;

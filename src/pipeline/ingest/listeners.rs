@@ -10,6 +10,7 @@ use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::net as unix_net;
 use std::sync::Arc;
 
+use tokio::select;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tracing::{info, warn};
@@ -20,7 +21,7 @@ use crate::stats::{Counters, ListenerCounters};
 
 use super::udp::KernelDrops;
 use super::unix::BoundPath;
-use super::{Ingest, Stopping, tcp, udp, unix};
+use super::{Given, Ingest, Stop, Stopping, tcp, udp, unix};
 
 /// A listener that could not be bound.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +50,14 @@ enum Bound {
     UnixDatagram(unix_net::UnixDatagram),
 }
 
+/// A socket of a listener.
+#[derive(Debug)]
+struct Held {
+    bound: Bound,
+    /// Somebody else bound it, and keeps it when we go.
+    is_given: bool,
+}
+
 /// One listener, bound: its sockets, and its path in the file system.
 #[derive(Debug)]
 struct Listener {
@@ -56,9 +65,9 @@ struct Listener {
     /// Removes the path when the listener goes: while its socket still lives,
     /// so that no successor can have taken the path by then.
     _path: Option<BoundPath>,
-    sockets: Vec<Bound>,
+    sockets: Vec<Held>,
     /// Dropped or set: the tasks stop.
-    stop: watch::Sender<bool>,
+    stop: watch::Sender<Stop>,
 }
 
 /// All listeners that run.
@@ -66,8 +75,10 @@ struct Listener {
 pub struct Listeners {
     ingest: Ingest,
     counters: Arc<Counters>,
+    given: Given,
     running: Vec<Listener>,
-    tasks: JoinSet<()>,
+    streams: JoinSet<()>,
+    datagrams: JoinSet<()>,
 }
 
 /// Sockets that are bound, known to the runtime, and not yet put to use.
@@ -82,6 +93,7 @@ pub struct Plan {
 struct Ready {
     address: String,
     socket: ReadySocket,
+    is_given: bool,
 }
 
 #[derive(Debug)]
@@ -93,14 +105,21 @@ enum ReadySocket {
 }
 
 impl Listeners {
-    /// No listener yet.
-    pub fn new(ingest: Ingest, counters: Arc<Counters>) -> Self {
+    /// No listener yet, but sockets for some.
+    pub fn new(ingest: Ingest, counters: Arc<Counters>, given: Given) -> Self {
         Self {
             ingest,
             counters,
+            given,
             running: Vec::new(),
-            tasks: JoinSet::new(),
+            streams: JoinSet::new(),
+            datagrams: JoinSet::new(),
         }
+    }
+
+    /// The sockets that were given to us and that no listener wants.
+    pub fn unused(&self) -> Vec<String> {
+        self.given.unused()
     }
 
     /// Binds what the settings name and does not run yet. Nothing changes
@@ -131,28 +150,42 @@ impl Listeners {
     /// Ends when a task died, which none does by itself.
     pub async fn failed(&mut self) -> JoinError {
         loop {
-            match self.tasks.join_next().await {
-                Some(Err(error)) => return error,
-                // Stopped by a reload.
-                Some(Ok(())) => {}
-                None => std::future::pending().await,
+            let ended = select! {
+                Some(ended) = self.streams.join_next() => ended,
+                Some(ended) = self.datagrams.join_next() => ended,
+                else => std::future::pending().await,
+            };
+            // Or stopped by a reload.
+            if let Err(error) = ended {
+                return error;
             }
         }
     }
 
     /// Stops reading, whatever is still to come.
     pub async fn abandon(&mut self) {
-        self.tasks.shutdown().await;
+        self.streams.shutdown().await;
+        self.datagrams.shutdown().await;
         self.running.clear();
     }
 
-    /// Stops accepting, reads what has arrived, and ends.
-    pub async fn drain(&mut self) -> Result<(), JoinError> {
-        for listener in &self.running {
-            listener.stop.send_replace(true);
-        }
-        while let Some(ended) = self.tasks.join_next().await {
-            ended?;
+    /// Stops accepting, reads what has arrived, and ends. Datagrams come last:
+    /// while streams are read to their ends, their senders go on.
+    pub async fn drain(&mut self, stop: Stop) -> Result<(), JoinError> {
+        for are_datagrams in [false, true] {
+            for listener in &self.running {
+                if listener.spec.is_of_datagrams() == are_datagrams {
+                    listener.stop.send_replace(stop);
+                }
+            }
+            let tasks = if are_datagrams {
+                &mut self.datagrams
+            } else {
+                &mut self.streams
+            };
+            while let Some(ended) = tasks.join_next().await {
+                ended?;
+            }
         }
         self.running.clear();
         Ok(())
@@ -160,8 +193,14 @@ impl Listeners {
 
     fn start(&mut self, listener: Listener, ready: Vec<Ready>) {
         let counters = self.counters.listener(&listener.spec.label());
-        for Ready { address, socket } in ready {
-            info!(listener = %counters.label, %address, "listening");
+        for Ready {
+            address,
+            socket,
+            is_given,
+        } in ready
+        {
+            let from = is_given.then_some("the service manager");
+            info!(listener = %counters.label, %address, from, "listening");
             if let ReadySocket::Udp(socket, _) = &socket {
                 let buffer = os::receive_buffer(socket);
                 if buffer < os::RECEIVE_BUFFER {
@@ -175,7 +214,10 @@ impl Listeners {
                     );
                 }
             }
-            let stopping = Stopping(listener.stop.subscribe());
+            let stopping = Stopping {
+                stop: listener.stop.subscribe(),
+                is_given,
+            };
             self.serve(socket, counters.clone(), stopping);
         }
         self.running.push(listener);
@@ -183,19 +225,23 @@ impl Listeners {
 
     fn serve(&mut self, socket: ReadySocket, counters: Arc<ListenerCounters>, stop: Stopping) {
         let ingest = self.ingest.clone();
-        let tasks = &mut self.tasks;
+        let Self {
+            streams, datagrams, ..
+        } = self;
         match socket {
             ReadySocket::Udp(socket, drops) => {
-                tasks.spawn(udp::serve(socket, ingest, counters, drops, stop))
+                datagrams.spawn(udp::serve(socket, ingest, counters, drops, stop))
             }
             ReadySocket::UnixDatagram(socket) => {
                 // The kernel drops none here: the sender is told.
                 let drops = Arc::default();
-                tasks.spawn(udp::serve(socket, ingest, counters, drops, stop))
+                datagrams.spawn(udp::serve(socket, ingest, counters, drops, stop))
             }
-            ReadySocket::Tcp(listener) => tasks.spawn(tcp::serve(listener, ingest, counters, stop)),
+            ReadySocket::Tcp(listener) => {
+                streams.spawn(tcp::serve(listener, ingest, counters, stop))
+            }
             ReadySocket::UnixStream(listener) => {
-                tasks.spawn(tcp::serve(listener, ingest, counters, stop))
+                streams.spawn(tcp::serve(listener, ingest, counters, stop))
             }
         };
     }
@@ -204,18 +250,26 @@ impl Listeners {
         let (sockets, path) = match spec {
             Spec::Udp(address) => (self.bind_ip(spec, address, true)?, None),
             Spec::Tcp(address) => (self.bind_ip(spec, address, false)?, None),
-            Spec::UnixStream(address) => unix::bind_stream(address)
-                .map(|(socket, path)| (vec![Bound::UnixStream(socket)], path))
-                .map_err(|source| spec.error(address.to_string(), source))?,
-            Spec::UnixDatagram(address) => unix::bind_datagram(address)
-                .map(|(socket, path)| (vec![Bound::UnixDatagram(socket)], path))
-                .map_err(|source| spec.error(address.to_string(), source))?,
+            Spec::UnixStream(address) => match self.given.unix_stream(address) {
+                Some(given) => given.map(|socket| (Bound::UnixStream(socket).given(), None)),
+                None => unix::bind_stream(address)
+                    .map(|(socket, path)| (Bound::UnixStream(socket).ours(), path)),
+            }
+            .map(|(socket, path)| (vec![socket], path))
+            .map_err(|source| spec.error(address.to_string(), source))?,
+            Spec::UnixDatagram(address) => match self.given.unix_datagram(address) {
+                Some(given) => given.map(|socket| (Bound::UnixDatagram(socket).given(), None)),
+                None => unix::bind_datagram(address)
+                    .map(|(socket, path)| (Bound::UnixDatagram(socket).ours(), path)),
+            }
+            .map(|(socket, path)| (vec![socket], path))
+            .map_err(|source| spec.error(address.to_string(), source))?,
         };
         Ok(Listener {
             spec: spec.clone(),
             sockets,
             _path: path,
-            stop: watch::Sender::new(false),
+            stop: watch::Sender::new(Stop::NotYet),
         })
     }
 
@@ -226,11 +280,11 @@ impl Listeners {
         spec: &Spec,
         listen: &ListenAddress,
         is_udp: bool,
-    ) -> Result<Vec<Bound>, BindError> {
-        let mut bound: Vec<Bound> = Vec::new();
+    ) -> Result<Vec<Held>, BindError> {
+        let mut bound: Vec<Held> = Vec::new();
         let mut missing = None;
         for address in &listen.addresses {
-            let same_port = bound.first().and_then(Bound::ip_port);
+            let same_port = bound.first().and_then(|first| first.bound.ip_port());
             match self.bind_address(*address, same_port, is_udp) {
                 Ok(socket) => bound.push(socket),
                 Err(error) if os::is_missing_family(&error) => missing = Some((address, error)),
@@ -254,28 +308,40 @@ impl Listeners {
         Ok(bound)
     }
 
-    /// Binds one address, or takes over the socket that is bound there. Where
+    /// Binds one address, or takes over the socket that is bound there: by a
+    /// listener before a reload, or by whoever has given it to us. Where
     /// any port will do, the one of the listener's first address is tried.
     fn bind_address(
         &self,
         address: SocketAddr,
         same_port: Option<u16>,
         is_udp: bool,
-    ) -> io::Result<Bound> {
+    ) -> io::Result<Held> {
         let ours = self.running.iter().flat_map(|listener| &listener.sockets);
         for socket in ours {
-            match socket {
+            match &socket.bound {
                 Bound::Udp(asked, ..) if is_udp && *asked == address => return socket.try_clone(),
                 Bound::Tcp(asked, _) if !is_udp && *asked == address => return socket.try_clone(),
                 _ => {}
             }
         }
+        let udp = |socket| Bound::Udp(address, socket, Arc::default());
+        let tcp = |listener| Bound::Tcp(address, listener);
+        let given = if is_udp {
+            self.given.udp(address).map(|given| given.map(udp))
+        } else {
+            self.given.tcp(address).map(|given| given.map(tcp))
+        };
+        if let Some(given) = given {
+            return given.map(Bound::given);
+        }
         let bind = |at: SocketAddr| {
-            if is_udp {
-                udp::bind(at).map(|socket| Bound::Udp(address, socket, Arc::default()))
+            let bound = if is_udp {
+                udp::bind(at).map(udp)
             } else {
-                tcp::bind(at).map(|listener| Bound::Tcp(address, listener))
-            }
+                tcp::bind(at).map(tcp)
+            };
+            bound.map(Bound::ours)
         };
         if let (0, Some(port)) = (address.port(), same_port)
             && let Ok(bound) = bind(SocketAddr::new(address.ip(), port))
@@ -295,6 +361,10 @@ impl Spec {
             Self::UnixStream(address) => format!("unix_stream:{address}"),
             Self::UnixDatagram(address) => format!("unix_datagram:{address}"),
         }
+    }
+
+    fn is_of_datagrams(&self) -> bool {
+        matches!(self, Self::Udp(_) | Self::UnixDatagram(_))
     }
 
     fn error(&self, address: String, source: io::Error) -> BindError {
@@ -321,10 +391,11 @@ fn specs(settings: &ListenSettings) -> Vec<Spec> {
 
 impl Listener {
     fn ready(&self) -> Result<Vec<Ready>, BindError> {
-        let ready = |socket: &Bound| {
+        let ready = |socket: &Held| {
             Ok(Ready {
-                address: socket.local_address(&self.spec)?,
-                socket: socket.ready()?,
+                address: socket.bound.local_address(&self.spec)?,
+                socket: socket.bound.ready()?,
+                is_given: socket.is_given,
             })
         };
         self.sockets
@@ -335,7 +406,30 @@ impl Listener {
     }
 }
 
+impl Held {
+    fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self {
+            bound: self.bound.try_clone()?,
+            is_given: self.is_given,
+        })
+    }
+}
+
 impl Bound {
+    fn ours(self) -> Held {
+        Held {
+            bound: self,
+            is_given: false,
+        }
+    }
+
+    fn given(self) -> Held {
+        Held {
+            bound: self,
+            is_given: true,
+        }
+    }
+
     /// A second handle, registered with the runtime.
     fn ready(&self) -> io::Result<ReadySocket> {
         Ok(match self.try_clone()? {

@@ -121,7 +121,9 @@ pub async fn serve<A: Acceptor>(
             }
         }
     }
-    while let Ok(connection) = acceptor.accept_now() {
+    while !stopped.leaves_clients()
+        && let Ok(connection) = acceptor.accept_now()
+    {
         serve(&mut clients, connection);
     }
     while let Some(ended) = clients.join_next().await {

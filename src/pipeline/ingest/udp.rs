@@ -109,7 +109,9 @@ pub async fn serve<S: DatagramSocket>(
     // What the runtime knows may be older than the stop: the last questions go
     // to the system itself. An error is as good as an end here.
     let receive_now = |datagrams: &mut Datagrams| datagrams.receive(&socket, S::NAMED_BY);
-    while let Ok(Turn::Over) = ingest.read_datagrams(&counters, receive_now) {
+    while !stopping.leaves_datagrams()
+        && let Ok(Turn::Over) = ingest.read_datagrams(&counters, receive_now)
+    {
         tokio::task::yield_now().await;
     }
     look();

@@ -99,6 +99,14 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
     is_socket.then(|| (metadata.dev(), metadata.ino()))
 }
 
+/// Whether a socket is bound to an address.
+pub fn is_at(socket: &Socket, address: &UnixAddress) -> bool {
+    socket.local_addr().is_ok_and(|local| match address {
+        UnixAddress::Path(path) => local.as_pathname() == Some(path),
+        UnixAddress::Abstract(name) => local.as_abstract_namespace() == Some(name.as_bytes()),
+    })
+}
+
 #[cfg(target_os = "linux")]
 fn abstract_address(name: &str) -> io::Result<unix::SocketAddr> {
     use std::os::linux::net::SocketAddrExt;

@@ -12,7 +12,7 @@ use super::sandbox::Sandbox;
 
 /// What a developer's or a build machine's shell may hold and a test must not
 /// depend on.
-const FOREIGN: [&str; 12] = [
+const FOREIGN: [&str; 18] = [
     "HOSTEDGRAPHITE_APIKEY",
     "CREDENTIALS_DIRECTORY",
     "HTTPS_PROXY",
@@ -24,6 +24,12 @@ const FOREIGN: [&str; 12] = [
     "NO_PROXY",
     "no_proxy",
     "NOTIFY_SOCKET",
+    "WATCHDOG_USEC",
+    "WATCHDOG_PID",
+    "FDSTORE",
+    "LISTEN_PID",
+    "LISTEN_FDS",
+    "LISTEN_FDNAMES",
     "JOURNAL_STREAM",
 ];
 

@@ -3,7 +3,9 @@
 use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use tokio::io::unix::AsyncFd;
 
 mod datagrams;
 #[cfg(target_os = "linux")]
@@ -85,6 +87,19 @@ pub fn enlarge_receive_buffer(socket: impl AsFd) {
         // A smaller buffer than asked for is not an error.
         let _ = sockopt::set_socket_recv_buffer_size(&socket, RECEIVE_BUFFER);
     }
+}
+
+/// Makes the runtime watch a socket for something to receive, until what comes
+/// back is dropped.
+pub fn watch_for_datagrams(socket: BorrowedFd<'_>) -> io::Result<AsyncFd<BorrowedFd<'_>>> {
+    #[cfg(target_os = "linux")]
+    return linux::udp::watch(socket);
+    #[cfg(not(target_os = "linux"))]
+    #[expect(
+        deprecated,
+        reason = "what replaces it is unsafe, and only on Linux is that allowed"
+    )]
+    AsyncFd::with_interest(socket, tokio::io::Interest::READABLE)
 }
 
 /// Asks for the process that sent each datagram of a Unix socket.

@@ -9,7 +9,7 @@ use zeroize::Zeroize;
 
 /// So many are received at once: the call is most of what a small one costs.
 #[cfg(target_os = "linux")]
-pub const BATCH: usize = 64;
+pub const BATCH: usize = 128;
 #[cfg(not(target_os = "linux"))]
 pub const BATCH: usize = 1;
 

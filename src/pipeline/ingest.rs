@@ -66,11 +66,11 @@ struct Scratch {
     pack: Pack,
 }
 
-/// How a turn of receiving ended.
+/// How a turn of receiving datagrams ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Turn {
-    /// There is nothing more for now.
-    Empty,
+    /// So many have come, and there are no more for now.
+    Empty(usize),
     /// There may be more.
     Over,
 }
@@ -243,7 +243,7 @@ impl Ingest {
                 datagrams.clear();
                 match receive(datagrams) {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                        return Ok(Turn::Empty);
+                        return Ok(Turn::Empty(0));
                     }
                     received => received?,
                 }
@@ -271,7 +271,7 @@ impl Ingest {
                 Ok(if datagrams.is_full() {
                     Turn::Over
                 } else {
-                    Turn::Empty
+                    Turn::Empty(datagrams.iter().count())
                 })
             },
         )

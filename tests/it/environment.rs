@@ -158,6 +158,13 @@ fn rows(certs: &Certs, config: &Config) -> Vec<Row> {
             "or \"\" for none",
         ),
         row(
+            "self_metrics.prefix",
+            "relays.this",
+            "relays this",
+            "is no metric path",
+        ),
+        row("self_metrics.interval", "10s", "10", "write"),
+        row(
             "probe.key_check_url",
             "https://h/x",
             "ftp://h/x",

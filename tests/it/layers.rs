@@ -13,7 +13,10 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("admin", &["config", "stats", "os", "pipeline"]),
     ("cli", &["config"]),
     ("exit", &[]),
-    ("daemon", &["admin", "config", "exit", "pipeline", "stats"]),
+    (
+        "daemon",
+        &["admin", "config", "exit", "os", "pipeline", "stats"],
+    ),
     ("tools", &["admin", "config", "exit", "pipeline", "stats"]),
 ];
 

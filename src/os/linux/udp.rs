@@ -7,6 +7,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
 
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
 use super::options;
 use crate::os::datagrams::{BATCH, NamedBy, Received, Sender};
 
@@ -98,6 +101,13 @@ pub fn receive<'a>(
         });
     }
     Ok(())
+}
+
+/// Makes the runtime watch for something to receive.
+pub fn watch(socket: BorrowedFd<'_>) -> io::Result<AsyncFd<BorrowedFd<'_>>> {
+    // SAFETY: what is borrowed stays open, and the same, while it is borrowed.
+    let registered = unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) };
+    Ok(registered?)
 }
 
 impl Address {

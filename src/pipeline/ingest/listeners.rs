@@ -16,7 +16,7 @@ use tokio::task::{JoinError, JoinSet};
 use tracing::{info, warn};
 
 use crate::config::{ListenAddress, ListenSettings, UnixAddress};
-use crate::os;
+use crate::os::{self, NamedBy};
 use crate::stats::{Counters, ListenerCounters};
 
 use super::udp::KernelDrops;
@@ -98,10 +98,10 @@ struct Ready {
 
 #[derive(Debug)]
 enum ReadySocket {
-    Udp(tokio::net::UdpSocket, Arc<KernelDrops>),
+    Udp(UdpSocket, Arc<KernelDrops>),
     Tcp(tokio::net::TcpListener),
     UnixStream(tokio::net::UnixListener),
-    UnixDatagram(tokio::net::UnixDatagram),
+    UnixDatagram(unix_net::UnixDatagram),
 }
 
 impl Listeners {
@@ -230,12 +230,14 @@ impl Listeners {
         } = self;
         match socket {
             ReadySocket::Udp(socket, drops) => {
-                datagrams.spawn(udp::serve(socket, ingest, counters, drops, stop))
+                let by = NamedBy::Address;
+                datagrams.spawn(udp::serve(socket, by, ingest, counters, drops, stop))
             }
             ReadySocket::UnixDatagram(socket) => {
                 // The kernel drops none here: the sender is told.
                 let drops = Arc::default();
-                datagrams.spawn(udp::serve(socket, ingest, counters, drops, stop))
+                let by = NamedBy::Process;
+                datagrams.spawn(udp::serve(socket, by, ingest, counters, drops, stop))
             }
             ReadySocket::Tcp(listener) => {
                 streams.spawn(tcp::serve(listener, ingest, counters, stop))
@@ -433,18 +435,14 @@ impl Bound {
     /// A second handle, registered with the runtime.
     fn ready(&self) -> io::Result<ReadySocket> {
         Ok(match self.try_clone()? {
-            Self::Udp(_, socket, drops) => {
-                ReadySocket::Udp(tokio::net::UdpSocket::from_std(socket)?, drops)
-            }
+            Self::Udp(_, socket, drops) => ReadySocket::Udp(socket, drops),
             Self::Tcp(_, listener) => {
                 ReadySocket::Tcp(tokio::net::TcpListener::from_std(listener)?)
             }
             Self::UnixStream(listener) => {
                 ReadySocket::UnixStream(tokio::net::UnixListener::from_std(listener)?)
             }
-            Self::UnixDatagram(socket) => {
-                ReadySocket::UnixDatagram(tokio::net::UnixDatagram::from_std(socket)?)
-            }
+            Self::UnixDatagram(socket) => ReadySocket::UnixDatagram(socket),
         })
     }
 

@@ -1,16 +1,14 @@
 //! Datagrams: receive, never answer. Unix datagrams use the same loop.
 
-use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::io::Interest;
-use tokio::net::UdpSocket;
+use tokio::io::unix::AsyncFdReadyGuard;
 use tokio::select;
 use tokio::time::{Instant, sleep};
 use tracing::warn;
@@ -27,23 +25,29 @@ const REST: Duration = Duration::from_millis(100);
 /// no more until others do: all of them show, and an idle daemon does not wake.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
+/// So many batches are received before other tasks have their turn.
+const BATCHES_A_TURN: usize = 4;
+
+/// Where datagrams come fast, one by one, they gather in the socket's buffer for
+/// a moment: being woken for each costs more than all that is done with it. Only
+/// where that buffer is large enough for a hundred times as many.
+#[derive(Debug)]
+struct Gathering {
+    /// Whether the buffer is large enough.
+    may_rest: bool,
+    since: Instant,
+    datagrams: usize,
+}
+
+/// So many datagrams within so long are fast.
+const MANY: usize = 16;
+const MOMENT: Duration = Duration::from_millis(1);
+
 /// What the kernel has dropped at one socket, however often a reload hands the
 /// socket on.
 #[derive(Debug, Default)]
 pub struct KernelDrops {
     seen: AtomicU32,
-}
-
-/// A datagram socket of any family.
-pub trait DatagramSocket: AsFd + Send + Sync + 'static {
-    /// What its senders are known by.
-    const NAMED_BY: NamedBy;
-
-    /// Waits until there is something to receive.
-    fn readable(&self) -> impl Future<Output = io::Result<()>> + Send;
-
-    /// Calls `receive` if there is something to receive.
-    fn try_io<R>(&self, receive: impl FnOnce() -> io::Result<R>) -> io::Result<R>;
 }
 
 /// Opens a receiving socket.
@@ -62,8 +66,9 @@ pub fn bind(address: SocketAddr) -> io::Result<std::net::UdpSocket> {
 }
 
 /// Receives until told to stop, then what is still in the socket's buffer.
-pub async fn serve<S: DatagramSocket>(
+pub async fn serve<S: AsFd + Send + 'static>(
     socket: S,
+    named_by: NamedBy,
     ingest: Ingest,
     counters: Arc<ListenerCounters>,
     drops: Arc<KernelDrops>,
@@ -71,44 +76,71 @@ pub async fn serve<S: DatagramSocket>(
 ) {
     let mut next_look = std::pin::pin!(sleep(LOOK_INTERVAL));
     let mut has_received = false;
+    let mut gathering = Gathering::new(os::receive_buffer(&socket));
     let look = || {
         let dropped = drops.new_ones(&socket);
         if dropped > 0 {
             ingest.kernel_dropped(&counters, dropped, os::receive_buffer(&socket));
         }
     };
-    loop {
-        select! {
-            biased;
-            () = &mut next_look, if has_received => {
-                has_received = false;
-                look();
-            }
-            readable = socket.readable() => {
-                if !has_received {
-                    has_received = true;
-                    next_look.as_mut().reset(Instant::now() + LOOK_INTERVAL);
+    let complain = |error: io::Error| {
+        if ingest.may_complain() {
+            warn!(%error, listener = %counters.label, "cannot receive");
+        }
+    };
+    'registered: loop {
+        let readiness = match os::watch_for_datagrams(socket.as_fd()) {
+            Ok(readiness) => readiness,
+            Err(error) => {
+                complain(error);
+                select! {
+                    () = sleep(REST) => continue,
+                    () = stopping.wait() => break,
                 }
-                let turn = readable.and_then(|()| {
-                    ingest.read_datagrams(&counters, |datagrams| receive(&socket, datagrams))
-                });
-                match turn {
-                    Ok(Turn::Empty) => {}
-                    Ok(Turn::Over) => tokio::task::yield_now().await,
-                    Err(error) => {
-                        if ingest.may_complain() {
-                            warn!(%error, listener = %counters.label, "cannot receive");
+            }
+        };
+        loop {
+            select! {
+                biased;
+                () = &mut next_look, if has_received => {
+                    has_received = false;
+                    look();
+                }
+                ready = readiness.readable() => {
+                    if !has_received {
+                        has_received = true;
+                        next_look.as_mut().reset(Instant::now() + LOOK_INTERVAL);
+                    }
+                    let turn = ready.and_then(|mut ready| {
+                        a_turn(|| {
+                            ingest.read_datagrams(&counters, |datagrams| {
+                                receive(&mut ready, datagrams, named_by)
+                            })
+                        })
+                    });
+                    match turn {
+                        Ok(Turn::Empty(datagrams)) => {
+                            if gathering.rests_after(datagrams, Instant::now()) {
+                                break;
+                            }
                         }
-                        sleep(REST).await;
+                        Ok(Turn::Over) => tokio::task::yield_now().await,
+                        Err(error) => {
+                            complain(error);
+                            sleep(REST).await;
+                        }
                     }
                 }
+                () = stopping.wait() => break 'registered,
             }
-            () = stopping.wait() => break,
         }
+        // Not known to the runtime, which would be woken by each that comes.
+        drop(readiness);
+        sleep(MOMENT).await;
     }
     // What the runtime knows may be older than the stop: the last questions go
     // to the system itself. An error is as good as an end here.
-    let receive_now = |datagrams: &mut Datagrams| datagrams.receive(&socket, S::NAMED_BY);
+    let receive_now = |datagrams: &mut Datagrams| datagrams.receive(&socket, named_by);
     while !stopping.leaves_datagrams()
         && let Ok(Turn::Over) = ingest.read_datagrams(&counters, receive_now)
     {
@@ -117,11 +149,26 @@ pub async fn serve<S: DatagramSocket>(
     look();
 }
 
+/// Receives some batches, before others have their turn.
+fn a_turn(mut read: impl FnMut() -> io::Result<Turn>) -> io::Result<Turn> {
+    for _ in 1..BATCHES_A_TURN {
+        let turn = read()?;
+        if turn != Turn::Over {
+            return Ok(turn);
+        }
+    }
+    read()
+}
+
 /// Receives a batch. One that is not full has emptied the socket: the runtime is
 /// told so, by the error that it knows, and asks the system no second time.
-fn receive<S: DatagramSocket>(socket: &S, datagrams: &mut Datagrams) -> io::Result<()> {
-    let received = socket.try_io(|| {
-        datagrams.receive(socket, S::NAMED_BY)?;
+fn receive(
+    ready: &mut AsyncFdReadyGuard<'_, BorrowedFd<'_>>,
+    datagrams: &mut Datagrams,
+    named_by: NamedBy,
+) -> io::Result<()> {
+    let received = ready.try_io(|socket| {
+        datagrams.receive(socket, named_by)?;
         if datagrams.is_full() {
             Ok(())
         } else {
@@ -129,8 +176,31 @@ fn receive<S: DatagramSocket>(socket: &S, datagrams: &mut Datagrams) -> io::Resu
         }
     });
     match received {
-        Err(error) if datagrams.is_empty() => Err(error),
-        _ => Ok(()),
+        Ok(Err(error)) => Err(error),
+        Err(_) if datagrams.is_empty() => Err(io::ErrorKind::WouldBlock.into()),
+        Ok(Ok(())) | Err(_) => Ok(()),
+    }
+}
+
+impl Gathering {
+    fn new(buffer: usize) -> Self {
+        Self {
+            may_rest: buffer >= os::RECEIVE_BUFFER / 2,
+            since: Instant::now(),
+            datagrams: 0,
+        }
+    }
+
+    /// Whether to rest, after so many datagrams have emptied the socket.
+    fn rests_after(&mut self, datagrams: usize, now: Instant) -> bool {
+        self.datagrams += datagrams;
+        let is_over = now >= self.since + MOMENT;
+        let rests = self.may_rest && self.datagrams >= MANY && !is_over;
+        if rests || is_over {
+            self.since = now;
+            self.datagrams = 0;
+        }
+        rests
     }
 }
 
@@ -143,14 +213,24 @@ impl KernelDrops {
     }
 }
 
-impl DatagramSocket for UdpSocket {
-    const NAMED_BY: NamedBy = NamedBy::Address;
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-    async fn readable(&self) -> io::Result<()> {
-        Self::readable(self).await
-    }
+    #[test]
+    fn only_many_within_a_moment_are_left_to_gather() {
+        let start = Instant::now();
+        let at = |microseconds| start + Duration::from_micros(microseconds);
+        let mut gathering = Gathering::new(os::RECEIVE_BUFFER);
+        gathering.since = start;
+        assert!(!gathering.rests_after(10, at(100)));
+        assert!(gathering.rests_after(6, at(200)));
+        // The rest begins a new moment.
+        assert!(!gathering.rests_after(15, at(300)));
+        assert!(!gathering.rests_after(15, at(1500)));
+        assert!(!gathering.rests_after(15, at(1600)));
 
-    fn try_io<R>(&self, receive: impl FnOnce() -> io::Result<R>) -> io::Result<R> {
-        Self::try_io(self, Interest::READABLE, receive)
+        let mut small = Gathering::new(200 << 10);
+        assert!(!small.rests_after(1000, small.since));
     }
 }

@@ -8,14 +8,12 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 use socket2::{Domain, SockAddr, Socket, Type};
-use tokio::io::Interest;
-use tokio::net::{UnixDatagram, UnixListener, UnixStream};
+use tokio::net::{UnixListener, UnixStream};
 
 use crate::config::UnixAddress;
-use crate::os::{self, NamedBy, Sender};
+use crate::os::{self, Sender};
 
 use super::tcp::{Acceptor, ReadyStream};
-use super::udp::DatagramSocket;
 
 /// Whoever can reach the directory may send, as on a port of localhost. A
 /// directory with tighter permissions narrows it down.
@@ -170,17 +168,5 @@ impl ReadyStream for UnixStream {
 
     fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         Self::try_read(self, buffer)
-    }
-}
-
-impl DatagramSocket for UnixDatagram {
-    const NAMED_BY: NamedBy = NamedBy::Process;
-
-    async fn readable(&self) -> io::Result<()> {
-        Self::readable(self).await
-    }
-
-    fn try_io<R>(&self, receive: impl FnOnce() -> io::Result<R>) -> io::Result<R> {
-        Self::try_io(self, Interest::READABLE, receive)
     }
 }

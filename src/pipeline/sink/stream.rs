@@ -291,11 +291,12 @@ impl Connection {
         let write = self.wire.write_lines(lines, encoder, buffer, timeout);
         write.await?;
         self.window.written(self.wire.socket().accepted());
+        self.settle();
         if self.lone_records > 0 {
             self.lone_records -= 1;
             self.acknowledged_alone().await?;
+            self.settle();
         }
-        self.settle();
         Ok(())
     }
 

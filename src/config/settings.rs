@@ -603,7 +603,7 @@ fn admin(source: &mut Source, warnings: &mut Vec<String>) -> Option<ListenAddres
     let address = address.flatten()?;
     if !address.is_loopback() {
         warnings.push(format!(
-            "admin.listen {}: whoever can reach this address can read the metrics",
+            "admin.listen {}: whoever can reach this address can read the metrics, the settings without the key, and the beginnings of rejected lines",
             address.text
         ));
     }

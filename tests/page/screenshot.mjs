@@ -10,22 +10,31 @@ import { Client, Daemon, Upstream, browse, until } from "./stage.mjs";
 const [, , binary, directory] = process.argv;
 const minutes = (number) => pause(number * 60_000);
 
-const upstream = new Upstream();
+const upstream = new Upstream(12004);
 await upstream.live();
-const daemon = new Daemon(binary, upstream, { "sink.max_lines_per_second": 2000, "retry.max": "10s", "queue.bytes": "8MiB" });
+const daemon = new Daemon(binary, upstream, {
+  "listen.udp": ["localhost:12003"],
+  "listen.tcp": ["localhost:12003"],
+  "admin.listen": "localhost:12023",
+  "sink.max_lines_per_second": 2000,
+  "retry.max": "10s",
+  "queue.bytes": "8MiB",
+});
 await daemon.start();
 const web = new Client(daemon.address("tcp"), 900);
 const local = new Client(daemon.unix, 300);
 const browser = await browse();
 
-const take = async (scheme, name) => {
-  const page = await browser.newPage({ viewport: { width: 1280, height: 1210 }, colorScheme: scheme });
+// From the top of the page to the end of a part.
+const take = async (scheme, last, name) => {
+  const page = await browser.newPage({ viewport: { width: 1280, height: 1000 }, colorScheme: scheme });
   await page.goto(daemon.origin);
   await page.waitForFunction(() => document.getElementById("pulse").textContent.startsWith("Live"));
   // Rates are taken over a few looks.
   await until("a steady rate", () => page.evaluate(() => document.querySelector("#pipe-in.flows") !== null));
   await pause(4000);
-  await page.screenshot({ path: `${directory}/${name}` });
+  const height = await page.evaluate((last) => document.querySelector(last).getBoundingClientRect().bottom + 40, last);
+  await page.screenshot({ path: `${directory}/${name}`, fullPage: true, clip: { x: 0, y: 0, width: 1280, height } });
   await page.close();
 };
 
@@ -37,7 +46,7 @@ try {
   await minutes(1);
   local.say("shop.cart.items 3 1700000000000\n");
   await minutes(0.5);
-  await take("dark", "status-dark.png");
+  await take("dark", ".columns", "status-dark.png");
   await upstream.live();
   await minutes(1);
   web.say("shop.orders.open nan\n");
@@ -47,7 +56,7 @@ try {
   });
   await until("the end of the drain", async () => (await daemon.status()).queue.drain_seconds === 0);
   await minutes(1.2);
-  await take("light", "status.png");
+  await take("light", ".rejected", "status.png");
 } finally {
   web.stop();
   local.stop();

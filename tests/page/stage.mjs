@@ -27,7 +27,11 @@ export const until = async (what, holds) => {
 export class Upstream {
   #server = null;
   #clients = new Set();
-  #port = 0;
+  #port;
+
+  constructor(port = 0) {
+    this.#port = port;
+  }
 
   async live() {
     this.#server = net.createServer((client) => {
@@ -124,7 +128,7 @@ export class Daemon {
 }
 
 // Sends lines, a batch every tenth of a second, until it is stopped. The rate
-// moves a little, as real ones do.
+// moves a little, as real ones do; what a busy machine delays is made up for.
 export class Client {
   #socket;
   #timer;
@@ -135,12 +139,16 @@ export class Client {
     this.#socket = address.startsWith("/") ? net.connect(address) : net.connect(Number(port), host);
     this.#socket.on("error", () => {});
     this.rate = perSecond;
+    this.sent = performance.now();
     this.#timer = setInterval(() => this.#send(), 100);
   }
 
   #send() {
-    const wave = 1 + 0.18 * Math.sin(Date.now() / 7000) + 0.08 * (Math.random() - 0.5);
-    const number = Math.round((this.rate / 10) * wave);
+    const now = performance.now();
+    const waves = [[61, 0.09], [23, 0.05], [7.3, 0.03]].map(([seconds, height]) => height * Math.sin(now / 1000 / seconds * 6.28));
+    const wave = waves.reduce((sum, height) => sum + height, 1 + 0.2 * (Math.random() - 0.5));
+    const number = Math.round((this.rate * wave * (now - this.sent)) / 1000);
+    this.sent = now;
     let text = "";
     for (let line = 0; line < number; line += 1) {
       this.#number += 1;

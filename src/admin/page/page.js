@@ -12,7 +12,7 @@ const plots = {
     { key: "dropped", label: "dropped", filled: true },
   ], { height: 232, ticks: 4, base: 10, format: rate, least: 5 }),
   queue: new Plot("plot-queue", [{ key: "bytes", label: "in use", filled: true }], {
-    height: 144, ticks: 2, base: 1024, format: bytes, least: (limit) => limit / 8,
+    height: 144, ticks: 2, base: 2, format: bytes, least: (limit) => limit / 8,
   }),
 };
 for (const plot of Object.values(plots)) {

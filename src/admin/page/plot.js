@@ -6,14 +6,12 @@ const MINUTES = 10;
 const TOP = 8;
 const BOTTOM = 24;
 
-// The least of 1, 2, 2.5 and 5 times a power of ten (of 1024 for bytes) that is
-// no less.
+// The least round number that is no less: 1, 2, 2.5 or 5 times a power of ten; of
+// bytes, a power of two.
 const roundUp = (number, base) => {
-  let unit = 1;
-  while (base === 1024 && number / unit >= 1024) unit *= 1024;
-  const power = 10 ** Math.floor(Math.log10(number / unit));
-  const factor = [1, 2, 2.5, 5, 10].find((factor) => factor * power * unit >= number * 0.9999);
-  return factor * power * unit;
+  if (base === 2) return 2 ** Math.ceil(Math.log2(number));
+  const power = 10 ** Math.floor(Math.log10(number));
+  return power * [1, 2, 2.5, 5, 10].find((factor) => factor * power >= number);
 };
 
 class Plot {

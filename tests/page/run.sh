@@ -36,8 +36,9 @@ command -v "$browser" >/dev/null || missing+=(chromium)
 command -v node >/dev/null || missing+=(nodejs)
 command -v npm >/dev/null || missing+=(npm)
 if ((${#missing[@]})); then
-    command -v apt-get >/dev/null && [[ $(id -u) == 0 ]] ||
+    if ! command -v apt-get >/dev/null || [[ $(id -u) != 0 ]]; then
         cannot "${missing[*]} is missing, and only root can install it, by apt-get"
+    fi
     { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y "${missing[@]}" >/dev/null; } ||
         cannot "${missing[*]} could not be installed"
 fi

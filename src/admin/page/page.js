@@ -38,6 +38,7 @@ const ratesOf = (status) => {
   const over = (now, then) => (seconds > 0 ? Math.max(now - then, 0) / seconds : 0);
   const receivedThen = new Map(first.status.listeners.map(({ name, received }) => [name, received]));
   return {
+    isKnown: memory.looks.length === LOOKS,
     in: over(status.ledger.received, first.status.ledger.received),
     out: over(status.ledger.delivered, first.status.ledger.delivered),
     listeners: new Map(status.listeners.map(({ name, received }) => [name, over(received, receivedThen.get(name) ?? 0)])),

@@ -21,6 +21,9 @@ const headline = ({ status, rates, dropping }) => {
     const reason = sink.last_error ? reasonOf(sink.last_error) : "";
     return ["warn", "The upstream is away", `${reason} It has been away ${since}; ${wait}${lasts}. ${again}`];
   }
+  if (rates.isKnown && rates.out === 0 && ledger.in_flight > 0 && ledger.queued > 0) {
+    return ["warn", "The upstream takes nothing just now", `It is connected, and acknowledges nothing; ${wait}. After sink.write_timeout without any progress the connection is given up and a new one made.`];
+  }
   if (queue.drain_seconds !== 0 && ledger.queued > 0) {
     return ["warn", "Catching up", `The upstream is back, and ${wait} from before. New lines go first.`];
   }

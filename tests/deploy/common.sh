@@ -1,6 +1,7 @@
 # What the scripts of this directory share: daemons, pages, a count of what
 # passed. To be sourced; $binary is the daemon.
 # shellcheck shell=bash
+# shellcheck disable=SC2154
 
 dir=$(mktemp -d)
 chmod 755 "$dir"
@@ -47,6 +48,8 @@ quietly() {
     fi
 }
 
+fails() { ! "$@" >/dev/null; }
+
 finish() {
     printf '%s passed, %s failed\n' "$passed" "$failed"
     ((failed == 0))
@@ -72,6 +75,7 @@ print(*(s.getsockname()[1] for s in sockets))' "$1"; }
 # its, $log what it says.
 start() {
     log=$dir/$1.log
+    : >"$log"
     shift
     env "$@" SIDECARBON_LISTEN_UDP=127.0.0.1:0 SIDECARBON_LISTEN_TCP=127.0.0.1:0 \
         SIDECARBON_ADMIN_LISTEN=127.0.0.1:0 "$binary" --config /dev/null 2>"$log" &

@@ -28,13 +28,18 @@ for directory in sidecar daemonset; do
     check "kustomize renders $directory" test -s "$dir/$directory.yaml"
     check "the image of $directory is set" grep -q 'image: registry.example.com/sidecarbon:0.1.0' "$dir/$directory.yaml"
 done
+kubernetes() { quietly "$venv/bin/kubernetes-validate" --strict --kubernetes-version "$1" "${@:2}"; }
+compose() { quietly "$venv/bin/check-jsonschema" --builtin-schema vendor.compose-spec "$1"; }
 for version in 1.29 1.33 1.37; do
-    check "manifests by the schemas of Kubernetes $version" \
-        quietly "$venv/bin/kubernetes-validate" --strict --version "$version" \
+    check "manifests by the schemas of Kubernetes $version" kubernetes "$version" \
         "$dir/sidecar.yaml" "$dir/daemonset.yaml" deploy/kubernetes/secret.example.yaml
 done
-check "Compose by its schema" quietly "$venv/bin/check-jsonschema" \
-    --builtin-schema vendor.compose-spec deploy/compose/compose.yaml
+check "Compose by its schema" compose deploy/compose/compose.yaml
+# Whoever finds nothing wrong has to find a mistake.
+sed 's/restartPolicy: Always/restartPolice: Always/' "$dir/sidecar.yaml" >"$dir/mistaken.yaml"
+check "a misspelt key of Kubernetes is found" fails kubernetes 1.33 "$dir/mistaken.yaml"
+sed 's/mem_limit/mem_limits/' deploy/compose/compose.yaml >"$dir/mistaken-compose.yaml"
+check "a misspelt key of Compose is found" fails compose "$dir/mistaken-compose.yaml"
 if docker compose version >/dev/null 2>&1; then
     check "docker compose reads it" quietly docker compose -f deploy/compose/compose.yaml config
 else

@@ -1,0 +1,130 @@
+#!/usr/bin/env bash
+# Each alert of deploy/prometheus fires for real: a Prometheus that scrapes every
+# second, and daemons in the trouble that each alert is about. The rules are those
+# that are shipped, with their minutes made seconds.
+#
+#   tests/deploy/alerts.sh path/to/sidecarbon
+#
+# Exit: 0 passed, 1 failed, 77 cannot be run here.
+set -euo pipefail
+
+binary=$(realpath "${1:?usage: $0 path/to/sidecarbon}")
+cd "$(dirname "$0")/../.."
+# shellcheck source=tests/deploy/common.sh
+source tests/deploy/common.sh
+install_packages prometheus/prometheus || {
+    echo "needs prometheus, or root to install it"
+    exit 77
+}
+# A look at a counter takes two scrapes.
+PATIENCE=60
+
+sed -E 's/\[[0-9]+m\]/[15s]/; s/for: [0-9]+m/for: 3s/' deploy/prometheus/sidecarbon.rules.yml >"$dir/rules.yml"
+promtool check rules "$dir/rules.yml" >/dev/null
+targets=()
+# watch INSTANCE: Prometheus looks at the daemon that was just started.
+watch() { targets+=("  - targets: ['127.0.0.1:$(port_of admin)']"$'\n'"    labels: {instance: $1}"); }
+
+read -r prometheus refuser < <(free_ports 2)
+
+start healthy SIDECARBON_SINK_URL=stdout: >/dev/null
+watch healthy
+
+# Nobody is there; a queue that lasts.
+start dead SIDECARBON_SINK_URL=tcp://127.0.0.1:1 SIDECARBON_API_KEY=test
+dead_udp=$(port_of udp)
+watch dead
+
+# A key that is refused, by an HTTP server that refuses all.
+python3 - "$refuser" <<'PYTHON' &
+import http.server, sys
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_error(401)
+    def log_message(self, *arguments):
+        pass
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+PYTHON
+helpers+=($!)
+start refused SIDECARBON_SINK_URL="http://127.0.0.1:$refuser/" SIDECARBON_API_KEY=test \
+    SIDECARBON_RETRY_FIRST=500ms SIDECARBON_RETRY_MAX=1s
+refused_tcp=$(port_of tcp)
+watch refused
+
+# Nobody is there, and the queue is small.
+start full SIDECARBON_SINK_URL=tcp://127.0.0.1:1 SIDECARBON_API_KEY=test SIDECARBON_QUEUE_BYTES=64KiB
+full_tcp=$(port_of tcp)
+watch full
+
+# Stands still while datagrams come.
+start deaf SIDECARBON_SINK_URL=stdout: >/dev/null
+deaf=$pid deaf_udp=$(port_of udp)
+watch deaf
+
+# Its file becomes one that is refused.
+echo 'log.level = "info"' >"$dir/reloaded.toml"
+log=$dir/reloaded.log
+SIDECARBON_SINK_URL=stdout: SIDECARBON_LISTEN_UDP=127.0.0.1:0 SIDECARBON_LISTEN_TCP=127.0.0.1:0 \
+    SIDECARBON_ADMIN_LISTEN=127.0.0.1:0 "$binary" --config "$dir/reloaded.toml" >/dev/null 2>"$log" &
+reloaded=$!
+helpers+=("$reloaded")
+until_true grep -q ' started ' "$log"
+watch reloaded
+
+cat >"$dir/prometheus.yml" <<YAML
+global: {scrape_interval: 1s, evaluation_interval: 1s}
+rule_files: [rules.yml]
+scrape_configs:
+- job_name: sidecarbon
+  static_configs:
+$(printf '%s\n' "${targets[@]}")
+YAML
+promtool check config "$dir/prometheus.yml" >/dev/null
+prometheus --config.file="$dir/prometheus.yml" --storage.tsdb.path="$dir/tsdb" \
+    --web.listen-address="127.0.0.1:$prometheus" >"$dir/prometheus.log" 2>&1 &
+helpers+=($!)
+ask() { page "http://127.0.0.1:$prometheus/api/v1/$1"; }
+up() { [[ $(ask 'query?query=sum(up)' | grep -o '"[0-9]*"\]') == "\"${#targets[@]}\"]" ]]; }
+check "Prometheus loads the rules and sees ${#targets[@]} daemons" until_true up
+
+alerts() { # which fire, as INSTANCE ALERT
+    ask alerts | python3 -c '
+import json, sys
+for alert in json.load(sys.stdin)["data"]["alerts"]:
+    if alert["state"] == "firing":
+        print(alert["labels"]["instance"], alert["labels"]["alertname"])' | sort -u
+}
+fires() { alerts | grep -qx "$1"; }
+
+check "no alert fires at rest" test -z "$(alerts)"
+
+load() { seq -f "some.name$1.%g 1.5" 20000; }
+echo "one.line 1" >"/dev/udp/127.0.0.1/$dead_udp"
+echo "one.line 1" >"/dev/tcp/127.0.0.1/$refused_tcp"
+(for round in $(seq 40); do load "$round" && sleep 0.5; done >"/dev/tcp/127.0.0.1/$full_tcp") 2>/dev/null &
+helpers+=($!)
+kill -STOP "$deaf"
+python3 -c '
+import socket, sys
+sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+for _ in range(60000):
+    sender.sendto(b"deaf.ears 1 1700000000\n" * 40, ("127.0.0.1", int(sys.argv[1])))' "$deaf_udp"
+kill -CONT "$deaf"
+echo 'log.level = "loud"' >"$dir/reloaded.toml"
+kill -HUP "$reloaded"
+
+while read -r instance alert; do
+    check "$instance: $alert" until_true fires "$instance $alert"
+done <<'EXPECTED'
+full SidecarbonLinesDropped
+full SidecarbonQueueHorizon
+deaf SidecarbonKernelDrops
+dead SidecarbonUpstreamDown
+refused SidecarbonKeyRefused
+reloaded SidecarbonReloadFailed
+EXPECTED
+check "nothing fires where all is well" bash -c "! grep -q '^healthy ' <<<'$(alerts)'"
+check "an outage with room in the queue is no loss" bash -c "! grep -qE '^dead Sidecarbon(LinesDropped|QueueHorizon|KeyRefused)' <<<'$(alerts)'"
+
+finish

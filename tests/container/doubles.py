@@ -8,12 +8,14 @@ at a rate, and a look at a page.
     doubles.py names NAME                          NAME is 127.0.0.1, on port 53
     doubles.py load PORT RATE SECONDS              prints how many lines it sent
     doubles.py say PORT UNTIL_SECONDS PAUSE        one line at a time; prints how many
+    doubles.py first URL                           prints when the page first came, in ns since 1970
     doubles.py get URL                             prints the page
 """
 
 import base64
 import http.server
 import itertools
+import random
 import socket
 import ssl
 import struct
@@ -89,17 +91,25 @@ def names(name):
 
 
 def load(port, rate, seconds):
-    """A fiftieth of the rate, fifty times a second."""
+    """A fiftieth of the rate, fifty times a second: names and values at random,
+    which is more than compression can make small."""
     steps = 50
     batch = int(rate) // steps
+    random.seed(8)
+    names = [
+        f"load.{random.getrandbits(32):08x}.service.metric{number}" for number in range(20_000)
+    ]
+    values = [repr(random.gauss(0, 1000)) for _ in range(20_011)]
     connection = socket.create_connection(("127.0.0.1", int(port)))
     sent = 0
     started = time.monotonic()
     for step in range(int(seconds) * steps):
-        now = 1_700_000_000 + step // steps
+        time_of_day = f" {1_700_000_000 + step // steps}\n"
+        at = sent % len(values)
+        drawn = (values[at:] + values)[:batch]
         text = "".join(
-            f"load.host{number % 97}.service.metric{number % 1009} {step * 7 + number} {now}\n"
-            for number in range(batch)
+            name + " " + value + time_of_day
+            for name, value in zip(random.sample(names, batch), drawn)
         )
         connection.sendall(text.encode())
         sent += batch
@@ -122,6 +132,16 @@ def say(port, until, pause):
         time.sleep(float(pause))
 
 
+def first(url):
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=1):
+                print(time.time_ns())
+                return
+        except OSError:
+            time.sleep(0.005)
+
+
 def get(url):
     with urllib.request.urlopen(url, timeout=5) as page:
         sys.stdout.write(page.read().decode())
@@ -134,6 +154,7 @@ if __name__ == "__main__":
         "names": names,
         "load": load,
         "say": say,
+        "first": first,
         "get": get,
     }
     commands[sys.argv[1]](*sys.argv[2:])

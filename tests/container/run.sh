@@ -62,7 +62,8 @@ is() { [[ $(metric "$1") == "$2" ]]; }
 has() { grep -qsF -- "$1" "$2"; }
 lacks() { ! grep -qsE -- "$1" "$2"; }
 logs() { podman logs "$1" 2>/dev/null; }
-logged() { logs "$1" | grep -qF -- "$2"; }
+# Reads to the end: whoever writes into a pipe that is closed has failed.
+logged() { logs "$1" | grep -F -- "$2" >/dev/null; }
 
 # start NAME OPTIONS... -- ENVIRONMENT...: the container, as locked up as can be.
 start() {
@@ -74,10 +75,11 @@ start() {
     containers+=("$name")
     podman run --detach --name "$name" --network "ns:/run/netns/$net" --no-healthcheck \
         --dns 127.0.0.1 --read-only --read-only-tmpfs=false --cap-drop=ALL \
-        --security-opt=no-new-privileges --ulimit nofile=1024:1024 --ulimit nproc=100:100 \
+        --security-opt=no-new-privileges --ulimit nofile=4096:4096 --ulimit nproc=100:100 \
         --log-driver k8s-file "${options[@]}" "${environment[@]}" \
         localhost/sidecarbon:test >/dev/null
     container=$name
+    until_true 10 page /readyz >/dev/null || fail "$name is not ready"
 }
 # end [SIGNAL]: the end of the last container; $code and $took say how.
 end() {
@@ -177,10 +179,12 @@ check "with the roots inside alone, a stranger's certificate is refused" \
     until_true 10 logged "$container" "signed by an authority that is not trusted here"
 end && forget
 
+# Looks at it from before its birth.
+double first http://127.0.0.1:2023/healthz >"$dir/first" & first=$!
 start tls "${secret[@]}" --volume "$dir/bundle.pem:/etc/ssl/certs/ca-certificates.crt:ro" -- "$tls" "$key_file"
-until_true 10 page /healthz >/dev/null || fail "it does not become healthy"
+wait "$first"
 birth=$(podman inspect --format '{{.State.StartedAt.UnixNano}}' "$container")
-healthy=$((($(date +%s%N) - birth) / 1000000))
+healthy=$((($(cat "$dir/first") - birth) / 1000000))
 check "it is healthy within a second: $healthy ms" test "$healthy" -lt 1000
 check "podman exec sidecarbon health agrees" podman exec "$container" /sidecarbon health
 pid=$(podman inspect --format '{{.State.Pid}}' "$container")
@@ -193,11 +197,18 @@ check "it is process 1" test "$(awk '/^NSpid/ {print $NF}' "/proc/$pid/status")"
 check "its root is read-only" grep -qE ' / / ro|^[0-9]+ [0-9]+ [0-9:]+ [^ ]+ / ro' "/proc/$pid/mountinfo"
 inside bash -c "seq -f 'tls.line %g 1700000000' 1000 >/dev/tcp/127.0.0.1/2003"
 expect_lines() { [[ $(grep -c "^$2" "$1" 2>/dev/null) == "$3" ]]; }
+# As docs/install-container.md has them.
+tool() { podman exec "$container" /sidecarbon "$@"; }
+said_by() { grep -qF -- "$1" <<<"$("${@:2}" 2>&1 || true)"; }
+check "status shows the lines" said_by "tls://carbon.example.net:20030 up" tool status
+check "send sends one" tool send test.line 1
+check "explain explains" said_by "value: not a number" bash -c "echo 'a.b c' | podman ${storage[*]} --runtime runc exec -i $container /sidecarbon explain"
+check "probe goes the way" said_by "carbon.example.net" tool probe
 check "a thousand lines arrive over TLS, by the roots of the file in the image" \
     until_true 10 expect_lines "$dir/arrived" "$key.tls.line " 1000
 end
 check "SIGTERM: it drains and exits with 0 after $took ms" exits_with_0
-check "its ledger says so" test "$(field received) $(field delivered) $(field queued)" = "1000 1000 0"
+check "its ledger says so" test "$(field received) $(field delivered) $(field queued)" = "1001 1001 0"
 check "its logs are JSON on standard output" python3 -c "
 import json, sys
 lines = open(sys.argv[1]).read().splitlines()
@@ -211,6 +222,12 @@ start cafile "${secret[@]}" --volume "$dir/ca.pem:/ca.pem:ro" --add-host hosts.e
 inside bash -c "echo 'hosts.line 1 1700000000' >/dev/tcp/127.0.0.1/2003"
 check "a CA of one's own, and a name from /etc/hosts" until_true 10 has "$key.hosts.line 1 1700000000" "$dir/arrived"
 
+wrong=(--rm --network none --no-healthcheck --ulimit nofile=4096:4096 --ulimit nproc=100:100
+    --env SIDECARBON_SINK_URL=carbon.hostedgraphite.com:20030 localhost/sidecarbon:test check)
+said=$(podman run "${wrong[@]}" 2>&1) && code=0 || code=$?
+check "a wrong variable: exit code 78" test "$code" = 78
+check "and the words that docs/install-container.md shows" grep -qxF -- "$said" docs/install-container.md
+
 echo "--- the end"
 (end && echo "$code $took" >"$dir/quiet") & ender=$!
 until_true 5 logged "$container" '"message":"stopping"' || fail "SIGTERM is not heard"
@@ -222,7 +239,6 @@ check "then it exits with 0" exits_with_0
 forget
 
 start silent "${secret[@]}" --volume "$dir/ca.pem:/ca.pem:ro" -- "$tls" "$key_file" SIDECARBON_SINK_TLS_CA_FILE=/ca.pem
-until_true 5 page /readyz >/dev/null
 end
 check "without a word it is gone within shutdown.quiet and a second: $took ms" test "$took" -ge 2000 -a "$took" -lt 3000
 forget
@@ -230,6 +246,7 @@ forget
 echo "--- another key"
 background http 8080 "$dir/posted" "$dir/key"
 printf %s "$key" >"$dir/key"
+until_true 10 inside bash -c ': >/dev/tcp/127.0.0.1/8080' 2>/dev/null
 start http "${secret[@]}" -- SIDECARBON_SINK_URL=http://127.0.0.1:8080/ "$key_file" SIDECARBON_RETRY_FIRST=5m SIDECARBON_RETRY_MAX=5m
 inside bash -c "echo 'key.one 1 1700000000' >/dev/tcp/127.0.0.1/2003"
 until_true 10 has key.one "$dir/posted" || fail "the first key is not used"
@@ -255,7 +272,6 @@ forget
 echo "--- 32 MiB, a dead upstream, 200,000 lines a second"
 seconds=${LOAD_SECONDS:-60}
 start load "${secret[@]}" --memory 32m --memory-swap 32m -- SIDECARBON_SINK_URL=tcp://127.0.0.1:1 "$key_file" SIDECARBON_QUEUE_BYTES=16MiB
-until_true 5 page /readyz >/dev/null
 pid=$(podman inspect --format '{{.State.Pid}}' "$container")
 cgroup=/sys/fs/cgroup$(sed -n 's/^[0-9]*:memory:/\/memory/p; s/^0:://p' "/proc/$pid/cgroup" | head -1)
 read -r sent took < <(double load 2003 200000 "$seconds")

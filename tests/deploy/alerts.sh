@@ -95,7 +95,7 @@ for alert in json.load(sys.stdin)["data"]["alerts"]:
     if alert["state"] == "firing":
         print(alert["labels"]["instance"], alert["labels"]["alertname"])' | sort -u
 }
-fires() { alerts | grep -qx "$1"; }
+fires() { alerts | grep -x "$1" >/dev/null; }
 
 check "no alert fires at rest" test -z "$(alerts)"
 

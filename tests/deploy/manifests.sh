@@ -81,7 +81,7 @@ start compose "${variables[@]}" SIDECARBON_SINK_URL="tcp://127.0.0.1:$graphite" 
     SIDECARBON_API_KEY_FILE=deploy/compose/demo-key
 until_true bash -c ": >/dev/tcp/127.0.0.1/$http" 2>/dev/null
 echo "app.random 42" >"/dev/tcp/127.0.0.1/$(port_of tcp)"
-has_point() { page "http://127.0.0.1:$http/metrics/find?query=demo.app.*" | grep -q '"random"'; }
+has_point() { page "http://127.0.0.1:$http/metrics/find?query=demo.app.*" | grep '"random"' >/dev/null; }
 check "the sidecar of Compose, and a VictoriaMetrics that has the point" until_true has_point
 
 # Those of the rules and the dashboard, against those of the page.

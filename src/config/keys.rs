@@ -14,6 +14,10 @@ pub struct Key {
 /// What a limit is that does not limit.
 pub const UNLIMITED: &str = "unlimited";
 
+/// What a variable is set to that means the empty text, where one that is set to
+/// nothing means "not set": as the file has it.
+pub const WRITTEN_EMPTY: &str = "\"\"";
+
 /// All keys, in the order of the reference file.
 pub const KEYS: &[Key] = &[
     key("sink.url", "stdout:"),

@@ -134,6 +134,11 @@ impl Source {
             if value.is_empty() && key.empty_is_unset() {
                 continue;
             }
+            let value = if *value == keys::WRITTEN_EMPTY && key.empty_is_unset() {
+                Zeroizing::default()
+            } else {
+                value
+            };
             self.entries
                 .insert(key.path, (Written::Text(value), Origin::Environment(name)));
         }

@@ -3,7 +3,7 @@
 
 use sidecarbon::config::KEYS;
 
-use crate::support::{Certs, Config, Launch, Outcome};
+use crate::support::{Certs, Config, Launch, Outcome, Upstream};
 
 /// What the others go with. Over HTTPS, every key has a meaning.
 const BASE: [(&str, &str); 4] = [
@@ -159,11 +159,11 @@ fn rows(certs: &Certs, config: &Config) -> Vec<Row> {
         ),
         row(
             "self_metrics.prefix",
-            "relays.this",
-            "relays this",
-            "is no metric path",
+            "relays.web-1",
+            "a b",
+            "no metric path; write nodes",
         ),
-        row("self_metrics.interval", "10s", "10", "write"),
+        row("self_metrics.interval", "30s", "10", duration),
         row(
             "probe.key_check_url",
             "https://h/x",
@@ -275,6 +275,30 @@ fn every_bad_value_is_told_as_in_a_file() {
             outcome.said
         );
     }
+}
+
+#[test]
+fn no_key_at_all_can_be_said() {
+    let upstream = Upstream::tcp();
+    let launch = |key: &str| {
+        Launch::bare()
+            .env("SIDECARBON_SINK_URL", upstream.url())
+            .env("SIDECARBON_LISTEN_UDP", "localhost:0")
+            .env("SIDECARBON_LISTEN_TCP", "localhost:0")
+            .env("SIDECARBON_ADMIN_LISTEN", "localhost:0")
+            .env("SIDECARBON_API_KEY", key)
+    };
+    // A variable that somebody forgot to fill, and its remedy.
+    let outcome = launch("").run();
+    assert_eq!(outcome.code, Some(78), "{}", outcome.said);
+    assert!(
+        outcome.said.contains("SIDECARBON_API_KEY='\"\"'"),
+        "{}",
+        outcome.said
+    );
+    let daemon = launch("\"\"").start();
+    daemon.udp("keyless.line 1 1700000000");
+    upstream.expect("keyless.line 1 1700000000");
 }
 
 #[test]

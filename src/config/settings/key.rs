@@ -74,7 +74,7 @@ pub fn find(
     }
     if !inline_is_set && url.wants_key() {
         let message = "write the key into a file and name it in sink.api_key_file (or SIDECARBON_API_KEY_FILE, or --api-key-file), \
-             or set SIDECARBON_API_KEY; sink.api_key = \"\" sends without a key";
+             or set SIDECARBON_API_KEY; sink.api_key = \"\" (SIDECARBON_API_KEY='\"\"') sends without a key";
         return missing(source, "no API key".into(), message, around, warnings);
     }
     if !url.wants_key() && !key.is_empty() && !source.is_set("sink.url") {

@@ -120,6 +120,8 @@ assert health["Test"] == ["CMD", "/sidecarbon", "health"], health
 labels = config["Labels"]
 for label in ("title", "description", "licenses", "version", "revision"):
     assert labels[f"org.opencontainers.image.{label}"], label
+version = next(line for line in open("Cargo.toml") if line.startswith("version = ")).split('"')[1]
+assert labels["org.opencontainers.image.version"] == version, "ARG VERSION is not that of Cargo.toml"
 assert "SIDECARBON_SHUTDOWN_QUIET=2s" in config["Env"], config
 PYTHON
 check "the binary names every crate of the lock file that it is made of" \
@@ -193,6 +195,8 @@ check "its user and group are 65532" test "$(status Uid)$(status Gid)" = 6553265
 check "it has no capabilities, nor can it have" test "$(status CapPrm)$(status CapEff)$(status CapBnd)$(status CapAmb)" = "$(printf '0%.0s' {1..64})"
 check "it can gain no privileges" test "$(status NoNewPrivs)" = 1
 check "a seccomp filter is in force" test "$(status Seccomp)" = 2
+resident=$(awk '/^VmRSS/ {print $2}' "/proc/$pid/status")
+check "it takes less than 8 MiB at rest: $resident KiB" test "$resident" -lt 8192
 check "it is process 1" test "$(awk '/^NSpid/ {print $NF}' "/proc/$pid/status")" = 1
 check "its root is read-only" grep -qE ' / / ro|^[0-9]+ [0-9]+ [0-9:]+ [^ ]+ / ro' "/proc/$pid/mountinfo"
 inside bash -c "seq -f 'tls.line %g 1700000000' 1000 >/dev/tcp/127.0.0.1/2003"

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use tokio::select;
 use tokio::sync::mpsc::UnboundedReceiver;
+use tracing::field::debug;
 use tracing::{error, info, warn};
 
 use crate::admin::{Admin, Watched};
@@ -169,7 +170,8 @@ async fn stop(
 ) -> Option<String> {
     let grace = reloader.settings().shutdown_grace;
     let quiet = reloader.settings().shutdown_quiet;
-    info!(?grace, ?quiet, "stopping");
+    let waits_for_quiet = (!quiet.is_zero()).then(|| debug(quiet));
+    info!(?grace, quiet = waits_for_quiet, "stopping");
     manager.stopping(grace);
     let wind_down = async {
         let deadline = Instant::now() + grace;

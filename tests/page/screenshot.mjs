@@ -15,6 +15,7 @@ await upstream.live();
 const daemon = new Daemon(binary, upstream, {
   "listen.udp": ["localhost:12003"],
   "listen.tcp": ["localhost:12003"],
+  "listen.unix_stream": ["/tmp/sidecarbon.sock"],
   "admin.listen": "localhost:12023",
   "sink.max_lines_per_second": 2000,
   "retry.max": "10s",
@@ -22,7 +23,7 @@ const daemon = new Daemon(binary, upstream, {
 });
 await daemon.start();
 const web = new Client(daemon.address("tcp"), 900);
-const local = new Client(daemon.unix, 300);
+const local = new Client("/tmp/sidecarbon.sock", 300);
 const browser = await browse();
 
 // From the top of the page to the end of a part.

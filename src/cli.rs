@@ -36,7 +36,11 @@ pub struct Cli {
 #[derive(Debug, Clone, Subcommand)]
 pub enum Command {
     /// Validate the configuration and print the settings in force, the key masked
-    Check,
+    Check {
+        /// Print what is wrong, and nothing else
+        #[arg(long, short)]
+        quiet: bool,
+    },
 
     /// Show what would leave for each line on standard input, or why it would not
     ///

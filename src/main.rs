@@ -40,7 +40,7 @@ fn run(cli: Cli) -> Exit {
     };
     match cli.command {
         None => with(&|settings| daemon::run(settings.clone(), &overrides)),
-        Some(Command::Check) => with(&tools::check::run),
+        Some(Command::Check { quiet }) => with(&|settings| tools::check::run(settings, quiet)),
         Some(Command::Explain { datagram }) => {
             without_key(&|settings| tools::explain::run(settings, datagram))
         }

@@ -9,13 +9,18 @@ use crate::pipeline::sink::Sink;
 
 use super::printed;
 
-/// Validates what the settings name and prints them.
-pub fn run(settings: &Settings) -> Exit {
+/// Validates what the settings name and prints them, or nothing but warnings.
+pub fn run(settings: &Settings, quiet: bool) -> Exit {
     if let Err(error) = Sink::new(&settings.sink, Arc::default()) {
         eprintln!("{}", settings.problem_with(error.key, &error.message));
         return Exit::Configuration;
     }
-    let written = std::io::stdout().write_all(settings.render().as_bytes());
+    let text = if quiet {
+        String::new()
+    } else {
+        settings.render()
+    };
+    let written = std::io::stdout().write_all(text.as_bytes());
     for warning in &settings.warnings {
         eprintln!("warning: {warning}");
     }

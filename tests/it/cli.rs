@@ -179,6 +179,26 @@ fn check_shows_the_settings_in_force() {
 }
 
 #[test]
+fn a_quiet_check_says_what_is_wrong_and_nothing_else() {
+    let config = Config::to("tcp://127.0.0.1:1");
+    let check = || {
+        config.write();
+        Launch::bare()
+            .args(["check", "--quiet", "--config"])
+            .arg(config.file())
+            .run()
+    };
+    let outcome = check();
+    assert_eq!(outcome.code, Some(0), "{}", outcome.said);
+    assert_eq!(outcome.printed, [""; 0]);
+    fs::remove_file(config.key_file()).expect("a key file");
+    let outcome = check();
+    assert_eq!(outcome.code, Some(78), "{}", outcome.said);
+    let hint = "write the API key into that file, on one line";
+    assert!(outcome.said.contains(hint), "{}", outcome.said);
+}
+
+#[test]
 fn flags_win_over_the_environment_and_that_over_the_file() {
     let [by_file, by_environment, by_flag] = [Upstream::tcp(), Upstream::tcp(), Upstream::tcp()];
     let config = Config::to(by_file.url());

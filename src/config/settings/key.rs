@@ -1,8 +1,9 @@
 //! Where the key comes from: the first of its places that has one.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use crate::config::api_key::{ApiKey, BadKey};
+use crate::config::api_key::{ApiKey, BadKey, KeyFileError};
 use crate::config::source::{Origin, Source, quoted};
 use crate::config::values::SinkUrl;
 
@@ -111,7 +112,15 @@ fn key_file(
         Err(error) => {
             // A value without a slash may be the key itself, by mistake.
             let shown = path.display().to_string();
-            let message = if shown.contains('/') {
+            let is_forbidden = matches!(
+                &error,
+                KeyFileError::Io(error) if error.kind() == ErrorKind::PermissionDenied
+            );
+            let message = if is_forbidden && shown.contains('/') {
+                format!(
+                    "sink.api_key_file \"{shown}\" {error}; let the user that runs sidecarbon read it: chown root:sidecarbon, chmod 0640"
+                )
+            } else if shown.contains('/') {
                 format!(
                     "sink.api_key_file \"{shown}\" {error}; write the API key into that file, on one line"
                 )

@@ -1,6 +1,7 @@
 //! How the process lives: start, signals, reload, drain, exit.
 
 mod logging;
+mod omissions;
 mod reload;
 mod self_metrics;
 mod signals;
@@ -107,11 +108,13 @@ async fn live(
     manager.adopt_queue(pipeline.queue(), &counters);
     manager.ready(pipeline.queue(), &counters);
     info!(
+        listens = listens_on(&counters),
         sink = %settings.sink.url,
         version = env!("CARGO_PKG_VERSION"),
         "started"
     );
 
+    tokio::spawn(omissions::tell(pipeline.queue().clone(), counters.clone()));
     let mut reporter = Reporter::new(settings.self_metrics.as_ref());
     let mut reloader = Reloader::new(overrides.clone(), settings, counters.clone());
     let defect = loop {
@@ -157,6 +160,13 @@ async fn live(
         }
         None => Exit::Done,
     }
+}
+
+/// Where lines come from, as configured.
+fn listens_on(counters: &Counters) -> String {
+    let listeners = counters.listeners();
+    let labels: Vec<&str> = listeners.iter().map(|known| known.label.as_str()).collect();
+    labels.join(" ")
 }
 
 /// Waits for the last words of the clients and drains, unless a second signal

@@ -5,7 +5,8 @@
 //! line travels, [`daemon`] is how the process lives. Beside them, [`stats`]
 //! is what happened, in numbers, [`admin`] shows it, [`cli`] is the command
 //! line, [`tools`] are the commands beside the daemon, [`exit`] is how the
-//! process ends, and [`os`] is what only some systems offer.
+//! process ends, [`os`] is what only some systems offer, and [`words`] are numbers
+//! for people.
 //!
 //! Dependencies point one way:
 //!
@@ -25,3 +26,4 @@ pub mod os;
 pub mod pipeline;
 pub mod stats;
 pub mod tools;
+pub mod words;

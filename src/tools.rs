@@ -13,7 +13,6 @@ pub mod probe;
 mod screen;
 pub mod send;
 pub mod status;
-pub mod words;
 
 use std::future::Future;
 use std::io;

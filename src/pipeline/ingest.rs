@@ -363,8 +363,7 @@ impl Ingest {
     }
 
     fn suppressed(&self) {
-        let suppressed = &self.shared.counters.log_lines_suppressed;
-        suppressed.fetch_add(1, Relaxed);
+        self.shared.counters.leave_out_log_line();
     }
 }
 

@@ -204,6 +204,8 @@ pub struct Counters {
     pub reload_success: AtomicBool,
     /// Log lines left out by rate limits.
     pub log_lines_suppressed: AtomicU64,
+    /// One was left out just now.
+    pub log_line_left_out: Notify,
 }
 
 impl Default for Counters {
@@ -222,6 +224,7 @@ impl Default for Counters {
             key_aged: Notify::new(),
             reload_success: AtomicBool::new(true),
             log_lines_suppressed: AtomicU64::new(0),
+            log_line_left_out: Notify::new(),
         }
     }
 }
@@ -258,6 +261,12 @@ impl Counters {
     /// Whether deliveries are confirmed in this way.
     pub fn is_ack_mode(&self, mode: AckMode) -> bool {
         self.ack_mode.load(Relaxed) == mode as u8
+    }
+
+    /// A log line is left out.
+    pub fn leave_out_log_line(&self) {
+        self.log_lines_suppressed.fetch_add(1, Relaxed);
+        self.log_line_left_out.notify_one();
     }
 
     /// Something went wrong on the way to the upstream.

@@ -14,9 +14,10 @@ use crate::pipeline::ingest::READ_BYTES;
 use crate::pipeline::ingest::client::{self, Client, Ending};
 use crate::pipeline::line::{Line, Reject, Rules, is_documented};
 use crate::pipeline::pack::Intake;
+use crate::words;
 
+use super::printed;
 use super::screen::{BAD, FAINT, ODD, Screen, paint};
-use super::{printed, words};
 use excerpt::excerpt;
 
 pub(super) use excerpt::{Mask, show_reject};

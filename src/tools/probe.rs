@@ -25,7 +25,7 @@ use crate::pipeline::sink::{
 use crate::stats::FailureKind;
 
 use super::block_on;
-use super::words::{count, took};
+use crate::words::{count, took};
 use report::{Report, Stop};
 
 /// TLS 1.3 lets a server refuse a client after the handshake, within a round

@@ -6,7 +6,7 @@ use std::io::{self, IsTerminal, Write};
 use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
 
-use super::words;
+use crate::words;
 
 /// Good news.
 pub const GOOD: Style = AnsiColor::Green.on_default();

@@ -229,3 +229,20 @@ fn a_client_that_breaks_off_hurts_nobody() {
     wait_for("the connections to be gone", || daemon.connections() == 0);
     assert_well(&daemon, &upstream);
 }
+
+/// More bad lines than the log has room for: some of them, then how many more.
+#[test]
+fn a_flood_of_bad_lines_leaves_its_size_in_the_log() {
+    const BAD: usize = 100_000;
+    const LOG_LINES: usize = 40;
+    let (upstream, daemon) = start();
+    daemon.tcp("no.value\nno.number x\n".repeat(BAD / 2));
+    daemon.wait_received(BAD);
+    let summary = daemon.log.find("the summary", |line| {
+        line.contains("log lines like those before were left out")
+    });
+    assert!(summary.contains(&format!("rejected={BAD}")), "{summary}");
+    let lines = daemon.log.lines().len();
+    assert!(lines < LOG_LINES, "{lines} lines in the log");
+    assert_well(&daemon, &upstream);
+}

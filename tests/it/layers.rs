@@ -13,11 +13,17 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("admin", &["config", "stats", "os", "pipeline"]),
     ("cli", &["config"]),
     ("exit", &[]),
+    ("words", &[]),
     (
         "daemon",
-        &["admin", "config", "exit", "os", "pipeline", "stats"],
+        &[
+            "admin", "config", "exit", "os", "pipeline", "stats", "words",
+        ],
     ),
-    ("tools", &["admin", "config", "exit", "pipeline", "stats"]),
+    (
+        "tools",
+        &["admin", "config", "exit", "pipeline", "stats", "words"],
+    ),
 ];
 
 /// Which stages a stage may know: the next one to hand lines to, and what they

@@ -5,7 +5,7 @@ use std::time::Instant;
 use crate::pipeline::queue::Snapshot;
 use crate::pipeline::relay::roughly;
 use crate::stats::Look;
-use crate::tools::words::{bytes, count};
+use crate::words::{bytes, count};
 
 /// The queue and the upstream. Nothing in it changes while all is well.
 pub fn describe(snapshot: &Snapshot, is_up: bool, upstream: &Look) -> String {

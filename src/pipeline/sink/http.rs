@@ -327,9 +327,7 @@ impl HttpSink {
                     answer = words,
                     "the upstream refuses this line, it is dropped"
                 ),
-                None => {
-                    self.counters.log_lines_suppressed.fetch_add(1, Relaxed);
-                }
+                None => self.counters.leave_out_log_line(),
             }
             lease.give_up_all(DropReason::Refused);
         }

@@ -9,7 +9,7 @@ use x509_cert::der::Decode;
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 
-use crate::tools::words::count;
+use crate::words::count;
 
 const DAY: Duration = Duration::from_secs(86_400);
 

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use crate::config::{Settings, SinkUrl};
 use crate::pipeline::sink::{Question, Target, key_check_connector};
-use crate::tools::words::took;
+use crate::words::took;
 
 use super::report::{Report, Stop};
 use super::usable;

@@ -11,7 +11,7 @@ use crate::pipeline::pack::Pack;
 use crate::pipeline::queue::{Limits, Queue};
 use crate::pipeline::sink::{Deliver, Failure, Sink};
 use crate::stats::{Counters, FailureKind, ListenerId};
-use crate::tools::words::took;
+use crate::words::took;
 
 use super::report::{Report, Stop};
 

@@ -10,7 +10,7 @@ use crate::pipeline::relay::roughly;
 
 use super::drain::{Progress, TimeLeft, bar};
 use crate::tools::screen::{BAD, FAINT, GOOD, ODD, STRONG, Screen, paint};
-use crate::tools::words::{bytes, count, thousands, visible};
+use crate::words::{bytes, count, thousands, visible};
 
 /// Where the second column begins.
 const MARGIN: usize = 11;

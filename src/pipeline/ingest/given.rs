@@ -74,6 +74,19 @@ impl Given {
         self.find(Type::DGRAM, |socket| is_at(socket, address))
     }
 
+    /// A socket that keeps others from a port.
+    pub fn at_port(&self, is_udp: bool, port: u16) -> Option<String> {
+        let kind = if is_udp { Type::DGRAM } else { Type::STREAM };
+        let is_there = |socket: &&Socket| {
+            let local = socket.local_addr().ok().and_then(|local| local.as_socket());
+            let is_kind = socket.r#type().ok() == Some(kind);
+            is_kind && local.is_some_and(|local| local.port() == port)
+        };
+        let holder = self.sockets.iter().find(is_there)?;
+        let name = Name(holder);
+        Some(format!("the socket unit, which has {name}"))
+    }
+
     fn find<T: From<Socket>>(
         &self,
         kind: Type,
@@ -158,6 +171,9 @@ mod tests {
         assert!(useless[1].contains("no socket"), "{useless:?}");
 
         assert_eq!(given.unused().len(), 3);
+        let holder = given.at_port(true, udp_at.port()).unwrap();
+        assert!(holder.ends_with(&format!("udp:{udp_at}")), "{holder}");
+        assert_eq!(given.at_port(false, udp_at.port()), None);
         assert!(given.udp(tcp_at).is_none() && given.tcp(udp_at).is_none());
         let found = given.udp(udp_at).unwrap().unwrap();
         assert_eq!(found.local_addr().unwrap(), udp_at);

@@ -291,8 +291,9 @@ impl Listeners {
                 Ok(socket) => bound.push(socket),
                 Err(error) if os::is_missing_family(&error) => missing = Some((address, error)),
                 Err(error) => {
+                    let given = || self.given.at_port(is_udp, address.port());
                     let holder = (error.kind() == io::ErrorKind::AddrInUse)
-                        .then(|| os::port_owner(is_udp, *address))
+                        .then(|| given().or_else(|| os::port_owner(is_udp, *address)))
                         .flatten();
                     return Err(BindError {
                         holder,

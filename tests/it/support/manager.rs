@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use super::config::Config;
 use super::daemon::Daemon;
 use super::inbox::Inbox;
-use super::launch::Launch;
+use super::launch::{Launch, Outcome};
 use super::wait::wait_for;
 
 /// What the daemon calls its image.
@@ -86,6 +86,17 @@ impl Manager {
     /// Starts the daemon, with all sockets and whatever is kept.
     #[track_caller]
     pub fn start(&self, config: &Config) -> Daemon {
+        self.launch(config, Launch::start)
+    }
+
+    /// Runs the daemon to an end that it comes to by itself.
+    #[track_caller]
+    pub fn run(&self, config: &Config) -> Outcome {
+        self.launch(config, Launch::run)
+    }
+
+    #[track_caller]
+    fn launch<T>(&self, config: &Config, go: impl FnOnce(Launch) -> T) -> T {
         let kept = self.lock();
         let sockets = self.sockets.iter().map(AsFd::as_fd);
         let passed: Vec<OwnedFd> = sockets
@@ -112,7 +123,7 @@ impl Manager {
             launch = launch.env(name, value);
         }
         drop(kept);
-        launch.start()
+        go(launch)
     }
 
     /// Waits until it keeps so many descriptors.

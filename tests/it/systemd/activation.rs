@@ -65,6 +65,18 @@ fn all_kinds_are_matched_by_address_and_the_others_named() {
 }
 
 #[test]
+fn a_socket_that_is_in_the_way_is_named() {
+    let tcp = TcpListener::bind("127.0.0.1:0").expect("a socket");
+    let at = address(&tcp.local_addr());
+    let (_, port) = at.rsplit_once(':').expect("a port");
+    let config = Config::to("stdout:").set("listen.tcp", [format!("0.0.0.0:{port}")]);
+    let outcome = Manager::new().with_socket(tcp).run(&config);
+    assert_eq!(outcome.code, Some(71), "{}", outcome.said);
+    let why = format!("in use by the socket unit, which has tcp:{at};");
+    assert!(outcome.said.contains(&why), "{}", outcome.said);
+}
+
+#[test]
 fn a_reload_may_let_a_socket_go_and_have_it_again() {
     let upstream = Upstream::tcp();
     let tcp = TcpListener::bind("127.0.0.1:0").expect("a socket");

@@ -147,6 +147,19 @@ fn our_own_lines_go_along() {
 }
 
 #[test]
+fn memory_goes_as_lines_leave() {
+    let mut state = former(&Counters::default(), 20_000, 3, true);
+    let before = state.allocated();
+    let mut gone = 0;
+    while let Some(waiting) = state.take_oldest() {
+        gone += waiting.allocated();
+        assert!(state.allocated() + gone <= before);
+    }
+    assert!(gone > before / 2);
+    assert_eq!(state.allocated(), 0);
+}
+
+#[test]
 fn compressed_lines_stay_compressed() {
     let counters = Counters::default();
     let bytes = image(former(&counters, 30_000, 0, true), &counters);

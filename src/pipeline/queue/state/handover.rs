@@ -1,6 +1,7 @@
 //! From one process to the next: what waits leaves without being delivered, and
 //! comes in without being received.
 
+use crate::os;
 use crate::pipeline::queue::frame::ratio;
 use crate::pipeline::queue::lane::Waiting;
 use crate::stats::Ledger;
@@ -18,7 +19,9 @@ impl State {
     /// Takes the oldest lines for the next process. They go on standing in the
     /// account as waiting.
     pub fn take_oldest(&mut self) -> Option<Waiting> {
-        self.spares.clear();
+        for buffer in self.spares.drain(..) {
+            self.allocated -= os::allocated(buffer.capacity());
+        }
         let waiting = self.backlog.pop().or_else(|| self.live.pop());
         let waiting = waiting.or_else(|| {
             let open = self.open.take_if(|open| !open.is_empty());
@@ -33,7 +36,7 @@ impl State {
             }
             Some(own)
         })?;
-        self.allocated = self.allocated.saturating_sub(waiting.allocated());
+        self.allocated -= waiting.allocated();
         Some(waiting)
     }
 

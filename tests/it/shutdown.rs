@@ -132,6 +132,26 @@ fn what_clients_have_written_already_is_still_read() {
 }
 
 #[test]
+fn a_client_that_has_just_connected_may_still_say_why() {
+    let upstream = Upstream::tcp();
+    let daemon = Daemon::start(&Config::to(upstream.url()));
+    let mut client = daemon.connect();
+    wait_for("the client to be accepted", || daemon.connections() == 1);
+    daemon.signal(Signal::TERM);
+    daemon
+        .log
+        .find("the stop", |line| line.contains(" stopping "));
+    writeln!(client, "first.word 1 1700000000").expect("an open connection");
+    drop(client);
+    let ended = daemon.wait_end();
+    assert_eq!(ended.code, Some(0));
+    assert_eq!(
+        upstream.finish(),
+        [format!("{KEY}.first.word 1 1700000000")]
+    );
+}
+
+#[test]
 fn a_standard_output_that_nobody_reads_holds_up_nothing() {
     // Much more than the pipe takes.
     const LINES: usize = 10_000;

@@ -34,8 +34,7 @@ elif what == "patient":
     while os.path.exists(file):
         try:
             with socket.create_connection(address, timeout=20) as connection:
-                # It may be closed before it has said anything only by a stop that had
-                # accepted it; then it says it again, as clients do.
+                # As one that has something else to do first.
                 time.sleep(0.05)
                 connection.sendall(b"%s.%06d 1 1700000000\n" % (name, sent))
                 sent += 1

@@ -28,6 +28,10 @@ const REST: Duration = Duration::from_millis(100);
 /// A peer that vanished without a word is noticed after some four minutes.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(120);
 
+/// A client that has connected and said nothing yet is about to. At a stop it has
+/// so long to begin; then it would speak to a closed connection, and not know.
+const FIRST_WORD: Duration = Duration::from_millis(250);
+
 /// A burst of clients that all reconnect at once should not be turned away;
 /// the system's limit still holds.
 const BACKLOG: i32 = 1024;
@@ -92,6 +96,7 @@ pub async fn serve<A: Acceptor>(
             ingest: ingest.clone(),
             counters: counters.clone(),
             client: Client::default(),
+            has_spoken: false,
         };
         clients.spawn(reception.run(seat, stopping.clone()));
     };
@@ -147,6 +152,7 @@ struct Reception<S> {
     ingest: Ingest,
     counters: Arc<ListenerCounters>,
     client: Client,
+    has_spoken: bool,
 }
 
 impl<S: ReadyStream> Reception<S> {
@@ -186,6 +192,10 @@ impl<S: ReadyStream> Reception<S> {
             let (length, _) = rustix::net::recv(stream, buffer, RecvFlags::DONTWAIT)?;
             Ok(length)
         };
+        if !self.has_spoken && reason == CloseReason::Shutdown {
+            // Either way it is read.
+            let _ = tokio::time::timeout(FIRST_WORD, self.stream.readable()).await;
+        }
         loop {
             let read = self.read(read_now);
             match self.judge(read) {
@@ -204,10 +214,13 @@ impl<S: ReadyStream> Reception<S> {
         read: impl FnOnce(&S, &mut [u8]) -> io::Result<usize>,
     ) -> io::Result<Progress> {
         let stream = &self.stream;
-        self.ingest
-            .read_stream(&self.counters, &self.peer, &mut self.client, |buffer| {
-                read(stream, buffer)
-            })
+        let progress =
+            self.ingest
+                .read_stream(&self.counters, &self.peer, &mut self.client, |buffer| {
+                    read(stream, buffer)
+                });
+        self.has_spoken |= progress.is_ok();
+        progress
     }
 
     /// What a read means for the stream.

@@ -211,8 +211,10 @@ fn another_version_is_lost_as_a_whole_and_counted() {
 #[test]
 fn what_is_no_image_is_nothing() {
     for bytes in [&b""[..], b"hello", &[0xff; 5000]] {
-        let (adopted, numbers, _) = survivors(bytes, QUEUE_BYTES);
-        assert_eq!((adopted.lines, numbers.len()), (0, 0));
+        let (adopted, numbers, ledger) = survivors(bytes, QUEUE_BYTES);
+        assert_eq!((adopted.lines, adopted.lost, numbers.len()), (0, 0, 0));
+        assert!(adopted.damage.is_some());
+        assert_eq!(ledger.received_total(), 0);
     }
 }
 

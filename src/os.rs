@@ -29,6 +29,18 @@ pub fn inherited_descriptors() -> Vec<(String, OwnedFd)> {
     Vec::new()
 }
 
+/// Whether a stream socket takes connections, and is not one. Where the system
+/// cannot say, nobody passes any.
+pub fn is_listening(socket: impl AsFd) -> bool {
+    #[cfg(target_os = "linux")]
+    return rustix::net::sockopt::socket_acceptconn(socket).unwrap_or(false);
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = socket;
+        true
+    }
+}
+
 /// A file without a name that lives in memory alone.
 pub fn memory_file(name: &str) -> io::Result<File> {
     #[cfg(target_os = "linux")]

@@ -16,6 +16,7 @@ use std::sync::PoisonError;
 use socket2::{Domain, Socket, Type};
 
 use crate::config::UnixAddress;
+use crate::os;
 
 use super::unix::is_at;
 
@@ -107,7 +108,7 @@ fn usable(socket: &Socket) -> Result<(), String> {
     }
     match socket.r#type() {
         Ok(Type::DGRAM) => {}
-        Ok(Type::STREAM) if socket.is_listener().unwrap_or(false) => {}
+        Ok(Type::STREAM) if os::is_listening(socket) => {}
         Ok(Type::STREAM) => return Err("a connection; leave Accept= out".to_owned()),
         _ => return Err("neither a stream nor datagrams".to_owned()),
     }

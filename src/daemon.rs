@@ -152,7 +152,12 @@ async fn live(
         // It might be the lines that bring it about.
         Some(_) => None,
     };
-    write_ledger(pipeline.queue(), kept.unwrap_or(0), manager.store());
+    write_ledger(
+        pipeline.queue(),
+        &counters,
+        kept.unwrap_or(0),
+        manager.store(),
+    );
     match defect {
         Some(defect) => {
             error!(%defect, "this is a defect of sidecarbon; the process ends");
@@ -232,9 +237,9 @@ fn refuse_to_start(error: &SetupError, settings: &Settings) -> Exit {
     }
 }
 
-/// The account of all lines, the last thing that is logged. So many of those
-/// that wait are kept by the service manager.
-fn write_ledger(queue: &Queue, kept: u64, store: Store) {
+/// The account of all lines, and what is in doubt about them: the last thing
+/// that is logged. So many of those that wait are kept by the service manager.
+fn write_ledger(queue: &Queue, counters: &Counters, kept: u64, store: Store) {
     let ledger = queue.snapshot().ledger;
     let left = (ledger.queued() + ledger.in_flight()).saturating_sub(kept);
     if left > 0 {
@@ -271,6 +276,9 @@ fn write_ledger(queue: &Queue, kept: u64, store: Store) {
         dropped = ledger.dropped_total(),
         queued = ledger.queued(),
         in_flight = ledger.in_flight(),
+        resent = ledger.resent(),
+        at_risk = counters.lines_at_risk.load(Relaxed),
+        uncertain = counters.lines_uncertain.load(Relaxed),
         "ledger"
     );
 }

@@ -34,6 +34,10 @@ impl Ledger {
                 .parse()
                 .unwrap_or_else(|_| panic!("{name} is no number in {line}"))
         };
+        // What is in doubt stands beside it.
+        for doubt in ["resent", "at_risk", "uncertain"] {
+            field(doubt);
+        }
         let ledger = Self {
             received: field("received"),
             generated: field("generated"),

@@ -81,7 +81,10 @@ fn cut_every_third_time(
 }
 
 fn books_with(uncertain: &'static str, upstream: Scripted) -> Books {
-    let config = config_for(upstream.site()).set("sink.uncertain", uncertain);
+    let config = config_for(upstream.site())
+        .set("sink.uncertain", uncertain)
+        // Many requests, however the lines gather.
+        .set("batch.bytes", "4KiB");
     let daemon = Daemon::start(&config);
     let sent = numbered("doubt", 3000);
     for lines in sent.chunks(100) {

@@ -7,7 +7,8 @@ use crate::config::api_key::{ApiKey, BadKey, KeyFileError};
 use crate::config::source::{Origin, Source, quoted};
 use crate::config::values::SinkUrl;
 
-use super::{Surroundings, optional_text};
+use super::Surroundings;
+use super::ranges::optional_text;
 
 /// A key, and the file that it stands in.
 pub struct FoundKey {

@@ -1,0 +1,96 @@
+//! Where lines come from, and which are taken.
+
+use std::net::SocketAddr;
+
+use crate::config::source::{Source, quoted};
+use crate::config::values::{ListenAddress, NameRule, UnixAddress, choice};
+
+use super::ranges::bytes_within;
+
+/// Where lines come from, and which are taken.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ListenSettings {
+    /// Datagrams over IP.
+    pub udp: Vec<ListenAddress>,
+    /// Streams over IP.
+    pub tcp: Vec<ListenAddress>,
+    /// Streams over Unix sockets.
+    pub unix_stream: Vec<UnixAddress>,
+    /// Datagrams over Unix sockets.
+    pub unix_datagram: Vec<UnixAddress>,
+    /// Which names pass.
+    pub names: NameRule,
+    /// Longer lines are rejected.
+    pub max_line_bytes: usize,
+    /// Past so many streams the longest idle one is closed.
+    pub max_connections: usize,
+}
+
+const NAMES: &[(&str, NameRule)] = &[
+    ("any", NameRule::Any),
+    ("sanitize", NameRule::Sanitize),
+    ("strict", NameRule::Strict),
+];
+
+/// What the source says of the listeners.
+pub fn find(source: &mut Source, warnings: &mut Vec<String>) -> ListenSettings {
+    let udp = source.list("listen.udp", ListenAddress::parse);
+    let tcp = source.list("listen.tcp", ListenAddress::parse);
+    for (key, addresses) in [("listen.udp", &udp), ("listen.tcp", &tcp)] {
+        refuse_overlaps(source, key, addresses);
+        for address in addresses.iter().filter(|address| !address.is_loopback()) {
+            warnings.push(format!(
+                "{key} {}: whoever can reach this address can write into the account",
+                address.text
+            ));
+        }
+    }
+    let listen = ListenSettings {
+        udp,
+        tcp,
+        unix_stream: source.list("listen.unix_stream", UnixAddress::parse),
+        unix_datagram: source.list("listen.unix_datagram", UnixAddress::parse),
+        names: source
+            .text("listen.names", choice(NAMES))
+            .unwrap_or(NameRule::Any),
+        max_line_bytes: bytes_within(source, "listen.max_line_bytes", 64, 64 << 10),
+        max_connections: source
+            .number("listen.max_connections", 1..1_000_001)
+            .unwrap_or(1024) as usize,
+    };
+    let nothing = listen.udp.is_empty()
+        && listen.tcp.is_empty()
+        && listen.unix_stream.is_empty()
+        && listen.unix_datagram.is_empty();
+    if nothing {
+        warnings.push("there is no listener, so no line can come in".into());
+    }
+    listen
+}
+
+/// Two listeners cannot share an address, and a wildcard shares them all.
+fn refuse_overlaps(source: &mut Source, key: &str, listeners: &[ListenAddress]) {
+    let overlap = |a: &SocketAddr, b: &SocketAddr| {
+        let (one, other) = (a.ip(), b.ip());
+        a.port() == b.port()
+            && a.port() != 0
+            && one.is_ipv4() == other.is_ipv4()
+            && (one == other || one.is_unspecified() || other.is_unspecified())
+    };
+    for (index, first) in listeners.iter().enumerate() {
+        for second in &listeners[index + 1..] {
+            let shared = second
+                .addresses
+                .iter()
+                .find(|address| first.addresses.iter().any(|other| overlap(address, other)));
+            if let Some(shared) = shared {
+                let message = format!(
+                    "names {shared} in both {} and {}; keep one",
+                    quoted(&first.text),
+                    quoted(&second.text)
+                );
+                source.refuse(key, message);
+            }
+        }
+    }
+}

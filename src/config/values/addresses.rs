@@ -1,0 +1,108 @@
+//! Where lines come from: addresses and paths to listen at.
+
+use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// Where to listen, over IP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenAddress {
+    /// As it was written; part of the listener's label.
+    pub text: String,
+    /// What to bind. `localhost` is both loopback addresses.
+    pub addresses: Vec<SocketAddr>,
+}
+
+impl ListenAddress {
+    /// Reads `localhost:2003`, `127.0.0.1:2003`, `[::1]:2003`, `0.0.0.0:2003`.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let addresses = if let Some(port) = text.strip_prefix("localhost:") {
+            port.parse().ok().map(|port| {
+                vec![
+                    SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+                    SocketAddr::from((Ipv6Addr::LOCALHOST, port)),
+                ]
+            })
+        } else {
+            SocketAddr::from_str(text).ok().map(|address| vec![address])
+        };
+        match addresses {
+            Some(addresses) => Ok(Self {
+                text: text.to_owned(),
+                addresses,
+            }),
+            None => Err(format!(
+                "\"{text}\" is no address to listen on; write \"localhost:2003\", \"127.0.0.1:2003\" or \"[::1]:2003\""
+            )),
+        }
+    }
+
+    /// Whether only this host can reach it.
+    pub fn is_loopback(&self) -> bool {
+        self.addresses
+            .iter()
+            .all(|address| address.ip().is_loopback())
+    }
+}
+
+/// Where to listen on a Unix socket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UnixAddress {
+    /// In the file system.
+    Path(PathBuf),
+    /// In Linux's abstract name space, written `@name`.
+    Abstract(String),
+}
+
+impl UnixAddress {
+    /// Reads a path, or `@name`.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        // sun_path holds 108 bytes, with a NUL at one end; unix(7).
+        const MAX: usize = 107;
+        let fits = !text.contains('\0') && text.len() <= MAX;
+        match text.strip_prefix('@') {
+            Some(name) if fits && !name.is_empty() => Ok(Self::Abstract(name.to_owned())),
+            None if fits && text.starts_with('/') => Ok(Self::Path(text.into())),
+            _ => Err(format!(
+                "\"{}\" is no Unix socket; write an absolute path of at most {MAX} bytes, or \"@name\"",
+                text.escape_debug()
+            )),
+        }
+    }
+}
+
+impl fmt::Display for UnixAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Path(path) => write!(f, "{}", path.display()),
+            Self::Abstract(name) => write!(f, "@{name}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn localhost_is_both_loopback_addresses() {
+        let address = ListenAddress::parse("localhost:2003").unwrap();
+        assert_eq!(address.addresses.len(), 2);
+        assert!(address.is_loopback());
+        assert!(!ListenAddress::parse("0.0.0.0:2003").unwrap().is_loopback());
+        for bad in ["2003", "example.com:2003", "localhost:99999", ":2003"] {
+            assert!(ListenAddress::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn unix_sockets() {
+        assert!(UnixAddress::parse("/run/sidecarbon.sock").is_ok());
+        assert!(UnixAddress::parse("@sidecarbon").is_ok());
+        for bad in ["", "@", "relative", "/\0"] {
+            assert!(UnixAddress::parse(bad).is_err(), "{bad:?}");
+        }
+        assert!(UnixAddress::parse(&format!("/{}", "x".repeat(107))).is_err());
+    }
+}

@@ -9,6 +9,7 @@
 # in $SIDECARBON_TEST_CACHE (default ~/.cache/sidecarbon). With --full, the watchdog
 # is watched for ten minutes instead of one. Exit: 0 passed, 1 failed, 77 cannot be
 # run here.
+# No reader of a pipe leaves early here (grep -q): its writer would fail.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -159,7 +160,7 @@ has_arrived() { [[ $(count "$1") == "$2" ]]; }
 property() { inside systemctl show --property "$1" --value "${2:-sidecarbon}"; }
 is_active() { [[ $(inside systemctl is-active "$1") == "${2:-active}" ]]; }
 send_signal() { inside bash -c "kill -$1 $(property MainPID)"; }
-status_says() { inside systemctl status --no-pager sidecarbon | grep "Status:" | grep -q -- "$1"; }
+status_says() { inside systemctl status --no-pager sidecarbon | grep "Status:" | grep -- "$1" >/dev/null; }
 number() { inside bash -c "sidecarbon status --json | python3 -c 'import json, sys; print(json.load(sys.stdin)$1)'"; }
 journal() { inside journalctl --unit sidecarbon --no-pager --output cat "$@"; }
 write_key() { printf '%s\n' "$1" >"$root/etc/sidecarbon/api-key"; }
@@ -241,8 +242,8 @@ takes_lines() {
     within 20 status_says 'queue empty; upstream tcp://127.0.0.1:4000 up'
 }
 has_a_large_buffer() {
-    ! journal | grep -q 'small receive buffer' || return 1
-    journal | grep -q 'listening.*udp.*from="the service manager"'
+    ! journal | grep 'small receive buffer' || return 1
+    journal | grep 'listening.*udp.*from="the service manager"'
 }
 
 # --- Restarts -----------------------------------------------------------------
@@ -330,7 +331,7 @@ is_restarted_after_sigstop() {
     send_signal STOP
     restarted() { [[ $(property MainPID) != "$before" ]] && is_active sidecarbon; }
     within 30 restarted
-    journal | grep -q 'Watchdog timeout'
+    journal | grep 'Watchdog timeout'
     clients lines after_watchdog 10
     within 20 has_arrived "^$key.after_watchdog" 10
 }

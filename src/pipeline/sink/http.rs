@@ -1,36 +1,30 @@
 //! Lines over HTTP: one `POST` of bare lines a lease, the key as the user name
 //! of Basic authentication.
 //!
-//! One of the two places where the key is exposed. A 2xx is the one answer of
-//! any transport that says that an application has the lines. What other
-//! answers mean is in `http/answer.rs`, how the lines that are refused are
-//! found in `triage.rs`.
+//! A 2xx is the one answer of any transport that says that an application has
+//! the lines. What other answers mean is in `http/answer.rs`, what is known of a
+//! request without one in `http/connection.rs`, how the lines that are refused
+//! are found in `triage.rs`.
 
 mod answer;
 mod ask;
 mod body;
+mod connection;
+mod target;
 
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Limited};
 use hyper::body::{Bytes, Incoming};
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, USER_AGENT};
-use hyper::{Method, Request, Response};
+use hyper::client::conn::http1;
+use hyper::{Method, Response};
 use hyper_util::rt::TokioIo;
-use socket2::SockRef;
-use tokio::task::JoinHandle;
 use tokio::time::timeout_at;
 use tracing::{debug, error};
-use zeroize::Zeroizing;
 
-use crate::config::{ApiKey, Endpoint, Uncertain};
-use crate::os;
+use crate::config::Uncertain;
 use crate::pipeline::queue::Lease;
 use crate::stats::{Counters, DropReason, FailureKind, Throttle};
 
@@ -39,14 +33,11 @@ use super::jittered_age;
 use super::triage::{Next, Suspect, Triage};
 use super::wire::Connector;
 
+use connection::{Connection, Fate};
+
 pub use answer::Answer;
-use body::Bodies;
-
 pub use ask::{Question, Reply};
-
-/// Common servers close idle connections after a minute; ours go first, so
-/// that no request meets one that is just being closed.
-const MAX_IDLE: Duration = Duration::from_secs(50);
+pub use target::Target;
 
 /// How much of an answer's body is read. Only errors have one of use.
 const MAX_BODY: usize = 4096;
@@ -62,15 +53,6 @@ const SIZE_REMEMBERED: Duration = Duration::from_secs(600);
 
 /// Refused lines that are named in the log in a minute.
 const CULPRITS_NAMED: u32 = 20;
-
-/// Where requests go, and with which headers.
-pub struct Target {
-    host: HeaderValue,
-    path: String,
-    authorization: Option<HeaderValue>,
-    key: ApiKey,
-    bodies: Bodies,
-}
 
 /// How requests are made.
 #[derive(Debug, Clone, Copy)]
@@ -96,20 +78,6 @@ pub struct HttpSink {
     culprits: Throttle,
 }
 
-#[derive(Debug)]
-struct Connection {
-    sender: SendRequest<Full<Bytes>>,
-    /// Moves the bytes of the connection.
-    driver: JoinHandle<()>,
-    /// The socket, to be asked what the peer's kernel has.
-    socket: OwnedFd,
-    /// How many bytes the socket has accepted.
-    accepted: Arc<AtomicU64>,
-    expires: Instant,
-    last_used: Instant,
-    requests: u64,
-}
-
 /// A request whose answer is waited for. Dropped before it came, by a reload or
 /// at the end of a drain, it is what it would be if its time were over.
 struct Pending<'a> {
@@ -125,73 +93,6 @@ struct Pending<'a> {
 struct Unanswered {
     failure: Failure,
     fate: Fate,
-}
-
-/// What is known of a request that got no answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fate {
-    /// The upstream never had all of it.
-    Incomplete,
-    /// The same, on a connection that had worked before: the server closed it
-    /// as it was used.
-    Stale,
-    /// The upstream may have acted on it.
-    Unknown,
-}
-
-impl Target {
-    /// Requests to a path of a host, with a key as the user.
-    pub fn new(secure: bool, endpoint: &Endpoint, path: &str, key: &ApiKey) -> Self {
-        let default_port = if secure { 443 } else { 80 };
-        let with_port = endpoint.to_string();
-        let host = match with_port.rsplit_once(':') {
-            Some((host, _)) if endpoint.port == default_port => host,
-            _ => &with_port,
-        };
-        Self {
-            host: HeaderValue::from_str(host).unwrap_or(HeaderValue::from_static("")),
-            path: path.to_owned(),
-            authorization: authorization(key),
-            key: key.clone(),
-            bodies: Bodies::default(),
-        }
-    }
-
-    fn request(&self, method: Method, lines: &[u8]) -> Result<Request<Full<Bytes>>, Failure> {
-        let mut request = Request::builder()
-            .method(method)
-            .uri(&self.path)
-            .header(HOST, &self.host)
-            .header(
-                USER_AGENT,
-                concat!("sidecarbon/", env!("CARGO_PKG_VERSION")),
-            )
-            .header(CONTENT_TYPE, "text/plain; charset=utf-8");
-        if let Some(authorization) = &self.authorization {
-            request = request.header(AUTHORIZATION, authorization);
-        }
-        request
-            .body(Full::new(self.bodies.holding(lines)))
-            .map_err(|error| {
-                let what = format!("its path cannot be requested: {error}");
-                Failure::misconfigured(FailureKind::Status, what)
-            })
-    }
-}
-
-/// `Basic base64(KEY:)`, with an empty password (FACTS.md).
-fn authorization(key: &ApiKey) -> Option<HeaderValue> {
-    if key.is_empty() {
-        return None;
-    }
-    let mut user = Zeroizing::new(Vec::with_capacity(key.len() + 1));
-    user.extend_from_slice(key.expose());
-    user.push(b':');
-    let encoded = Zeroizing::new(BASE64_STANDARD.encode(&*user));
-    let value = Zeroizing::new(format!("Basic {}", *encoded));
-    let mut value = HeaderValue::from_str(&value).ok()?;
-    value.set_sensitive(true);
-    Some(value)
 }
 
 impl HttpSink {
@@ -513,56 +414,6 @@ fn doubt(
     }
 }
 
-impl Connection {
-    fn is_usable(&self) -> bool {
-        let now = Instant::now();
-        !self.sender.is_closed() && now < self.expires && now < self.last_used + MAX_IDLE
-    }
-
-    /// What is known of the request that just failed. What never was complete
-    /// is cut off, so that it does not become so.
-    async fn fate(mut self, complete_at: u64, was_reset: bool) -> Fate {
-        if self.may_be_complete(complete_at, was_reset) {
-            return Fate::Unknown;
-        }
-        self.reset_at_close();
-        self.driver.abort();
-        // Its end closes the socket's other handle.
-        let _ = (&mut self.driver).await;
-        self.stale_or(Fate::Incomplete)
-    }
-
-    /// Whether the upstream may have all of a request. If the socket has not
-    /// accepted at least the lines, it was never complete. Nor was it if some
-    /// of it was never sent, or not acknowledged by the peer's end of the
-    /// connection or the deadline; a reset may overtake an acknowledgement, so
-    /// after one that proves nothing.
-    fn may_be_complete(&self, complete_at: u64, was_reset: bool) -> bool {
-        let left = if was_reset {
-            os::unsent(&self.socket)
-        } else {
-            os::unacknowledged(&self.socket)
-        };
-        let is_written = self.accepted.load(Relaxed) >= complete_at;
-        is_written && !matches!(left, Ok(1..))
-    }
-
-    fn reset_at_close(&self) {
-        // A socket that cannot be told is dead already.
-        let _ = SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
-    }
-
-    fn stale_or(&self, fate: Fate) -> Fate {
-        if self.requests > 0 { Fate::Stale } else { fate }
-    }
-}
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        self.driver.abort();
-    }
-}
-
 fn with_sources(error: &hyper::Error) -> String {
     let mut text = error.to_string();
     let mut source = std::error::Error::source(error);
@@ -571,12 +422,4 @@ fn with_sources(error: &hyper::Error) -> String {
         source = inner.source();
     }
     text
-}
-
-impl std::fmt::Debug for Target {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Target")
-            .field("path", &self.path)
-            .finish_non_exhaustive()
-    }
 }

@@ -1,0 +1,96 @@
+//! A connection to an HTTP server, and what its socket knows of a request that
+//! got no answer.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use http_body_util::Full;
+use hyper::body::Bytes;
+use hyper::client::conn::http1::SendRequest;
+use socket2::SockRef;
+use tokio::task::JoinHandle;
+
+use crate::os;
+
+/// Common servers close idle connections after a minute; ours go first, so
+/// that no request meets one that is just being closed.
+const MAX_IDLE: Duration = Duration::from_secs(50);
+
+/// A connection, with at most one request on its way.
+#[derive(Debug)]
+pub struct Connection {
+    pub sender: SendRequest<Full<Bytes>>,
+    /// Moves the bytes of the connection.
+    pub driver: JoinHandle<()>,
+    /// The socket, to be asked what the peer's kernel has.
+    pub socket: OwnedFd,
+    /// How many bytes the socket has accepted.
+    pub accepted: Arc<AtomicU64>,
+    pub expires: Instant,
+    pub last_used: Instant,
+    pub requests: u64,
+}
+
+/// What is known of a request that got no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// The upstream never had all of it.
+    Incomplete,
+    /// The same, on a connection that had worked before: the server closed it
+    /// as it was used.
+    Stale,
+    /// The upstream may have acted on it.
+    Unknown,
+}
+
+impl Connection {
+    pub fn is_usable(&self) -> bool {
+        let now = Instant::now();
+        !self.sender.is_closed() && now < self.expires && now < self.last_used + MAX_IDLE
+    }
+
+    /// What is known of the request that just failed. What never was complete
+    /// is cut off, so that it does not become so.
+    pub async fn fate(mut self, complete_at: u64, was_reset: bool) -> Fate {
+        if self.may_be_complete(complete_at, was_reset) {
+            return Fate::Unknown;
+        }
+        self.reset_at_close();
+        self.driver.abort();
+        // Its end closes the socket's other handle.
+        let _ = (&mut self.driver).await;
+        self.stale_or(Fate::Incomplete)
+    }
+
+    /// Whether the upstream may have all of a request. If the socket has not
+    /// accepted at least the lines, it was never complete. Nor was it if some
+    /// of it was never sent, or not acknowledged by the peer's end of the
+    /// connection or the deadline; a reset may overtake an acknowledgement, so
+    /// after one that proves nothing.
+    pub fn may_be_complete(&self, complete_at: u64, was_reset: bool) -> bool {
+        let left = if was_reset {
+            os::unsent(&self.socket)
+        } else {
+            os::unacknowledged(&self.socket)
+        };
+        let is_written = self.accepted.load(Relaxed) >= complete_at;
+        is_written && !matches!(left, Ok(1..))
+    }
+
+    pub fn reset_at_close(&self) {
+        // A socket that cannot be told is dead already.
+        let _ = SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
+    }
+
+    pub fn stale_or(&self, fate: Fate) -> Fate {
+        if self.requests > 0 { Fate::Stale } else { fate }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}

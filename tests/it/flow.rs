@@ -308,5 +308,8 @@ fn an_old_connection_is_replaced_without_a_loss() {
         upstream.connections() >= 3
     });
     daemon.stop();
-    assert_same_lines(&upstream.finish(), &keyed(&sent));
+    // Each connection is read by itself, so they may overtake each other.
+    let mut arrived = upstream.finish();
+    arrived.sort();
+    assert_same_lines(&arrived, &keyed(&sent));
 }

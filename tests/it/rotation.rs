@@ -86,6 +86,8 @@ fn a_swapped_key_is_used_though_nobody_refuses_the_old_one() {
     let said = talk_until(&daemon, "the new key", || {
         upstream.lines().iter().any(is_new)
     });
+    // The log has a thread of its own.
+    wait_for("the news", || count(&daemon, "another key") > 0);
     assert_eq!(count(&daemon, "another key"), 1);
     let ledger = daemon.stop();
     assert_eq!((ledger.delivered, ledger.left()), (said + 1, 0));

@@ -1,9 +1,12 @@
 //! Ports that stay ours while nobody listens on them, so that an upstream can
 //! be down and come up where it was.
 
+use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+
+use crate::support::wait::wait_for;
 
 const BACKLOG: i32 = 1024;
 
@@ -112,7 +115,17 @@ fn bound(kind: Type, protocol: Protocol, address: SocketAddr) -> Socket {
     let socket = Socket::new(Domain::IPV4, kind, Some(protocol)).expect("a socket");
     // Lets the reservation and the listener share the port.
     socket.set_reuse_address(true).expect("a socket option");
-    socket.bind(&address.into()).expect("an address of ours");
+    // Another test may be starting a program: until that has begun, it holds a
+    // copy of the listener that was here before.
+    wait_for("an address of ours", || {
+        match socket.bind(&address.into()) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse => false,
+            bound => {
+                bound.expect("an address of ours");
+                true
+            }
+        }
+    });
     socket
 }
 

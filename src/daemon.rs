@@ -115,7 +115,7 @@ async fn live(
     );
 
     tokio::spawn(omissions::tell(pipeline.queue().clone(), counters.clone()));
-    let mut reporter = Reporter::new(settings.self_metrics.as_ref());
+    let mut reporter = Reporter::new(settings.self_metrics.as_ref(), pipeline.queue(), &counters);
     let mut reloader = Reloader::new(overrides.clone(), settings, counters.clone());
     let defect = loop {
         select! {
@@ -130,7 +130,7 @@ async fn live(
             () = counters.key_aged.notified() => reloader.begin_with_aged_key(),
             reread = reloader.read_again() => {
                 reloader.finish(reread, &mut pipeline, &mut admin, logging);
-                reporter.follow(reloader.settings().self_metrics.as_ref());
+                reporter.follow(reloader.settings().self_metrics.as_ref(), pipeline.queue(), &counters);
                 if !reloader.is_reading() {
                     manager.reloaded();
                 }

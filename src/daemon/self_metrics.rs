@@ -35,20 +35,24 @@ struct Totals {
 }
 
 impl Reporter {
-    /// Reports as the settings wish, for the first time after an interval.
-    pub fn new(wish: Option<&SelfMetrics>) -> Self {
+    /// Reports as the settings wish, for the first time after an interval. What
+    /// a former process has counted is not of it.
+    pub fn new(wish: Option<&SelfMetrics>, queue: &Queue, counters: &Counters) -> Self {
         let mut reporter = Self {
             wish: wish.cloned(),
             due: Instant::now(),
-            last: Totals::default(),
+            last: Totals::of(&queue.snapshot(), counters),
         };
         reporter.plan();
         reporter
     }
 
     /// What a reload has changed.
-    pub fn follow(&mut self, wish: Option<&SelfMetrics>) {
+    pub fn follow(&mut self, wish: Option<&SelfMetrics>, queue: &Queue, counters: &Counters) {
         if self.wish.as_ref() != wish {
+            if self.wish.is_none() {
+                self.last = Totals::of(&queue.snapshot(), counters);
+            }
             self.wish = wish.cloned();
             self.due = Instant::now();
             self.plan();
@@ -136,4 +140,35 @@ fn render(
         line("delay_seconds", &format_args!("{mean:.6}"));
     }
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::pipeline::queue::Limits;
+
+    #[test]
+    fn what_came_before_is_in_no_report() {
+        let queue = Queue::new(Limits {
+            block_bytes: 1 << 10,
+            queue_bytes: 1 << 20,
+            linger: Duration::ZERO,
+            gather: Duration::ZERO,
+            max_lines_per_second: None,
+        });
+        queue.generate(b"before 1 1\n");
+        queue.lease().unwrap().settle_all();
+        let counters = Counters::default();
+        let wish = SelfMetrics {
+            prefix: "p".into(),
+            interval: Duration::from_secs(1),
+        };
+        let mut reporter = Reporter::new(Some(&wish), &queue, &counters);
+        reporter.report(&queue, &counters);
+        let lease = queue.lease().unwrap();
+        let report = std::str::from_utf8(lease.bytes()).unwrap();
+        assert!(report.contains("p.lines.delivered 0 "), "{report}");
+    }
 }

@@ -208,6 +208,8 @@ impl Ingest {
                 Progress::Foreign
             } else if is_tight {
                 Progress::Tight
+            } else if length == buffer.len() {
+                Progress::Full
             } else {
                 Progress::Read
             })

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use rustix::net::RecvFlags;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use tokio::io::Interest;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::select;
 use tokio::task::JoinSet;
@@ -54,7 +55,7 @@ pub trait ReadyStream: AsFd + Send + Sync + 'static {
     /// Waits until there is something to read.
     fn readable(&self) -> impl Future<Output = io::Result<()>> + Send;
 
-    /// Reads what there is.
+    /// Reads what there is, up to the buffer's end.
     fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize>;
 }
 
@@ -169,11 +170,14 @@ impl<S: ReadyStream> Reception<S> {
                             seat.active();
                             self.ingest.eased().await;
                         }
+                        ControlFlow::Continue(Progress::Full) => {
+                            seat.active();
+                            // A client at full speed leaves turns for the others.
+                            tokio::task::yield_now().await;
+                        }
                         ControlFlow::Continue(_) => seat.active(),
                         ControlFlow::Break(ended) => break ended,
                     }
-                    // A client at full speed leaves turns for the others.
-                    tokio::task::yield_now().await;
                 }
                 () = seat.evicted() => break self.read_the_rest(CloseReason::Limit).await,
                 () = stopping.wait() => break self.read_the_rest(CloseReason::Shutdown).await,
@@ -245,8 +249,10 @@ type Ended = (CloseReason, Option<Ending>);
 /// What a read of a stream brought.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
-    /// Bytes.
+    /// Bytes, probably all there were.
     Read,
+    /// Bytes, and there may be more.
+    Full,
     /// Bytes, for which the queue is making room.
     Tight,
     /// Nothing for now.
@@ -295,7 +301,19 @@ impl ReadyStream for TcpStream {
         Self::readable(self).await
     }
 
+    /// A read that does not fill the buffer has emptied the socket: the runtime is
+    /// told so, by the error that it knows, and asks the system no second time.
     fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        Self::try_read(self, buffer)
+        let mut read = None;
+        let asked = self.try_io(Interest::READABLE, || {
+            let (length, _) = rustix::net::recv(self, &mut *buffer, RecvFlags::DONTWAIT)?;
+            read = Some(length);
+            if (1..buffer.len()).contains(&length) {
+                Err(io::ErrorKind::WouldBlock.into())
+            } else {
+                Ok(())
+            }
+        });
+        read.map_or_else(|| asked.map(|()| 0), Ok)
     }
 }

@@ -6,17 +6,18 @@
 //! Whatever is not surely of that kind is left to [`super::Line::parse`], which
 //! alone knows what else is good: a test compares the two.
 
-use memchr::memchr2;
+use wide::u8x16;
 
 use crate::config::NameRule;
 
 use super::Rules;
 
-/// No plain value is longer, so that none overflows a double.
-const MAX_VALUE_BYTES: usize = 64;
-
-/// Bytes that fit into one register of any processor of today.
+/// Bytes that are looked at together: a register of any processor of today.
 const TOGETHER: usize = 16;
+
+/// As many hold what follows a name, with few exceptions: a blank, a number of
+/// nineteen characters, another blank, ten digits, a newline.
+const TAIL: usize = 2 * TOGETHER;
 
 /// Until the year 2286, and since 2001.
 const TIMESTAMP_DIGITS: usize = 10;
@@ -34,106 +35,120 @@ pub enum Plain {
 
 /// Looks at the first of some lines.
 pub fn first(lines: &[u8], rules: &Rules) -> Plain {
-    let limit = lines.len().min(rules.max_line_bytes);
-    let Some(name_end) = memchr2(b' ', b'\n', &lines[..limit]) else {
+    let Some(name) = name(lines) else {
         return Plain::No;
     };
-    if lines[name_end] == b'\n' {
-        return Plain::No;
-    }
-    let (name, rest) = lines.split_at(name_end);
-    let Some(value_length) = value(&rest[1..]) else {
-        return Plain::No;
-    };
-    let before_time = name_end + 1 + value_length;
-    let plain = match &lines[before_time..] {
-        [b'\n', ..] => Plain::Timeless(before_time + 1),
-        [b' ', rest @ ..] if is_timestamp(rest) => Plain::Timed(before_time + TIMESTAMP_DIGITS + 2),
-        _ => return Plain::No,
-    };
-    let is_plain = before_time + TIMESTAMP_DIGITS < rules.max_line_bytes
+    let is_plain = name + TAIL <= rules.max_line_bytes
         && rules.names == NameRule::Any
-        && is_name(name)
-        && rules.key.strip_from(name).is_none();
-    if is_plain { plain } else { Plain::No }
-}
-
-/// Printable, without tags, dots only between nodes.
-fn is_name(name: &[u8]) -> bool {
-    let ends = name.first().zip(name.last());
-    let is_framed = ends.is_some_and(|(first, last)| *first != b'.' && *last != b'.');
-    is_framed && !any(name, is_odd) && !any_pair(name)
-}
-
-fn is_odd(byte: u8) -> u8 {
-    u8::from(byte.wrapping_sub(b'!') > b'~' - b'!') | u8::from(byte == b';')
-}
-
-/// Whether a byte is of a kind. So many are looked at together, without
-/// branches; the last ones may overlap those before.
-fn any(bytes: &[u8], is: impl Fn(u8) -> u8) -> bool {
-    let (chunks, _) = bytes.as_chunks::<TOGETHER>();
-    let Some(last) = bytes.last_chunk::<TOGETHER>() else {
-        return bytes.iter().any(|byte| is(*byte) != 0);
-    };
-    let mut found = [0; TOGETHER];
-    for chunk in chunks.iter().chain([last]) {
-        for (found, byte) in found.iter_mut().zip(chunk) {
-            *found |= is(*byte);
-        }
+        && rules.key.strip_from(&lines[..name]).is_none();
+    if !is_plain {
+        return Plain::No;
     }
-    found.contains(&1)
-}
-
-/// Whether two dots stand side by side; in the same way.
-fn any_pair(bytes: &[u8]) -> bool {
-    let Some((_, after)) = bytes.split_first() else {
-        return false;
-    };
-    let before = &bytes[..after.len()];
-    let lasts = before
-        .last_chunk::<TOGETHER>()
-        .zip(after.last_chunk::<TOGETHER>());
-    let Some((last_before, last_after)) = lasts else {
-        return before.iter().zip(after).any(|pair| pair == (&b'.', &b'.'));
-    };
-    let (chunks_before, _) = before.as_chunks::<TOGETHER>();
-    let (chunks_after, _) = after.as_chunks::<TOGETHER>();
-    let mut found = [0; TOGETHER];
-    let pairs = chunks_before.iter().zip(chunks_after);
-    for (before, after) in pairs.chain([(last_before, last_after)]) {
-        for (found, pair) in found.iter_mut().zip(before.iter().zip(after)) {
-            *found |= u8::from(*pair.0 == b'.') & u8::from(*pair.1 == b'.');
-        }
+    match tail(&lines[name + 1..]) {
+        Some(Tail::Timed(bytes)) => Plain::Timed(name + 1 + bytes),
+        Some(Tail::Timeless(bytes)) => Plain::Timeless(name + 1 + bytes),
+        None => Plain::No,
     }
-    found.contains(&1)
 }
 
-/// The length of a value: digits, perhaps with a minus before them and one
-/// point among them.
-fn value(text: &[u8]) -> Option<usize> {
-    let sign = usize::from(text.first() == Some(&b'-'));
-    let (mut length, mut points) = (sign, 0);
-    for byte in text.iter().skip(sign).take(MAX_VALUE_BYTES) {
-        match byte {
-            b'0'..=b'9' => {}
-            b'.' => points += 1,
-            _ => break,
+/// The length of the name that these bytes begin with, if a blank ends it:
+/// printable, without tags, dots only between nodes.
+fn name(bytes: &[u8]) -> Option<usize> {
+    let mut length = 0;
+    // A node begins where the name does, and after each dot. No dot may stand
+    // there, nor the blank: a node is never empty.
+    let mut begins = 1;
+    loop {
+        let seen = Seen::at(bytes.get(length..)?);
+        let blank = seen.is(b' ').to_bitmask();
+        let dots = seen.is(b'.').to_bitmask();
+        let odd = (seen.is(b';') | !seen.is_within(b' ', b'~')).to_bitmask();
+        begins |= dots << 1;
+        // All bits up to the first blank, or all.
+        let until_blank = blank ^ blank.wrapping_sub(1);
+        if (odd | begins & (dots | blank)) & until_blank & ALL != 0 {
+            return None;
         }
-        length += 1;
+        if blank != 0 {
+            return Some(length + blank.trailing_zeros() as usize);
+        }
+        begins >>= TOGETHER;
+        length += TOGETHER;
     }
-    (points <= 1 && length > sign + points).then_some(length)
 }
 
-/// Ten digits and a newline.
-fn is_timestamp(text: &[u8]) -> bool {
-    let Some((digits, [b'\n', ..])) = text.split_first_chunk::<TIMESTAMP_DIGITS>() else {
-        return false;
-    };
-    digits[0] != b'0'
-        && digits
-            .iter()
-            .fold(true, |all, byte| all & byte.is_ascii_digit())
+/// What follows a name and its blank, to the end of the line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Tail {
+    /// A value and a time: so many bytes, the newline among them.
+    Timed(usize),
+    /// A value alone.
+    Timeless(usize),
+}
+
+/// Digits, perhaps with a minus before them and one point among them; then
+/// perhaps a blank and ten digits, the first of which is not 0.
+fn tail(bytes: &[u8]) -> Option<Tail> {
+    let first = Seen::at(bytes);
+    let second = Seen::at(bytes.get(TOGETHER..).unwrap_or_default());
+    let digits = first.is_within(b'0', b'9').to_bitmask()
+        | second.is_within(b'0', b'9').to_bitmask() << TOGETHER;
+    let points = first.is(b'.').to_bitmask() | second.is(b'.').to_bitmask() << TOGETHER;
+
+    let sign = u32::from(bytes.first() == Some(&b'-'));
+    let length = ((digits | points) >> sign).trailing_ones();
+    let end = (sign + length) as usize;
+    if end >= TAIL {
+        return None;
+    }
+    let points = (points & ((1 << end) - 1)).count_ones();
+    if points > 1 || length == points {
+        return None;
+    }
+    match bytes.get(end)? {
+        b'\n' => Some(Tail::Timeless(end + 1)),
+        b' ' => {
+            let time = end + 1;
+            let time_end = time + TIMESTAMP_DIGITS;
+            let is_time = time_end < TAIL
+                && digits >> time & TEN == TEN
+                && bytes.get(time) != Some(&b'0')
+                && bytes.get(time_end) == Some(&b'\n');
+            is_time.then_some(Tail::Timed(time_end + 1))
+        }
+        _ => None,
+    }
+}
+
+/// A bit for each byte that is looked at.
+const ALL: u32 = (1 << TOGETHER) - 1;
+
+/// A bit for each digit of a time.
+const TEN: u32 = (1 << TIMESTAMP_DIGITS) - 1;
+
+/// Some bytes. Behind the end of a read follow zeroes, which nothing holds.
+struct Seen(u8x16);
+
+impl Seen {
+    fn at(bytes: &[u8]) -> Self {
+        let together = bytes.first_chunk().copied().unwrap_or_else(|| {
+            let mut padded = [0; TOGETHER];
+            padded[..bytes.len()].copy_from_slice(bytes);
+            padded
+        });
+        Self(u8x16::new(together))
+    }
+
+    /// Which of them are this byte.
+    fn is(&self, byte: u8) -> u8x16 {
+        self.0.simd_eq(u8x16::splat(byte))
+    }
+
+    /// Which of them are in a range.
+    fn is_within(&self, low: u8, high: u8) -> u8x16 {
+        let above_low = self.0 - u8x16::splat(low);
+        above_low.min(u8x16::splat(high - low)).simd_eq(above_low)
+    }
 }
 
 #[cfg(test)]

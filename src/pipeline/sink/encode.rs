@@ -7,7 +7,7 @@
 use std::sync::atomic::{Ordering::SeqCst, compiler_fence};
 
 use memchr::memchr;
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
 use crate::config::ApiKey;
 
@@ -18,7 +18,11 @@ pub struct Encoder {
 
 /// Bytes on their way to a socket. Zeroed when emptied, and when dropped.
 #[derive(Default)]
-pub struct WireBuffer(Zeroizing<Vec<u8>>);
+pub struct WireBuffer {
+    /// Zeroes behind the bytes that are in use.
+    space: Zeroizing<Vec<u8>>,
+    used: usize,
+}
 
 impl Encoder {
     /// Writes `KEY.` before each name, or nothing where there is no key.
@@ -48,38 +52,27 @@ impl Encoder {
     /// with one at least. Answers how many bytes of `lines` went in.
     pub fn encode(&self, lines: &[u8], limit: usize, out: &mut WireBuffer) -> usize {
         out.clear();
-        let out = &mut *out.0;
         let mut taken = 0;
         while let Some(newline) = memchr(b'\n', &lines[taken..]) {
             let end = taken + newline + 1;
             let encoded = self.prefix.len() + newline + 1;
-            if !out.is_empty() && out.len() + encoded > limit {
+            if out.used > 0 && out.used + encoded > limit {
                 break;
             }
-            reserve(out, encoded, limit);
-            out.extend_from_slice(&self.prefix);
-            out.extend_from_slice(&lines[taken..end]);
+            let space = out.space_for(encoded, limit);
+            let (prefix, line) = space.split_at_mut(self.prefix.len());
+            prefix.copy_from_slice(&self.prefix);
+            line.copy_from_slice(&lines[taken..end]);
             taken = end;
         }
         taken
     }
 }
 
-/// Makes room without letting the old memory go as it is.
-fn reserve(out: &mut Vec<u8>, more: usize, limit: usize) {
-    if out.capacity() - out.len() < more {
-        let needed = out.len() + more;
-        let mut grown = Vec::with_capacity((out.capacity() * 2).min(limit).max(needed));
-        grown.extend_from_slice(out);
-        out.zeroize();
-        *out = grown;
-    }
-}
-
 impl WireBuffer {
     /// What is to be written.
     pub fn bytes(&self) -> &[u8] {
-        &self.0
+        &self.space[..self.used]
     }
 
     /// Zeroes what was written.
@@ -87,9 +80,28 @@ impl WireBuffer {
         // `zeroize` goes byte by byte, which is most of what a line costs here.
         // Memory that lives on is not optimised away either; what is freed, is
         // zeroed by `Zeroizing`.
-        self.0.fill(0);
+        self.space[..self.used].fill(0);
         compiler_fence(SeqCst);
-        self.0.clear();
+        self.used = 0;
+    }
+
+    /// So many bytes more, to be filled.
+    fn space_for(&mut self, bytes: usize, limit: usize) -> &mut [u8] {
+        let from = self.used;
+        self.used += bytes;
+        if self.space.len() < self.used {
+            self.grow(limit);
+        }
+        &mut self.space[from..self.used]
+    }
+
+    /// Makes room without letting the old memory go as it is.
+    #[cold]
+    fn grow(&mut self, limit: usize) {
+        let size = (self.space.len() * 2).min(limit).max(self.used);
+        let mut grown = Zeroizing::new(vec![0; size]);
+        grown[..self.space.len()].copy_from_slice(&self.space);
+        self.space = grown;
     }
 }
 
@@ -101,7 +113,7 @@ impl std::fmt::Debug for Encoder {
 
 impl std::fmt::Debug for WireBuffer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "WireBuffer({} bytes)", self.0.len())
+        write!(f, "WireBuffer({} bytes)", self.used)
     }
 }
 

@@ -1,27 +1,25 @@
-//! Lines over HTTP: one `POST` of bare lines a lease, the key as the user name
-//! of Basic authentication.
+//! Lines over HTTP: a `POST` of bare lines, the key as the user name of Basic
+//! authentication.
 //!
 //! A 2xx is the one answer of any transport that says that an application has
-//! the lines. What other answers mean is in `http/answer.rs`, what is known of a
-//! request without one in `http/connection.rs`, how the lines that are refused
-//! are found in `triage.rs`.
+//! the lines. How one is asked for is in `http/exchange.rs`, what others mean in
+//! `http/answer.rs`, what is known of a request without one in
+//! `http/connection.rs`, how the lines that are refused are found in `triage.rs`.
 
 mod answer;
 mod ask;
 mod body;
 mod connection;
+mod exchange;
 mod target;
 
+use std::slice;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use http_body_util::{BodyExt, Limited};
-use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
-use hyper::{Method, Response};
 use hyper_util::rt::TokioIo;
-use tokio::time::timeout_at;
 use tracing::{debug, error};
 
 use crate::config::Uncertain;
@@ -33,17 +31,19 @@ use super::jittered_age;
 use super::triage::{Next, Suspect, Triage};
 use super::wire::Connector;
 
-use connection::{Connection, Fate};
+use connection::Connection;
 
 pub use answer::Answer;
 pub use ask::{Question, Reply};
 pub use target::Target;
 
+/// Where more waits than a block holds, a request takes so much of it: an answer
+/// takes as long to come for many lines as for few. Common servers take a MiB, or
+/// say that they do not.
+const REQUEST_BYTES: usize = 512 << 10;
+
 /// How much of an answer's body is read. Only errors have one of use.
 const MAX_BODY: usize = 4096;
-
-/// How long the body of a success is read, to keep the connection.
-const BODY_OF_SUCCESS: Duration = Duration::from_secs(1);
 
 /// Answers with larger headers are no answers.
 const MAX_HEADERS: usize = 16 << 10;
@@ -76,23 +76,6 @@ pub struct HttpSink {
     /// The largest request that is not too large, and until when that holds.
     size_limit: Option<(usize, Instant)>,
     culprits: Throttle,
-}
-
-/// A request whose answer is waited for. Dropped before it came, by a reload or
-/// at the end of a drain, it is what it would be if its time were over.
-struct Pending<'a> {
-    connection: &'a Connection,
-    /// The offset of the socket at which it may be complete.
-    complete_at: u64,
-    lease: &'a mut Lease,
-    uncertain: Uncertain,
-    counters: &'a Counters,
-}
-
-/// A request that got no answer.
-struct Unanswered {
-    failure: Failure,
-    fate: Fate,
 }
 
 impl HttpSink {
@@ -148,27 +131,40 @@ impl HttpSink {
         Ok(())
     }
 
-    /// Posts the lines of a lease; a 2xx settles them.
+    /// Posts the lines of a lease and others that wait; a 2xx settles them.
     pub async fn deliver(&mut self, mut lease: Lease) -> Result<(), Failure> {
         let within_limit = self.within_limit(lease.bytes());
         if within_limit < lease.bytes().len() {
             // The rest goes back to its place, and is next.
             lease.split_off(within_limit);
         }
-        let (lease, answer) = self.post(lease).await?;
-        match answer {
-            Answer::Accepted => lease.settle_all(),
-            Answer::Refused(words) => self.find_culprits(Triage::new(lease, words)).await?,
-            Answer::TooLarge(words) => {
-                if let Some(mut lease) = self.too_large(lease, &words) {
-                    // Both halves go back, and are tried one by one.
-                    let at = self.within_limit(lease.bytes());
-                    lease.split_off(at);
-                }
-            }
+        let mut leases = self.gather(lease);
+        match self.post(&mut leases).await? {
+            Answer::Accepted => leases.into_iter().for_each(Lease::settle_all),
+            Answer::Refused(words) => self.find_culprits(Triage::new(leases, words)).await?,
+            // They go back, and come with fewer others.
+            Answer::TooLarge(words) => drop(self.too_large(leases, &words)),
             Answer::Failed(failure) => return Err(failure),
         }
         Ok(())
+    }
+
+    /// A lease and those after it, as many as a request may hold.
+    fn gather(&self, first: Lease) -> Vec<Lease> {
+        let most = self.size_limit().unwrap_or(usize::MAX).min(REQUEST_BYTES);
+        let mut bytes = first.bytes().len();
+        let mut leases = vec![first];
+        while bytes < most
+            && let Some(next) = leases[0].another()
+        {
+            bytes += next.bytes().len();
+            if bytes > most {
+                // It goes back to its place, and is next.
+                break;
+            }
+            leases.push(next);
+        }
+        leases
     }
 
     /// Watches the idle connection. Ends when it has ended; never without one.
@@ -186,25 +182,21 @@ impl HttpSink {
     async fn find_culprits(&mut self, mut triage: Triage) -> Result<(), Failure> {
         loop {
             match triage.next() {
-                Next::Try(piece) => {
-                    let (piece, answer) = self.post(piece).await?;
-                    match answer {
-                        Answer::Accepted => {
-                            piece.settle_all();
-                            triage.accepted();
-                        }
-                        Answer::Refused(words) => {
-                            let culprit = triage.refused(piece, words);
-                            self.give_up(culprit);
-                        }
-                        Answer::TooLarge(words) => {
-                            if let Some(piece) = self.too_large(piece, &words) {
-                                triage.halve(piece);
-                            }
-                        }
-                        Answer::Failed(failure) => return Err(failure),
+                Next::Try(mut piece) => match self.post(slice::from_mut(&mut piece)).await? {
+                    Answer::Accepted => {
+                        piece.settle_all();
+                        triage.accepted();
                     }
-                }
+                    Answer::Refused(words) => {
+                        let culprit = triage.refused(piece, words);
+                        self.give_up(culprit);
+                    }
+                    Answer::TooLarge(words) => {
+                        let pieces = self.too_large(vec![piece], &words);
+                        pieces.into_iter().for_each(|piece| triage.halve(piece));
+                    }
+                    Answer::Failed(failure) => return Err(failure),
+                },
                 Next::Done => return Ok(()),
                 Next::RefusesEverything(words) => {
                     return Err(Failure::misconfigured(
@@ -236,181 +228,40 @@ impl HttpSink {
 
     /// Remembers that a request was too large. A single line that is goes; of
     /// several, fewer may pass.
-    fn too_large(&mut self, lease: Lease, words: &str) -> Option<Lease> {
-        let bytes = lease.bytes().len();
-        if lease.lines() < 2 {
+    fn too_large(&mut self, leases: Vec<Lease>, words: &str) -> Vec<Lease> {
+        let bytes: usize = leases.iter().map(|lease| lease.bytes().len()).sum();
+        let lines: u64 = leases.iter().map(Lease::lines).sum();
+        if lines < 2 {
             error!(
                 bytes,
                 answer = words,
                 "a line is too large for the upstream, it is dropped"
             );
-            lease.give_up_all(DropReason::TooLarge);
-            return None;
+            for lease in leases {
+                lease.give_up_all(DropReason::TooLarge);
+            }
+            return Vec::new();
         }
         debug!(bytes, answer = words, "a request was too large");
         self.size_limit = Some((bytes / 2, Instant::now() + SIZE_REMEMBERED));
-        Some(lease)
+        leases
+    }
+
+    /// The largest request that the server takes, where it has said so lately.
+    fn size_limit(&self) -> Option<usize> {
+        let (limit, until) = self.size_limit?;
+        (Instant::now() < until).then_some(limit)
     }
 
     /// How many bytes of these lines, whole lines and one at least, a request
     /// may hold.
     fn within_limit(&self, lines: &[u8]) -> usize {
-        let limit = match self.size_limit {
-            Some((limit, until)) if Instant::now() < until => limit,
-            _ => return lines.len(),
-        };
-        if lines.len() <= limit {
-            return lines.len();
+        match self.size_limit() {
+            Some(limit) if limit < lines.len() => memchr::memrchr(b'\n', &lines[..limit])
+                .or_else(|| memchr::memchr(b'\n', lines))
+                .map_or(lines.len(), |newline| newline + 1),
+            _ => lines.len(),
         }
-        memchr::memrchr(b'\n', &lines[..limit])
-            .or_else(|| memchr::memchr(b'\n', lines))
-            .map_or(lines.len(), |newline| newline + 1)
-    }
-
-    /// One request and its answer, on a connection that is made if there is
-    /// none. What became of lines without an answer is settled here.
-    async fn post(&mut self, mut lease: Lease) -> Result<(Lease, Answer), Failure> {
-        self.connect().await?;
-        let mut answer = self.exchange(&mut lease).await;
-        if let Err(Unanswered {
-            fate: Fate::Stale, ..
-        }) = answer
-        {
-            self.connect().await?;
-            answer = self.exchange(&mut lease).await;
-        }
-        let unanswered = match answer {
-            Ok(answer) => return Ok((lease, answer)),
-            Err(unanswered) => unanswered,
-        };
-        if unanswered.fate == Fate::Unknown {
-            let failure = &unanswered.failure;
-            doubt(&mut lease, failure, self.manner.uncertain, &self.counters);
-        }
-        Err(unanswered.failure)
-    }
-
-    async fn exchange(&mut self, lease: &mut Lease) -> Result<Answer, Unanswered> {
-        let deadline = tokio::time::Instant::now() + self.manner.timeout;
-        let nothing_sent = |failure| Unanswered {
-            failure,
-            fate: Fate::Incomplete,
-        };
-        let request = self
-            .target
-            .request(Method::POST, lease.bytes())
-            .map_err(nothing_sent)?;
-        // Taken out: a connection in the middle of an exchange is of no use to
-        // anybody else.
-        let Some(mut connection) = self.connection.take() else {
-            let failure = Failure::unavailable(FailureKind::Closed, "no connection");
-            return Err(nothing_sent(failure));
-        };
-        let length = lease.bytes().len();
-        lease.send(0..length);
-        let complete_at = connection.accepted.load(Relaxed) + length as u64;
-        let answer = connection.sender.send_request(request);
-        let pending = Pending {
-            connection: &connection,
-            complete_at,
-            lease,
-            uncertain: self.manner.uncertain,
-            counters: &self.counters,
-        };
-        let answer = timeout_at(deadline, answer).await;
-        pending.over();
-        let mut was_reset = false;
-        let failure = match answer {
-            Ok(Ok(response)) => return Ok(self.finish(connection, response, deadline).await),
-            Ok(Err(error)) if error.is_canceled() => {
-                let fate = connection.stale_or(Fate::Incomplete);
-                let failure = Failure::unavailable(FailureKind::Closed, with_sources(&error));
-                return Err(Unanswered { failure, fate });
-            }
-            Ok(Err(error)) => {
-                let kind = if error.is_parse() {
-                    FailureKind::Status
-                } else {
-                    FailureKind::Closed
-                };
-                let message = format!("no answer to the request: {}", with_sources(&error));
-                was_reset = !error.is_incomplete_message();
-                Failure::unavailable(kind, message)
-            }
-            Err(_) => {
-                let message = format!("no answer within {:?}", self.manner.timeout);
-                Failure::unavailable(FailureKind::Timeout, message)
-            }
-        };
-        let fate = connection.fate(complete_at, was_reset).await;
-        Err(Unanswered { failure, fate })
-    }
-
-    /// Reads what is of use of an answer's body. The connection is kept if that
-    /// was all of it.
-    async fn finish(
-        &mut self,
-        mut connection: Connection,
-        response: Response<Incoming>,
-        deadline: tokio::time::Instant,
-    ) -> Answer {
-        let (parts, body) = response.into_parts();
-        // What was accepted is settled soon, whatever the body does.
-        let soon = tokio::time::Instant::now() + BODY_OF_SUCCESS;
-        let deadline = if parts.status.is_success() {
-            deadline.min(soon)
-        } else {
-            deadline
-        };
-        let body = Limited::new(body, MAX_BODY).collect();
-        let body = match timeout_at(deadline, body).await {
-            Ok(Ok(body)) => {
-                connection.requests += 1;
-                connection.last_used = Instant::now();
-                self.connection = Some(connection);
-                body.to_bytes()
-            }
-            // Too long, too slow or cut: the headers have said all the same.
-            _ => Bytes::new(),
-        };
-        answer::read(parts.status, &parts.headers, &body, &self.target.key)
-    }
-}
-
-impl Pending<'_> {
-    /// There is an answer, or a failure.
-    fn over(self) {
-        std::mem::forget(self);
-    }
-}
-
-impl Drop for Pending<'_> {
-    fn drop(&mut self) {
-        if self.connection.may_be_complete(self.complete_at, false) {
-            let failure = "the answer was not waited for any longer";
-            doubt(self.lease, &failure, self.uncertain, self.counters);
-        } else {
-            self.connection.reset_at_close();
-        }
-    }
-}
-
-/// Nobody knows whether the upstream has acted on these lines.
-fn doubt(
-    lease: &mut Lease,
-    failure: &dyn std::fmt::Display,
-    uncertain: Uncertain,
-    counters: &Counters,
-) {
-    let lines = lease.lines();
-    counters.lines_uncertain.fetch_add(lines, Relaxed);
-    if uncertain == Uncertain::Drop {
-        error!(
-            lines,
-            error = %failure,
-            "the answer to these lines was lost, they are dropped as sink.uncertain says"
-        );
-        lease.give_up(lease.bytes().len(), DropReason::Uncertain);
     }
 }
 

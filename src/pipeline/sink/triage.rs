@@ -1,6 +1,6 @@
 //! Finding the lines that an upstream refuses, among those that it takes.
 //!
-//! In: a lease that was refused whole (HTTP 400, 413, 422). Out: pieces to try
+//! In: leases that were refused whole (HTTP 400, 413, 422). Out: pieces to try
 //! one after the other, and in the end the culprits, each alone. Halving finds
 //! a culprit within 2·log2(lines) requests.
 //!
@@ -71,9 +71,10 @@ pub enum Next {
 }
 
 impl Triage {
-    /// Begins with a lease that was refused whole.
-    pub fn new(refused: Lease, words: String) -> Self {
-        let halvings = refused.lines().max(2).ilog2() + 1;
+    /// Begins with leases that were refused together.
+    pub fn new(mut refused: Vec<Lease>, words: String) -> Self {
+        let lines: u64 = refused.iter().map(Lease::lines).sum();
+        let halvings = lines.max(2).ilog2() + 1;
         let mut triage = Self {
             pieces: Vec::new(),
             suspects: Vec::new(),
@@ -84,7 +85,17 @@ impl Triage {
             witness: Witness::NotNeeded,
             accepted_any: false,
         };
-        triage.refused(refused, words);
+        match (refused.pop(), refused.is_empty()) {
+            (Some(alone), true) => {
+                triage.refused(alone, words);
+            }
+            // They come one by one, as the halves of one would.
+            (last, _) => {
+                triage.refusals = 1;
+                triage.pieces.extend(last);
+                triage.pieces.extend(refused.into_iter().rev());
+            }
+        }
         triage
     }
 

@@ -1,6 +1,7 @@
 //! A connection to the upstream, plain or TLS, and how one is made.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -200,9 +201,9 @@ impl Wire {
 
     /// Reads what there is. Ready once the connection has ended.
     fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<Failure> {
-        let mut space = [0; DISCARD_BYTES];
+        let mut space = [MaybeUninit::uninit(); DISCARD_BYTES];
         for _ in 0..DISCARDS_A_TURN {
-            let mut buffer = ReadBuf::new(&mut space);
+            let mut buffer = ReadBuf::uninit(&mut space);
             match ready!(Pin::new(&mut *self).poll_read(cx, &mut buffer)) {
                 Ok(()) if buffer.filled().is_empty() => {
                     return Poll::Ready(closed());

@@ -1,5 +1,6 @@
 //! One question over HTTP, without a line, for `probe`.
 
+use std::iter;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Collected, Limited};
@@ -44,9 +45,9 @@ impl Target {
         patience: Duration,
     ) -> Result<Reply, Failure> {
         let request = match question {
-            Question::KnowsKey => self.request(Method::GET, &[])?,
+            Question::KnowsKey => self.request(Method::GET, iter::empty())?,
             Question::TakesLines => {
-                let mut request = self.request(Method::POST, &[])?;
+                let mut request = self.request(Method::POST, iter::empty())?;
                 // An empty body would go without one, which servers refuse.
                 let nothing = HeaderValue::from_static("0");
                 request.headers_mut().insert(CONTENT_LENGTH, nothing);

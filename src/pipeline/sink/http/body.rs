@@ -18,11 +18,11 @@ struct Body {
 }
 
 impl Bodies {
-    /// A body with these lines.
-    pub fn holding(&self, lines: &[u8]) -> Bytes {
+    /// A body with these lines, one part after the other.
+    pub fn holding<'a>(&self, parts: impl Iterator<Item = &'a [u8]>) -> Bytes {
         let mut bytes = std::mem::take(&mut *self.lock());
         bytes.clear();
-        bytes.extend_from_slice(lines);
+        parts.for_each(|lines| bytes.extend_from_slice(lines));
         let home = self.clone();
         Bytes::from_owner(Body { bytes, home })
     }
@@ -51,11 +51,12 @@ mod tests {
     #[test]
     fn a_body_is_filled_where_the_one_before_was() {
         let bodies = Bodies::default();
-        let first = bodies.holding(b"a.b 1 1\n");
+        let holding = |parts: &[&'static [u8]]| bodies.holding(parts.iter().copied());
+        let first = holding(&[b"a.b 1 1\n"]);
         let memory = first.as_ptr();
         assert_eq!(&first[..], b"a.b 1 1\n");
         // While it is in use, another one is.
-        let second = bodies.holding(b"c 2 2\n");
+        let second = holding(&[b"c 2 2\n"]);
         assert_ne!(second.as_ptr(), memory);
         assert_eq!(
             (&first[..], &second[..]),
@@ -63,7 +64,8 @@ mod tests {
         );
         drop(second);
         drop(first);
-        let third = bodies.holding(b"d 3 3\n");
-        assert_eq!((third.as_ptr(), &third[..]), (memory, &b"d 3 3\n"[..]));
+        let third = holding(&[b"d 3 3\n", b"e 4 4\n"]);
+        let expected = &b"d 3 3\ne 4 4\n"[..];
+        assert_eq!((third.as_ptr(), &third[..]), (memory, expected));
     }
 }

@@ -44,8 +44,12 @@ impl Target {
         }
     }
 
-    /// A request with these lines as its body.
-    pub fn request(&self, method: Method, lines: &[u8]) -> Result<Request<Full<Bytes>>, Failure> {
+    /// A request with these lines as its body, one part after the other.
+    pub fn request<'a>(
+        &self,
+        method: Method,
+        parts: impl Iterator<Item = &'a [u8]>,
+    ) -> Result<Request<Full<Bytes>>, Failure> {
         let mut request = Request::builder()
             .method(method)
             .uri(&self.path)
@@ -59,7 +63,7 @@ impl Target {
             request = request.header(AUTHORIZATION, authorization);
         }
         request
-            .body(Full::new(self.bodies.holding(lines)))
+            .body(Full::new(self.bodies.holding(parts)))
             .map_err(|error| {
                 let what = format!("its path cannot be requested: {error}");
                 Failure::misconfigured(FailureKind::Status, what)

@@ -72,7 +72,7 @@ fn deliver(lease: Lease, bad: &impl Fn(u32) -> bool, outcome: &mut Outcome) {
         outcome.delivered.extend(numbers(&lease));
         return lease.settle_all();
     }
-    let mut triage = Triage::new(lease, "no".into());
+    let mut triage = Triage::new(vec![lease], "no".into());
     loop {
         match triage.next() {
             Next::Try(piece) => {

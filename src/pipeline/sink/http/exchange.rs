@@ -1,0 +1,194 @@
+//! One request and what is known of it in the end.
+//!
+//! In: leases. Out: the upstream's answer; or a failure, with the lines that are
+//! in doubt settled as the configuration says. Whether the others are sent again
+//! is for the queue.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use http_body_util::{BodyExt, Limited};
+use hyper::body::{Bytes, Incoming};
+use hyper::{Method, Response};
+use tokio::time::timeout_at;
+use tracing::error;
+
+use crate::config::Uncertain;
+use crate::pipeline::queue::Lease;
+use crate::stats::{Counters, DropReason, FailureKind};
+
+use super::connection::{Connection, Fate};
+use super::{Answer, Failure, HttpSink, MAX_BODY, answer, with_sources};
+
+/// How long the body of a success is read, to keep the connection.
+const BODY_OF_SUCCESS: Duration = Duration::from_secs(1);
+
+/// A request whose answer is waited for. Dropped before it came, by a reload or
+/// at the end of a drain, it is what it would be if its time were over.
+struct Pending<'a> {
+    connection: &'a Connection,
+    /// The offset of the socket at which it may be complete.
+    complete_at: u64,
+    leases: &'a mut [Lease],
+    uncertain: Uncertain,
+    counters: &'a Counters,
+}
+
+/// A request that got no answer.
+struct Unanswered {
+    failure: Failure,
+    fate: Fate,
+}
+
+impl HttpSink {
+    /// One request and its answer, on a connection that is made if there is
+    /// none. What became of lines without an answer is settled here.
+    pub(super) async fn post(&mut self, leases: &mut [Lease]) -> Result<Answer, Failure> {
+        self.connect().await?;
+        let mut answer = self.exchange(leases).await;
+        if let Err(Unanswered {
+            fate: Fate::Stale, ..
+        }) = answer
+        {
+            self.connect().await?;
+            answer = self.exchange(leases).await;
+        }
+        let unanswered = match answer {
+            Ok(answer) => return Ok(answer),
+            Err(unanswered) => unanswered,
+        };
+        if unanswered.fate == Fate::Unknown {
+            let failure = &unanswered.failure;
+            doubt(leases, failure, self.manner.uncertain, &self.counters);
+        }
+        Err(unanswered.failure)
+    }
+
+    async fn exchange(&mut self, leases: &mut [Lease]) -> Result<Answer, Unanswered> {
+        let deadline = tokio::time::Instant::now() + self.manner.timeout;
+        let nothing_sent = |failure| Unanswered {
+            failure,
+            fate: Fate::Incomplete,
+        };
+        let request = self
+            .target
+            .request(Method::POST, leases.iter().map(Lease::bytes))
+            .map_err(nothing_sent)?;
+        // Taken out: a connection in the middle of an exchange is of no use to
+        // anybody else.
+        let Some(mut connection) = self.connection.take() else {
+            let failure = Failure::unavailable(FailureKind::Closed, "no connection");
+            return Err(nothing_sent(failure));
+        };
+        let mut complete_at = connection.accepted.load(Relaxed);
+        for lease in &mut *leases {
+            let length = lease.bytes().len();
+            lease.send(0..length);
+            complete_at += length as u64;
+        }
+        let answer = connection.sender.send_request(request);
+        let pending = Pending {
+            connection: &connection,
+            complete_at,
+            leases,
+            uncertain: self.manner.uncertain,
+            counters: &self.counters,
+        };
+        let answer = timeout_at(deadline, answer).await;
+        pending.over();
+        let mut was_reset = false;
+        let failure = match answer {
+            Ok(Ok(response)) => return Ok(self.finish(connection, response, deadline).await),
+            Ok(Err(error)) if error.is_canceled() => {
+                let fate = connection.stale_or(Fate::Incomplete);
+                let failure = Failure::unavailable(FailureKind::Closed, with_sources(&error));
+                return Err(Unanswered { failure, fate });
+            }
+            Ok(Err(error)) => {
+                let kind = if error.is_parse() {
+                    FailureKind::Status
+                } else {
+                    FailureKind::Closed
+                };
+                let message = format!("no answer to the request: {}", with_sources(&error));
+                was_reset = !error.is_incomplete_message();
+                Failure::unavailable(kind, message)
+            }
+            Err(_) => {
+                let message = format!("no answer within {:?}", self.manner.timeout);
+                Failure::unavailable(FailureKind::Timeout, message)
+            }
+        };
+        let fate = connection.fate(complete_at, was_reset).await;
+        Err(Unanswered { failure, fate })
+    }
+
+    /// Reads what is of use of an answer's body. The connection is kept if that
+    /// was all of it.
+    async fn finish(
+        &mut self,
+        mut connection: Connection,
+        response: Response<Incoming>,
+        deadline: tokio::time::Instant,
+    ) -> Answer {
+        let (parts, body) = response.into_parts();
+        // What was accepted is settled soon, whatever the body does.
+        let soon = tokio::time::Instant::now() + BODY_OF_SUCCESS;
+        let deadline = if parts.status.is_success() {
+            deadline.min(soon)
+        } else {
+            deadline
+        };
+        let body = Limited::new(body, MAX_BODY).collect();
+        let body = match timeout_at(deadline, body).await {
+            Ok(Ok(body)) => {
+                connection.requests += 1;
+                connection.last_used = Instant::now();
+                self.connection = Some(connection);
+                body.to_bytes()
+            }
+            // Too long, too slow or cut: the headers have said all the same.
+            _ => Bytes::new(),
+        };
+        answer::read(parts.status, &parts.headers, &body, &self.target.key)
+    }
+}
+
+impl Pending<'_> {
+    /// There is an answer, or a failure.
+    fn over(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Pending<'_> {
+    fn drop(&mut self) {
+        if self.connection.may_be_complete(self.complete_at, false) {
+            let failure = "the answer was not waited for any longer";
+            doubt(self.leases, &failure, self.uncertain, self.counters);
+        } else {
+            self.connection.reset_at_close();
+        }
+    }
+}
+
+/// Nobody knows whether the upstream has acted on these lines.
+fn doubt(
+    leases: &mut [Lease],
+    failure: &dyn std::fmt::Display,
+    uncertain: Uncertain,
+    counters: &Counters,
+) {
+    let lines: u64 = leases.iter().map(Lease::lines).sum();
+    counters.lines_uncertain.fetch_add(lines, Relaxed);
+    if uncertain == Uncertain::Drop {
+        error!(
+            lines,
+            error = %failure,
+            "the answer to these lines was lost, they are dropped as sink.uncertain says"
+        );
+        for lease in leases {
+            lease.give_up(lease.bytes().len(), DropReason::Uncertain);
+        }
+    }
+}

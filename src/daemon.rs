@@ -23,6 +23,7 @@ use crate::exit::Exit;
 use crate::pipeline::ingest::Stop;
 use crate::pipeline::queue::Queue;
 use crate::pipeline::{Pipeline, SetupError};
+use crate::runtime;
 use crate::stats::Counters;
 use logging::Logging;
 use reload::Reloader;
@@ -45,10 +46,7 @@ pub fn run(settings: Settings, overrides: &Overrides) -> Exit {
     let logging = logging::start(settings.log_level, settings.log_format, prints_lines);
     // One thread moves the lines: handing them between threads would cost more
     // than all the work on them.
-    let runtime = match tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-    {
+    let runtime = match runtime::of_one_thread() {
         Ok(runtime) => runtime,
         Err(error) => {
             error!(%error, "cannot start");

@@ -5,8 +5,8 @@
 //! line travels, [`daemon`] is how the process lives. Beside them, [`stats`]
 //! is what happened, in numbers, [`admin`] shows it, [`cli`] is the command
 //! line, [`tools`] are the commands beside the daemon, [`exit`] is how the
-//! process ends, [`os`] is what only some systems offer, and [`words`] are numbers
-//! for people.
+//! process ends, [`runtime`] is when its threads rest, [`os`] is what only some
+//! systems offer, and [`words`] are numbers for people.
 //!
 //! Dependencies point one way:
 //!
@@ -24,6 +24,7 @@ pub mod daemon;
 pub mod exit;
 pub mod os;
 pub mod pipeline;
+pub mod runtime;
 pub mod stats;
 pub mod tools;
 pub mod words;

@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tracing::{error, warn};
 use zeroize::Zeroize;
 
@@ -43,6 +43,10 @@ pub use listeners::{BindError, Listeners, Plan};
 
 /// No UDP datagram is larger, and a stream has rarely more at once.
 pub const READ_BYTES: usize = 64 << 10;
+
+/// So many streams are read before the relay has its turn: with a thousand clients
+/// at full speed, one round of all would be more than the queue holds.
+const READS_A_TURN: usize = 16;
 
 /// Of large datagrams, a batch is handed to the queue in pieces.
 const BYTES_A_PUSH: usize = 256 << 10;
@@ -69,8 +73,8 @@ struct Scratch {
 /// How a turn of receiving datagrams ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Turn {
-    /// So many have come, and there are no more for now.
-    Empty(usize),
+    /// There are no more for now.
+    Empty,
     /// There may be more.
     Over,
 }
@@ -87,6 +91,7 @@ struct Shared {
     rules: RwLock<Arc<Rules>>,
     counters: Arc<Counters>,
     connections: Arc<Connections>,
+    turns: Semaphore,
     rejections: [Throttle; RejectReason::ALL.len()],
     losses: Throttle,
     kernel_drops: Throttle,
@@ -148,6 +153,7 @@ impl Ingest {
                 rules: RwLock::new(Arc::new(rules)),
                 counters,
                 connections: Connections::new(max_connections),
+                turns: Semaphore::new(READS_A_TURN),
                 rejections: std::array::from_fn(|_| Throttle::new(LOG_INTERVAL)),
                 losses: Throttle::new(LOG_INTERVAL),
                 kernel_drops: Throttle::new(LOG_INTERVAL),
@@ -245,7 +251,7 @@ impl Ingest {
                 datagrams.clear();
                 match receive(datagrams) {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                        return Ok(Turn::Empty(0));
+                        return Ok(Turn::Empty);
                     }
                     received => received?,
                 }
@@ -273,10 +279,16 @@ impl Ingest {
                 Ok(if datagrams.is_full() {
                     Turn::Over
                 } else {
-                    Turn::Empty(datagrams.iter().count())
+                    Turn::Empty
                 })
             },
         )
+    }
+
+    /// Waits for a stream's turn to be read, which lasts as long as what is answered.
+    async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        // Nobody ever closes it.
+        self.shared.turns.acquire().await.ok()
     }
 
     /// Waits a moment for room in the queue.
@@ -377,5 +389,59 @@ impl ListenSettings {
             max_line_bytes: self.max_line_bytes,
             key: key.clone().into(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::Notify;
+
+    use super::*;
+    use crate::config::{ApiKey, NameRule};
+    use crate::pipeline::queue::Limits;
+
+    fn ingest() -> Ingest {
+        let limits = Limits {
+            block_bytes: 64 << 10,
+            queue_bytes: 1 << 20,
+            linger: Duration::ZERO,
+            gather: Duration::ZERO,
+            max_lines_per_second: None,
+        };
+        let rules = Rules {
+            names: NameRule::Any,
+            max_line_bytes: 4096,
+            key: ApiKey::none().into(),
+        };
+        Ingest::new(Queue::new(limits), rules, 1000, Arc::default())
+    }
+
+    #[tokio::test]
+    async fn the_relay_has_its_turn_among_a_thousand_clients() {
+        const CLIENTS: u64 = 1000;
+        let ingest = ingest();
+        let reads = Arc::new(AtomicU64::new(0));
+        let lines = Arc::new(Notify::new());
+        for _ in 0..CLIENTS {
+            let (ingest, reads, lines) = (ingest.clone(), reads.clone(), lines.clone());
+            tokio::spawn(async move {
+                for _ in 0..3 {
+                    let turn = ingest.turn().await;
+                    reads.fetch_add(1, Relaxed);
+                    lines.notify_one();
+                    // At full speed, as in tcp.rs.
+                    tokio::task::yield_now().await;
+                    drop(turn);
+                }
+            });
+        }
+        let (mut most, mut before) = (0, 0);
+        while before < 3 * CLIENTS {
+            lines.notified().await;
+            let now = reads.load(Relaxed);
+            most = most.max(now - before);
+            before = now;
+        }
+        assert!(most <= 2 * READS_A_TURN as u64, "{most} reads in a row");
     }
 }

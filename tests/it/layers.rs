@@ -9,7 +9,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("config", &[]),
     ("stats", &[]),
     ("os", &[]),
-    ("pipeline", &["config", "stats", "os"]),
+    ("runtime", &[]),
+    ("pipeline", &["config", "stats", "os", "runtime"]),
     ("admin", &["config", "stats", "os", "pipeline"]),
     ("cli", &["config"]),
     ("exit", &[]),
@@ -17,7 +18,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "daemon",
         &[
-            "admin", "config", "exit", "os", "pipeline", "stats", "words",
+            "admin", "config", "exit", "os", "pipeline", "runtime", "stats", "words",
         ],
     ),
     (

@@ -9,8 +9,8 @@ use super::ranges::{bytes_within, within};
 
 /// Under load, lines that come one by one are sent together: a write and all
 /// that it causes costs a hundred times what a line does. Timers have
-/// milliseconds, so it is one to two of them.
-const GATHER: Duration = Duration::from_micros(900);
+/// milliseconds, so it is one to one and a half of them.
+const GATHER: Duration = Duration::from_micros(500);
 
 /// HTTP requests are dear, so lines gather for so long before one is made.
 const HTTP_LINGER: Duration = Duration::from_millis(500);

@@ -159,15 +159,18 @@ struct Reception<S> {
 impl<S: ReadyStream> Reception<S> {
     /// Reads to the end, or until the stream has to leave.
     async fn run(mut self, seat: Seat, mut stopping: Stopping) {
+        let ingest = self.ingest.clone();
         let (reason, ending) = loop {
             select! {
                 biased;
                 readable = self.stream.readable() => {
+                    let turn = ingest.turn().await;
                     let read = readable.and_then(|()| self.read(S::try_read));
                     match self.judge(read) {
                         ControlFlow::Continue(Progress::Blocked) => {}
                         ControlFlow::Continue(Progress::Tight) => {
                             seat.active();
+                            drop(turn);
                             self.ingest.eased().await;
                         }
                         ControlFlow::Continue(Progress::Full) => {
@@ -200,13 +203,18 @@ impl<S: ReadyStream> Reception<S> {
             // Either way it is read.
             let _ = tokio::time::timeout(FIRST_WORD, self.stream.readable()).await;
         }
+        let ingest = self.ingest.clone();
         loop {
+            let turn = ingest.turn().await;
             let read = self.read(read_now);
             match self.judge(read) {
                 ControlFlow::Continue(Progress::Blocked) => {
                     return (reason, Some(Ending::Broken));
                 }
-                ControlFlow::Continue(Progress::Tight) => self.ingest.eased().await,
+                ControlFlow::Continue(Progress::Tight) => {
+                    drop(turn);
+                    ingest.eased().await;
+                }
                 ControlFlow::Continue(_) => tokio::task::yield_now().await,
                 ControlFlow::Break(ended) => return ended,
             }

@@ -17,6 +17,7 @@ use crate::os::{self, Datagrams, NamedBy};
 use crate::stats::ListenerCounters;
 
 use super::{Ingest, Stopping, Turn};
+use crate::runtime::Impatient;
 
 /// After an error of the socket itself, which should not happen.
 const REST: Duration = Duration::from_millis(100);
@@ -27,21 +28,6 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// So many batches are received before other tasks have their turn.
 const BATCHES_A_TURN: usize = 4;
-
-/// Where datagrams come fast, one by one, they gather in the socket's buffer for
-/// a moment: being woken for each costs more than all that is done with it. Only
-/// where that buffer is large enough for a hundred times as many.
-#[derive(Debug)]
-struct Gathering {
-    /// Whether the buffer is large enough.
-    may_rest: bool,
-    since: Instant,
-    datagrams: usize,
-}
-
-/// So many datagrams within so long are fast.
-const MANY: usize = 16;
-const MOMENT: Duration = Duration::from_millis(1);
 
 /// What the kernel has dropped at one socket, however often a reload hands the
 /// socket on.
@@ -76,7 +62,9 @@ pub async fn serve<S: AsFd + Send + 'static>(
 ) {
     let mut next_look = std::pin::pin!(sleep(LOOK_INTERVAL));
     let mut has_received = false;
-    let mut gathering = Gathering::new(os::receive_buffer(&socket));
+    // Only a large buffer holds a hundred times what comes in a moment.
+    let is_small = os::receive_buffer(&socket) < os::RECEIVE_BUFFER / 2;
+    let _impatient = is_small.then(Impatient::begin);
     let look = || {
         let dropped = drops.new_ones(&socket);
         if dropped > 0 {
@@ -88,56 +76,45 @@ pub async fn serve<S: AsFd + Send + 'static>(
             warn!(%error, listener = %counters.label, "cannot receive");
         }
     };
-    'registered: loop {
-        let readiness = match os::watch_for_datagrams(socket.as_fd()) {
-            Ok(readiness) => readiness,
-            Err(error) => {
-                complain(error);
-                select! {
-                    () = sleep(REST) => continue,
-                    () = stopping.wait() => break,
-                }
-            }
-        };
-        loop {
-            select! {
-                biased;
-                () = &mut next_look, if has_received => {
-                    has_received = false;
-                    look();
-                }
-                ready = readiness.readable() => {
-                    if !has_received {
-                        has_received = true;
-                        next_look.as_mut().reset(Instant::now() + LOOK_INTERVAL);
-                    }
-                    let turn = ready.and_then(|mut ready| {
-                        a_turn(|| {
-                            ingest.read_datagrams(&counters, |datagrams| {
-                                receive(&mut ready, datagrams, named_by)
-                            })
-                        })
-                    });
-                    match turn {
-                        Ok(Turn::Empty(datagrams)) => {
-                            if gathering.rests_after(datagrams, Instant::now()) {
-                                break;
-                            }
-                        }
-                        Ok(Turn::Over) => tokio::task::yield_now().await,
-                        Err(error) => {
-                            complain(error);
-                            sleep(REST).await;
-                        }
-                    }
-                }
-                () = stopping.wait() => break 'registered,
-            }
+    let readiness = loop {
+        match os::watch_for_datagrams(socket.as_fd()) {
+            Ok(readiness) => break readiness,
+            Err(error) => complain(error),
         }
-        // Not known to the runtime, which would be woken by each that comes.
-        drop(readiness);
-        sleep(MOMENT).await;
+        sleep(REST).await;
+    };
+    loop {
+        select! {
+            biased;
+            () = &mut next_look, if has_received => {
+                has_received = false;
+                look();
+            }
+            ready = readiness.readable() => {
+                if !has_received {
+                    has_received = true;
+                    next_look.as_mut().reset(Instant::now() + LOOK_INTERVAL);
+                }
+                let turn = ready.and_then(|mut ready| {
+                    a_turn(|| {
+                        ingest.read_datagrams(&counters, |datagrams| {
+                            receive(&mut ready, datagrams, named_by)
+                        })
+                    })
+                });
+                match turn {
+                    Ok(Turn::Empty) => {}
+                    Ok(Turn::Over) => tokio::task::yield_now().await,
+                    Err(error) => {
+                        complain(error);
+                        sleep(REST).await;
+                    }
+                }
+            }
+            () = stopping.wait() => break,
+        }
     }
+    drop(readiness);
     // What the runtime knows may be older than the stop: the last questions go
     // to the system itself. An error is as good as an end here.
     let receive_now = |datagrams: &mut Datagrams| datagrams.receive(&socket, named_by);
@@ -182,55 +159,11 @@ fn receive(
     }
 }
 
-impl Gathering {
-    fn new(buffer: usize) -> Self {
-        Self {
-            may_rest: buffer >= os::RECEIVE_BUFFER / 2,
-            since: Instant::now(),
-            datagrams: 0,
-        }
-    }
-
-    /// Whether to rest, after so many datagrams have emptied the socket.
-    fn rests_after(&mut self, datagrams: usize, now: Instant) -> bool {
-        self.datagrams += datagrams;
-        let is_over = now >= self.since + MOMENT;
-        let rests = self.may_rest && self.datagrams >= MANY && !is_over;
-        if rests || is_over {
-            self.since = now;
-            self.datagrams = 0;
-        }
-        rests
-    }
-}
-
 impl KernelDrops {
     /// How many datagrams were dropped since last asked.
     fn new_ones(&self, socket: impl AsFd) -> u32 {
         // Systems that do not say have dropped none that we know of.
         let total = os::dropped_datagrams(socket).unwrap_or(0);
         total.wrapping_sub(self.seen.swap(total, Relaxed))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_many_within_a_moment_are_left_to_gather() {
-        let start = Instant::now();
-        let at = |microseconds| start + Duration::from_micros(microseconds);
-        let mut gathering = Gathering::new(os::RECEIVE_BUFFER);
-        gathering.since = start;
-        assert!(!gathering.rests_after(10, at(100)));
-        assert!(gathering.rests_after(6, at(200)));
-        // The rest begins a new moment.
-        assert!(!gathering.rests_after(15, at(300)));
-        assert!(!gathering.rests_after(15, at(1500)));
-        assert!(!gathering.rests_after(15, at(1600)));
-
-        let mut small = Gathering::new(200 << 10);
-        assert!(!small.rests_after(1000, small.since));
     }
 }

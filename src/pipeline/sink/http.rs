@@ -193,7 +193,9 @@ impl HttpSink {
                     }
                     Answer::TooLarge(words) => {
                         let pieces = self.too_large(vec![piece], &words);
-                        pieces.into_iter().for_each(|piece| triage.halve(piece));
+                        for piece in pieces {
+                            triage.halve(piece);
+                        }
                     }
                     Answer::Failed(failure) => return Err(failure),
                 },

@@ -10,7 +10,7 @@ fn main() {
         .filter(|argument| argument != "--bench");
     let (Some(name), Some(rounds)) = (arguments.next(), arguments.next()) else {
         for stage in path::all() {
-            println!("{}", stage.name);
+            println!("{} {}", stage.name, stage.lines);
         }
         return;
     };

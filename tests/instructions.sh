@@ -13,7 +13,6 @@ cd "$(dirname "$0")/.."
 
 table=tests/instructions.txt
 tolerance=15 # per cent
-lines=1000   # in one round
 
 command -v valgrind >/dev/null || { echo "valgrind is not installed" >&2; exit 77; }
 
@@ -27,12 +26,12 @@ count() { # stage rounds
 }
 
 measure() {
-  local stage few many
-  for stage in $("$program"); do
+  local stage lines few many
+  while read -r stage lines; do
     few=$(count "$stage" 10)
     many=$(count "$stage" 110)
     echo "$stage $(((many - few) / (100 * lines)))"
-  done
+  done < <("$program")
 }
 
 vectors=$(grep -qw avx2 /proc/cpuinfo && echo " with AVX2" || true)

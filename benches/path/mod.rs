@@ -2,14 +2,17 @@
 //! Shared by the benchmarks of time and of instructions.
 
 use std::hint::black_box;
-use std::time::{Duration, SystemTime};
+use std::iter;
+use std::time::{Duration, Instant, SystemTime};
 
+use hyper::Method;
 use memchr::memchr;
-use sidecarbon::config::{ApiKey, NameRule};
+use sidecarbon::config::{ApiKey, Endpoint, NameRule};
 use sidecarbon::pipeline::ingest::client::Client;
 use sidecarbon::pipeline::line::Rules;
 use sidecarbon::pipeline::pack::Pack;
-use sidecarbon::pipeline::queue::{Limits, Queue};
+use sidecarbon::pipeline::queue::{Block, Expander, Limits, Press, Queue};
+use sidecarbon::pipeline::sink::Target;
 use sidecarbon::pipeline::sink::encode::{Encoder, WireBuffer};
 use sidecarbon::stats::ListenerId;
 
@@ -17,17 +20,22 @@ use sidecarbon::stats::ListenerId;
 const READ_BYTES: usize = 64 << 10;
 
 /// Lines in one read, of some 65 bytes.
-pub const LINES: usize = 1000;
+const LINES: usize = 1000;
+
+/// Blocks that are compressed together, each of one read.
+const BLOCKS: usize = 8;
 
 const KEY: &str = "01234567-89ab-cdef-0123-456789abcdef";
 
 /// One stage, ready to be run again and again.
 pub struct Stage {
     pub name: &'static str,
+    /// Lines in a run.
+    pub lines: usize,
     pub run: Box<dyn FnMut()>,
 }
 
-/// All of them. Each run is one read of [`LINES`] lines.
+/// All of them. Each run is one read, or one piece of what waits.
 pub fn all() -> Vec<Stage> {
     vec![
         stage("floor", floor()),
@@ -49,12 +57,20 @@ pub fn all() -> Vec<Stage> {
         ),
         stage("queue", queue()),
         stage("encode", encode()),
+        stage("http", http()),
+        stage_of(BLOCKS, "compress", compress()),
+        stage_of(BLOCKS, "expand", expand()),
     ]
 }
 
 fn stage(name: &'static str, run: impl FnMut() + 'static) -> Stage {
+    stage_of(1, name, run)
+}
+
+fn stage_of(reads: usize, name: &'static str, run: impl FnMut() + 'static) -> Stage {
     Stage {
         name,
+        lines: reads * LINES,
         run: Box::new(run),
     }
 }
@@ -117,6 +133,56 @@ fn encode() -> impl FnMut() {
         black_box(out.bytes());
         out.clear();
     }
+}
+
+/// Bare, as the body of a request, whose head has the key.
+fn http() -> impl FnMut() {
+    let endpoint = Endpoint::parse("www.example.com", Some(443)).expect("an endpoint");
+    let key = ApiKey::parse(KEY).expect("a key");
+    let target = Target::new(true, &endpoint, "/api/v1/sink", &key);
+    let pack = packed();
+    move || {
+        let lines = iter::once(black_box(pack.bytes()));
+        let request = target.request(Method::POST, lines);
+        black_box(request.is_ok_and(|request| !request.headers().is_empty()));
+    }
+}
+
+/// As waiting blocks are, half a MiB at once.
+fn compress() -> impl FnMut() {
+    let mut press = Press::new().expect("memory");
+    let blocks = blocks();
+    move || {
+        let frame = press.compress(black_box(&blocks)).expect("memory");
+        black_box(frame.compressed());
+    }
+}
+
+/// When their turn comes.
+fn expand() -> impl FnMut() {
+    let frame = Press::new().and_then(|mut press| press.compress(&blocks()));
+    let frame = frame.expect("memory");
+    let mut expander = Expander::new().expect("memory");
+    move || {
+        let blocks = expander.expand(black_box(&frame)).expect("what it was");
+        assert_eq!(blocks.len(), BLOCKS);
+        black_box(&blocks);
+    }
+}
+
+/// A few hundred names again and again, with values that look random.
+fn blocks() -> Vec<Block> {
+    let scattered = |number: usize| (number as u64 * 0x9E37_79B1) & 0xFFFF_FFFF;
+    let of_read = |read: usize| {
+        let lines = lines(|name, number| {
+            let value = scattered(number + read);
+            format!("{name} {value} {}\n", 1_700_000_000 + read)
+        });
+        let mut block = Block::open(read as u64, Instant::now(), Vec::new());
+        block.append(&lines, LINES as u64, lines.len(), Instant::now());
+        block
+    };
+    (0..BLOCKS).map(of_read).collect()
 }
 
 fn packed() -> Pack {

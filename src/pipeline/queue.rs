@@ -45,15 +45,14 @@ use tracing::error;
 use crate::stats::{Counters, Delays, DropReason, Ledger, ListenerId};
 
 use super::pack::Pack;
-pub use block::count_lines;
+pub use block::{Block, count_lines};
 pub use compressor::Compressing;
+pub use frame::{Corrupt, Expander, Frame, Press};
 pub use history::{Columns, STEP as HISTORY_STEP};
 pub use image::{Adopted, Damage};
 pub use rates::Outlook;
 pub use state::{Limits, Pushed};
 
-use block::Block;
-use frame::{Corrupt, Expander, Frame, Press};
 use state::{Lent, Readiness, State};
 
 /// A client that can wait does so no longer than this for room to be made.

@@ -182,6 +182,7 @@ impl Block {
     }
 
     /// Cuts the lines from `at` on off, into a block that follows this one.
+    #[must_use]
     pub fn split_off(&mut self, at: usize) -> Self {
         let bytes = self.bytes()[at..].to_vec();
         let before = count_lines(&self.bytes()[..at]);

@@ -10,8 +10,8 @@ use crate::bench::report::Figure;
 use crate::bench::rig::{Plan, Rig, WARM_UP, account};
 use crate::bench::upstream::Transport;
 
-/// Two million: a second or two.
-const LINES: usize = 2_000_000;
+/// Some 260 MB: half a second of a quick relay, and more than a queue holds.
+const LINES: usize = 4_000_000;
 
 /// How long datagrams come.
 const SECONDS: u64 = 5;

@@ -9,6 +9,7 @@ use hyper::Method;
 use memchr::memchr;
 use sidecarbon::config::{ApiKey, Endpoint, NameRule};
 use sidecarbon::pipeline::ingest::client::Client;
+use sidecarbon::pipeline::ingest::dialect::Dialect;
 use sidecarbon::pipeline::line::Rules;
 use sidecarbon::pipeline::pack::Pack;
 use sidecarbon::pipeline::queue::{Block, Expander, Limits, Press, Queue};
@@ -93,7 +94,7 @@ fn floor() -> impl FnMut() {
 /// Split, checked, stamped, packed.
 fn receive(read: Vec<u8>) -> impl FnMut() {
     let rules = rules();
-    let mut client = Client::default();
+    let mut client = Client::new(Dialect::Lines);
     let mut pack = Pack::default();
     move || {
         pack.begin(SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000));

@@ -9,6 +9,7 @@ use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use sidecarbon::config::{ApiKey, NameRule};
 use sidecarbon::pipeline::ingest::client::{Client, Ending};
+use sidecarbon::pipeline::ingest::dialect::Dialect;
 use sidecarbon::pipeline::line::Rules;
 use sidecarbon::pipeline::pack::Pack;
 
@@ -40,7 +41,7 @@ fuzz_target!(|input: Input| {
 fn receive(reads: &[&[u8]], ending: Ending, rules: &Rules) -> Vec<u8> {
     let mut pack = Pack::default();
     pack.begin(UNIX_EPOCH + Duration::from_secs(1_700_000_000));
-    let mut client = Client::default();
+    let mut client = Client::new(Dialect::Lines);
     for read in reads {
         if client.feed(read, rules, &mut pack).is_break() {
             return pack.bytes().to_vec();

@@ -3,13 +3,15 @@
 //! In: the listeners that the configuration names. Out: one push to the queue
 //! a read. Nothing is ever written to a client, and no client waits for the
 //! upstream. The sockets are in `ingest/{tcp,udp,unix}`, what their bytes mean
-//! in `ingest/{client,split,foreign}`, who is bound where in
+//! in `ingest/client` and a module for each dialect, who is bound where in
 //! `ingest/listeners`.
 
 pub mod client;
 mod connections;
+pub mod dialect;
 mod foreign;
 mod given;
+mod lines;
 mod listeners;
 mod split;
 mod tcp;
@@ -36,6 +38,7 @@ use super::pack::{Pack, Sample};
 use super::queue::Queue;
 use client::{Client, Ending};
 use connections::Connections;
+use dialect::Dialect;
 use tcp::Progress;
 
 pub use given::Given;
@@ -110,6 +113,19 @@ pub enum Stop {
     /// It leaves what has arrived at a socket that was given to us to the next
     /// process: it could not be kept here.
     LeaveTheRest,
+}
+
+/// What the task of a socket works with.
+#[derive(Debug)]
+pub struct Service {
+    /// Where the lines go.
+    ingest: Ingest,
+    /// Whose they are.
+    counters: Arc<ListenerCounters>,
+    /// What the clients speak.
+    dialect: Dialect,
+    /// When to end.
+    stopping: Stopping,
 }
 
 /// Resolves once a listener has to stop.
@@ -241,6 +257,7 @@ impl Ingest {
     fn read_datagrams(
         &self,
         listener: &ListenerCounters,
+        dialect: Dialect,
         receive: impl FnOnce(&mut Datagrams) -> io::Result<()>,
     ) -> io::Result<Turn> {
         SCRATCH.with_borrow_mut(
@@ -263,7 +280,7 @@ impl Ingest {
                 pack.begin(now);
                 for (bytes, received) in datagrams.iter() {
                     let before = pack.samples().len();
-                    client::datagram(bytes, received.truncated, &rules, pack);
+                    client::datagram(dialect, bytes, received.truncated, &rules, pack);
                     senders[before..pack.samples().len()].fill(received.sender);
                     if pack.bytes().len() >= BYTES_A_PUSH {
                         carried_key |= pack.carried_key();

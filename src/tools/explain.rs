@@ -12,6 +12,7 @@ use crate::config::{NameRule, Settings, SinkUrl};
 use crate::exit::Exit;
 use crate::pipeline::ingest::READ_BYTES;
 use crate::pipeline::ingest::client::{self, Client, Ending};
+use crate::pipeline::ingest::dialect::Dialect;
 use crate::pipeline::line::{Line, Reject, Rules, is_documented};
 use crate::pipeline::pack::Intake;
 use crate::words;
@@ -42,7 +43,7 @@ pub fn run(settings: &Settings, datagram: bool) -> Exit {
 fn explain_stream(rules: &Rules, report: &mut Report) -> io::Result<()> {
     let mut input = io::stdin().lock();
     let mut buffer = vec![0; READ_BYTES];
-    let mut client = Client::default();
+    let mut client = Client::new(Dialect::Lines);
     loop {
         let length = match input.read(&mut buffer) {
             Ok(0) => break,
@@ -69,7 +70,7 @@ fn explain_datagram(rules: &Rules, report: &mut Report) -> io::Result<()> {
     let truncated = bytes.len() > READ_BYTES;
     bytes.truncate(READ_BYTES);
     report.begin(SystemTime::now());
-    client::datagram(&bytes, truncated, rules, report);
+    client::datagram(Dialect::Lines, &bytes, truncated, rules, report);
     report.print()
 }
 

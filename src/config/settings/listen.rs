@@ -36,8 +36,9 @@ const NAMES: &[(&str, NameRule)] = &[
 pub fn find(source: &mut Source, warnings: &mut Vec<String>) -> ListenSettings {
     let udp = source.list("listen.udp", ListenAddress::parse);
     let tcp = source.list("listen.tcp", ListenAddress::parse);
+    refuse_overlaps(source, &[("listen.udp", &udp)]);
+    refuse_overlaps(source, &[("listen.tcp", &tcp)]);
     for (key, addresses) in [("listen.udp", &udp), ("listen.tcp", &tcp)] {
-        refuse_overlaps(source, key, addresses);
         for address in addresses.iter().filter(|address| !address.is_loopback()) {
             warnings.push(format!(
                 "{key} {}: whoever can reach this address can write into the account",
@@ -68,8 +69,9 @@ pub fn find(source: &mut Source, warnings: &mut Vec<String>) -> ListenSettings {
     listen
 }
 
-/// Two listeners cannot share an address, and a wildcard shares them all.
-fn refuse_overlaps(source: &mut Source, key: &str, listeners: &[ListenAddress]) {
+/// Two listeners cannot share an address, and a wildcard shares them all. The
+/// keys that are given are those whose sockets are of one kind.
+fn refuse_overlaps(source: &mut Source, keys: &[(&'static str, &[ListenAddress])]) {
     let overlap = |a: &SocketAddr, b: &SocketAddr| {
         let (one, other) = (a.ip(), b.ip());
         a.port() == b.port()
@@ -77,20 +79,28 @@ fn refuse_overlaps(source: &mut Source, key: &str, listeners: &[ListenAddress]) 
             && one.is_ipv4() == other.is_ipv4()
             && (one == other || one.is_unspecified() || other.is_unspecified())
     };
-    for (index, first) in listeners.iter().enumerate() {
-        for second in &listeners[index + 1..] {
+    let listeners: Vec<(&str, &ListenAddress)> = keys
+        .iter()
+        .flat_map(|(key, addresses)| addresses.iter().map(|address| (*key, address)))
+        .collect();
+    for (index, (first_key, first)) in listeners.iter().enumerate() {
+        for (key, second) in &listeners[index + 1..] {
             let shared = second
                 .addresses
                 .iter()
                 .find(|address| first.addresses.iter().any(|other| overlap(address, other)));
-            if let Some(shared) = shared {
-                let message = format!(
-                    "names {shared} in both {} and {}; keep one",
-                    quoted(&first.text),
-                    quoted(&second.text)
-                );
-                source.refuse(key, message);
-            }
+            let Some(shared) = shared else {
+                continue;
+            };
+            let (one, other) = (quoted(&first.text), quoted(&second.text));
+            let message = if first_key == key {
+                format!("names {shared} in both {one} and {other}; keep one")
+            } else {
+                format!(
+                    "{other} shares {shared} with {one} of {first_key}; give each a port of its own"
+                )
+            };
+            source.refuse(key, message);
         }
     }
 }

@@ -1,237 +1,72 @@
-//! One client's stream, from its first byte to its end: no I/O.
+//! One client's stream, from its first byte to its end, or one datagram, in the
+//! dialect of its listener: no I/O.
 
 use std::ops::ControlFlow;
 
-use zeroize::Zeroize;
-
-use crate::pipeline::line::{Reject, Rules};
+use crate::pipeline::line::Rules;
 use crate::pipeline::pack::Intake;
-use crate::stats::RejectReason;
 
-use super::foreign::{self, Foreign, Opening};
-use super::split::{self, Piece, Splitter};
+use super::dialect::Dialect;
+use super::lines::{self, Lines};
 
 /// How a stream ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
     /// The client closed its side: what it wrote is whole.
     Clean,
-    /// A reset, an error, or our own doing: the last line may be cut.
+    /// A reset, an error, or our own doing: what came last may be cut.
     Broken,
 }
 
 /// What a stream has brought so far.
-#[derive(Debug, Default)]
-pub struct Client {
-    /// The first bytes, while they may still be of another protocol.
-    opening: Vec<u8>,
-    is_lines: bool,
-    splitter: Splitter,
+#[derive(Debug)]
+pub enum Client {
+    /// Graphite's plain lines.
+    Lines(Lines),
 }
 
 impl Client {
+    /// A stream that has brought nothing yet.
+    pub fn new(dialect: Dialect) -> Self {
+        match dialect {
+            Dialect::Lines => Self::Lines(Lines::default()),
+        }
+    }
+
     /// Takes the next bytes. Breaks off when they are of another protocol,
     /// which is counted as one rejected line.
-    pub fn feed(
-        &mut self,
-        bytes: &[u8],
-        rules: &Rules,
-        pack: &mut impl Intake,
-    ) -> ControlFlow<Foreign> {
-        if self.is_lines {
-            self.split(bytes, rules, pack);
-            return ControlFlow::Continue(());
+    pub fn feed(&mut self, bytes: &[u8], rules: &Rules, pack: &mut impl Intake) -> ControlFlow<()> {
+        match self {
+            Self::Lines(lines) => lines.feed(bytes, rules, pack),
         }
-        if !self.opening.is_empty() {
-            self.opening.extend_from_slice(bytes);
-        }
-        let seen = if self.opening.is_empty() {
-            bytes
-        } else {
-            &self.opening
-        };
-        match foreign::opening(seen, rules.max_line_bytes) {
-            Opening::Foreign(foreign) => {
-                let reject = Reject::new(RejectReason::Protocol, 0, foreign.hint());
-                pack.reject(reject, seen, rules);
-                self.opening.zeroize();
-                return ControlFlow::Break(foreign);
-            }
-            Opening::Undecided if self.opening.is_empty() => {
-                self.opening.extend_from_slice(bytes);
-            }
-            Opening::Undecided => {}
-            Opening::Lines => self.begin_lines(bytes, rules, pack),
-        }
-        ControlFlow::Continue(())
     }
 
-    /// How many of the last bytes belong to a line that is not finished.
+    /// How many of the last bytes belong to something that is not finished, and
+    /// are kept here until it is.
     pub fn unfinished(&self) -> usize {
-        self.opening.len() + self.splitter.unfinished().map_or(0, <[u8]>::len)
-    }
-
-    /// The stream ended. A last line without newline counts after a clean end
-    /// only: before a broken one it may have been cut.
-    pub fn finish(mut self, ending: Ending, rules: &Rules, pack: &mut impl Intake) {
-        if !self.is_lines {
-            self.begin_lines(&[], rules, pack);
-        }
-        match (self.splitter.unfinished(), ending) {
-            (None, _) => {}
-            (Some(line), Ending::Clean) => pack.add(line, rules),
-            (Some(line), Ending::Broken) => {
-                let hint = "the stream broke before the end of this line";
-                let reject = Reject::new(RejectReason::Truncated, line.len(), hint);
-                pack.reject(reject, line, rules);
-            }
-        }
-        self.splitter.forget();
-    }
-
-    fn begin_lines(&mut self, bytes: &[u8], rules: &Rules, pack: &mut impl Intake) {
-        self.is_lines = true;
-        let mut opening = std::mem::take(&mut self.opening);
-        if opening.is_empty() {
-            self.split(bytes, rules, pack);
-        } else {
-            self.split(&opening, rules, pack);
-            opening.zeroize();
+        match self {
+            Self::Lines(lines) => lines.unfinished(),
         }
     }
 
-    fn split(&mut self, bytes: &[u8], rules: &Rules, pack: &mut impl Intake) {
-        self.splitter
-            .feed(bytes, rules.max_line_bytes, |piece| add(piece, rules, pack));
+    /// The stream ended.
+    pub fn finish(self, ending: Ending, rules: &Rules, pack: &mut impl Intake) {
+        match self {
+            Self::Lines(lines) => lines.finish(ending, rules, pack),
+        }
     }
 }
 
-/// Takes one datagram.
-pub fn datagram(bytes: &[u8], truncated: bool, rules: &Rules, pack: &mut impl Intake) {
-    if let Opening::Foreign(foreign) = foreign::opening(bytes, rules.max_line_bytes) {
-        let reject = Reject::new(RejectReason::Protocol, 0, foreign.hint());
-        return pack.reject(reject, bytes, rules);
-    }
-    let (lines, last) = split::datagram(bytes);
-    pack.add_lines(lines, rules);
-    if truncated {
-        let hint = "the datagram is larger than 64 KiB; send smaller ones";
-        let reject = Reject::new(RejectReason::Truncated, last.len(), hint);
-        pack.reject(reject, last, rules);
-    } else {
-        pack.add(last, rules);
-    }
-}
-
-fn add(piece: Piece<'_>, rules: &Rules, pack: &mut impl Intake) {
-    match piece {
-        Piece::Lines(lines) => pack.add_lines(lines, rules),
-        Piece::Line(line) => pack.add(line, rules),
-        Piece::TooLong(head) => pack.reject(Reject::too_long(rules.max_line_bytes), head, rules),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::SystemTime;
-
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::config::{ApiKey, NameRule};
-    use crate::pipeline::pack::Pack;
-
-    fn rules() -> Rules {
-        Rules {
-            names: NameRule::Any,
-            max_line_bytes: 32,
-            key: ApiKey::none().into(),
-        }
-    }
-
-    /// What a stream leaves behind: its lines, its rejections, and whether it
-    /// was broken off.
-    fn outcome(reads: &[&[u8]], ending: Ending) -> (String, Vec<(RejectReason, u64)>, bool) {
-        let mut pack = Pack::default();
-        pack.begin(SystemTime::now());
-        let mut client = Client::default();
-        let broke_off = reads
-            .iter()
-            .any(|read| client.feed(read, &rules(), &mut pack).is_break());
-        if !broke_off {
-            client.finish(ending, &rules(), &mut pack);
-        }
-        let lines = String::from_utf8(pack.bytes().to_vec()).unwrap();
-        (lines, pack.rejected().collect(), broke_off)
-    }
-
-    #[test]
-    fn the_last_line_counts_after_a_clean_end_only() {
-        let (lines, rejected, _) = outcome(&[b"a 1 5\nb 2 5"], Ending::Clean);
-        assert_eq!((lines.as_str(), rejected), ("a 1 5\nb 2 5\n", vec![]));
-        let (lines, rejected, _) = outcome(&[b"a 1 5\nb 2 5"], Ending::Broken);
-        assert_eq!(
-            (lines.as_str(), rejected),
-            ("a 1 5\n", vec![(RejectReason::Truncated, 1)])
-        );
-        let (_, rejected, _) = outcome(&[b"a 1 5\nb"], Ending::Clean);
-        assert_eq!(rejected, [(RejectReason::Fields, 1)]);
-    }
-
-    #[test]
-    fn another_protocol_is_one_rejection() {
-        for reads in [
-            &[&b"\x16\x03\x01\x00\x05hello\nworld\n"[..]][..],
-            &[b"\x16", b"\x03", b"\n\n"],
-            &[b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"],
-            &[b"GE", b"T / HTTP/1.", b"1\r\n"],
-            &[b"\x00\x00\x0a\x0a", b"\x80\x02]q"],
-        ] {
-            let (lines, rejected, broke_off) = outcome(reads, Ending::Clean);
-            assert!(broke_off && lines.is_empty());
-            assert_eq!(rejected, [(RejectReason::Protocol, 1)]);
-        }
-    }
-
-    #[test]
-    fn what_only_began_like_another_protocol_is_lines() {
-        let (lines, _, _) = outcome(&[b"GET", b" 1 5\nb 2 5\n"], Ending::Clean);
-        assert_eq!(lines, "GET 1 5\nb 2 5\n");
-        let (lines, _, _) = outcome(&[b"PUT 1 5"], Ending::Clean);
-        assert_eq!(lines, "PUT 1 5\n");
-        let (lines, _, _) = outcome(&[b"GET ", &[b'x'; 40], b"\nb 2 5\n"], Ending::Clean);
-        assert_eq!(lines, "b 2 5\n");
-    }
-
-    #[test]
-    fn a_cut_datagram_loses_its_cut_line_only() {
-        let mut pack = Pack::default();
-        pack.begin(SystemTime::now());
-        datagram(b"a 1 5\nb 2 1234", true, &rules(), &mut pack);
-        assert_eq!(pack.bytes(), b"a 1 5\n");
-        assert_eq!(
-            pack.rejected().collect::<Vec<_>>(),
-            [(RejectReason::Truncated, 1)]
-        );
-    }
-
-    proptest! {
-        #[test]
-        fn any_cutting_gives_the_same_outcome(
-            bytes in prop_oneof![
-                "[ab.]{1,3} [0-9]{1,2} 5\n?(\n|[ -~]{0,40}\n){0,6}[ab] ?1?".prop_map(String::into_bytes),
-                "(GET|PUT|\u{16}|\u{0})[ /a\n\u{3}]{0,8}( HTTP/1\\.1\r\n)?[ab 1\n]{0,9}".prop_map(String::into_bytes),
-                proptest::collection::vec(any::<u8>(), 0..40),
-            ],
-            cuts in proptest::collection::vec(0..60_usize, 0..12),
-            clean in any::<bool>(),
-        ) {
-            let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(bytes.len())).collect();
-            cuts.extend([0, bytes.len()]);
-            cuts.sort_unstable();
-            let reads: Vec<&[u8]> = cuts.windows(2).map(|cut| &bytes[cut[0]..cut[1]]).collect();
-            let ending = if clean { Ending::Clean } else { Ending::Broken };
-            prop_assert_eq!(outcome(&reads, ending), outcome(&[&bytes], ending));
-        }
+/// Takes one datagram, which may have been cut by the buffer that it was received
+/// in.
+pub fn datagram(
+    dialect: Dialect,
+    bytes: &[u8],
+    truncated: bool,
+    rules: &Rules,
+    pack: &mut impl Intake,
+) {
+    match dialect {
+        Dialect::Lines => lines::datagram(bytes, truncated, rules, pack),
     }
 }

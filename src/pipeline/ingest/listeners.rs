@@ -1,62 +1,32 @@
-//! Which sockets are bound, and the tasks that serve them.
+//! Which listeners there are, and the tasks that serve them. What they are is in
+//! `listeners/spec`, how they come by their sockets in `listeners/bind`.
 //!
 //! A reload binds what is new before it stops what is gone, so that it can be
 //! refused as a whole. A socket whose address stays keeps its buffer and its
 //! backlog, even when the listener around it is written differently.
 
-use std::fmt;
+mod bind;
+mod socket;
+mod spec;
+
 use std::io;
-use std::net::{SocketAddr, TcpListener, UdpSocket};
-use std::os::unix::net as unix_net;
 use std::sync::Arc;
 
 use tokio::select;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
-use tracing::{info, warn};
+use tracing::info;
 
-use crate::config::{ListenAddress, ListenSettings, UnixAddress};
+use crate::config::ListenSettings;
 use crate::os::{self, NamedBy};
-use crate::stats::{Counters, ListenerCounters};
+use crate::stats::Counters;
 
-use super::udp::KernelDrops;
 use super::unix::BoundPath;
-use super::{Given, Ingest, Stop, Stopping, tcp, udp, unix};
-
-/// A listener that could not be bound.
-#[derive(Debug, thiserror::Error)]
-pub struct BindError {
-    label: String,
-    address: String,
-    holder: Option<String>,
-    source: io::Error,
-}
-
-/// One listener as configured.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Spec {
-    Udp(ListenAddress),
-    Tcp(ListenAddress),
-    UnixStream(UnixAddress),
-    UnixDatagram(UnixAddress),
-}
-
-/// A socket that is bound, and the address that was asked for.
-#[derive(Debug)]
-enum Bound {
-    Udp(SocketAddr, UdpSocket, Arc<KernelDrops>),
-    Tcp(SocketAddr, TcpListener),
-    UnixStream(unix_net::UnixListener),
-    UnixDatagram(unix_net::UnixDatagram),
-}
-
-/// A socket of a listener.
-#[derive(Debug)]
-struct Held {
-    bound: Bound,
-    /// Somebody else bound it, and keeps it when we go.
-    is_given: bool,
-}
+use super::{Given, Ingest, Service, Stop, Stopping, tcp, udp};
+pub use bind::BindError;
+use bind::Binder;
+use socket::{Held, ReadySocket};
+use spec::Spec;
 
 /// One listener, bound: its sockets, and its path in the file system.
 #[derive(Debug)]
@@ -96,14 +66,6 @@ struct Ready {
     is_given: bool,
 }
 
-#[derive(Debug)]
-enum ReadySocket {
-    Udp(UdpSocket, Arc<KernelDrops>),
-    Tcp(tokio::net::TcpListener),
-    UnixStream(tokio::net::UnixListener),
-    UnixDatagram(unix_net::UnixDatagram),
-}
-
 impl Listeners {
     /// No listener yet, but sockets for some.
     pub fn new(ingest: Ingest, counters: Arc<Counters>, given: Given) -> Self {
@@ -125,11 +87,21 @@ impl Listeners {
     /// Binds what the settings name and does not run yet. Nothing changes
     /// before [`Listeners::apply`].
     pub fn plan(&self, settings: &ListenSettings) -> Result<Plan, BindError> {
-        let wanted = specs(settings);
+        let wanted = Spec::all(settings);
+        let binder = Binder {
+            running: &self.running,
+            given: &self.given,
+        };
         let mut new = Vec::new();
         for spec in &wanted {
             if !self.running.iter().any(|listener| listener.spec == *spec) {
-                let listener = self.bind(spec)?;
+                let (sockets, path) = binder.bind(spec)?;
+                let listener = Listener {
+                    spec: spec.clone(),
+                    sockets,
+                    _path: path,
+                    stop: watch::Sender::new(Stop::NotYet),
+                };
                 let ready = listener.ready()?;
                 new.push((listener, ready));
             }
@@ -214,285 +186,55 @@ impl Listeners {
                     );
                 }
             }
-            let stopping = Stopping {
-                stop: listener.stop.subscribe(),
-                is_given,
+            let service = Service {
+                ingest: self.ingest.clone(),
+                counters: counters.clone(),
+                dialect: listener.spec.dialect,
+                stopping: Stopping {
+                    stop: listener.stop.subscribe(),
+                    is_given,
+                },
             };
-            self.serve(socket, counters.clone(), stopping);
+            self.serve(socket, service);
         }
         self.running.push(listener);
     }
 
-    fn serve(&mut self, socket: ReadySocket, counters: Arc<ListenerCounters>, stop: Stopping) {
-        let ingest = self.ingest.clone();
+    fn serve(&mut self, socket: ReadySocket, service: Service) {
         let Self {
             streams, datagrams, ..
         } = self;
         match socket {
             ReadySocket::Udp(socket, drops) => {
-                let by = NamedBy::Address;
-                datagrams.spawn(udp::serve(socket, by, ingest, counters, drops, stop))
+                datagrams.spawn(udp::serve(socket, NamedBy::Address, drops, service))
             }
             ReadySocket::UnixDatagram(socket) => {
                 // The kernel drops none here: the sender is told.
                 let drops = Arc::default();
-                let by = NamedBy::Process;
-                datagrams.spawn(udp::serve(socket, by, ingest, counters, drops, stop))
+                datagrams.spawn(udp::serve(socket, NamedBy::Process, drops, service))
             }
-            ReadySocket::Tcp(listener) => {
-                streams.spawn(tcp::serve(listener, ingest, counters, stop))
-            }
-            ReadySocket::UnixStream(listener) => {
-                streams.spawn(tcp::serve(listener, ingest, counters, stop))
-            }
+            ReadySocket::Tcp(listener) => streams.spawn(tcp::serve(listener, service)),
+            ReadySocket::UnixStream(listener) => streams.spawn(tcp::serve(listener, service)),
         };
     }
-
-    fn bind(&self, spec: &Spec) -> Result<Listener, BindError> {
-        let (sockets, path) = match spec {
-            Spec::Udp(address) => (self.bind_ip(spec, address, true)?, None),
-            Spec::Tcp(address) => (self.bind_ip(spec, address, false)?, None),
-            Spec::UnixStream(address) => match self.given.unix_stream(address) {
-                Some(given) => given.map(|socket| (Bound::UnixStream(socket).given(), None)),
-                None => unix::bind_stream(address)
-                    .map(|(socket, path)| (Bound::UnixStream(socket).ours(), path)),
-            }
-            .map(|(socket, path)| (vec![socket], path))
-            .map_err(|source| spec.error(address.to_string(), source))?,
-            Spec::UnixDatagram(address) => match self.given.unix_datagram(address) {
-                Some(given) => given.map(|socket| (Bound::UnixDatagram(socket).given(), None)),
-                None => unix::bind_datagram(address)
-                    .map(|(socket, path)| (Bound::UnixDatagram(socket).ours(), path)),
-            }
-            .map(|(socket, path)| (vec![socket], path))
-            .map_err(|source| spec.error(address.to_string(), source))?,
-        };
-        Ok(Listener {
-            spec: spec.clone(),
-            sockets,
-            _path: path,
-            stop: watch::Sender::new(Stop::NotYet),
-        })
-    }
-
-    /// Binds every address of a listener. Of `localhost`, one family may be
-    /// missing on this host.
-    fn bind_ip(
-        &self,
-        spec: &Spec,
-        listen: &ListenAddress,
-        is_udp: bool,
-    ) -> Result<Vec<Held>, BindError> {
-        let mut bound: Vec<Held> = Vec::new();
-        let mut missing = None;
-        for address in &listen.addresses {
-            let same_port = bound.first().and_then(|first| first.bound.ip_port());
-            match self.bind_address(*address, same_port, is_udp) {
-                Ok(socket) => bound.push(socket),
-                Err(error) if os::is_missing_family(&error) => missing = Some((address, error)),
-                Err(error) => {
-                    let given = || self.given.at_port(is_udp, address.port());
-                    let holder = (error.kind() == io::ErrorKind::AddrInUse)
-                        .then(|| given().or_else(|| os::port_owner(is_udp, *address)))
-                        .flatten();
-                    return Err(BindError {
-                        holder,
-                        ..spec.error(address.to_string(), error)
-                    });
-                }
-            }
-        }
-        if let Some((address, error)) = missing {
-            if bound.is_empty() {
-                return Err(spec.error(address.to_string(), error));
-            }
-            warn!(listener = %spec.label(), %address, %error, "this host lacks the address; going on without it");
-        }
-        Ok(bound)
-    }
-
-    /// Binds one address, or takes over the socket that is bound there: by a
-    /// listener before a reload, or by whoever has given it to us. Where
-    /// any port will do, the one of the listener's first address is tried.
-    fn bind_address(
-        &self,
-        address: SocketAddr,
-        same_port: Option<u16>,
-        is_udp: bool,
-    ) -> io::Result<Held> {
-        let ours = self.running.iter().flat_map(|listener| &listener.sockets);
-        for socket in ours {
-            match &socket.bound {
-                Bound::Udp(asked, ..) if is_udp && *asked == address => return socket.try_clone(),
-                Bound::Tcp(asked, _) if !is_udp && *asked == address => return socket.try_clone(),
-                _ => {}
-            }
-        }
-        let udp = |socket| Bound::Udp(address, socket, Arc::default());
-        let tcp = |listener| Bound::Tcp(address, listener);
-        let given = if is_udp {
-            self.given.udp(address).map(|given| given.map(udp))
-        } else {
-            self.given.tcp(address).map(|given| given.map(tcp))
-        };
-        if let Some(given) = given {
-            return given.map(Bound::given);
-        }
-        let bind = |at: SocketAddr| {
-            let bound = if is_udp {
-                udp::bind(at).map(udp)
-            } else {
-                tcp::bind(at).map(tcp)
-            };
-            bound.map(Bound::ours)
-        };
-        if let (0, Some(port)) = (address.port(), same_port)
-            && let Ok(bound) = bind(SocketAddr::new(address.ip(), port))
-        {
-            return Ok(bound);
-        }
-        bind(address)
-    }
-}
-
-impl Spec {
-    /// Kind and address as configured.
-    fn label(&self) -> String {
-        match self {
-            Self::Udp(address) => format!("udp:{}", address.text),
-            Self::Tcp(address) => format!("tcp:{}", address.text),
-            Self::UnixStream(address) => format!("unix_stream:{address}"),
-            Self::UnixDatagram(address) => format!("unix_datagram:{address}"),
-        }
-    }
-
-    fn is_of_datagrams(&self) -> bool {
-        matches!(self, Self::Udp(_) | Self::UnixDatagram(_))
-    }
-
-    fn error(&self, address: String, source: io::Error) -> BindError {
-        BindError {
-            label: self.label(),
-            address,
-            holder: None,
-            source,
-        }
-    }
-}
-
-fn specs(settings: &ListenSettings) -> Vec<Spec> {
-    let udp = settings.udp.iter().cloned().map(Spec::Udp);
-    let tcp = settings.tcp.iter().cloned().map(Spec::Tcp);
-    let streams = settings.unix_stream.iter().cloned().map(Spec::UnixStream);
-    let datagrams = settings
-        .unix_datagram
-        .iter()
-        .cloned()
-        .map(Spec::UnixDatagram);
-    udp.chain(tcp).chain(streams).chain(datagrams).collect()
 }
 
 impl Listener {
     fn ready(&self) -> Result<Vec<Ready>, BindError> {
         let ready = |socket: &Held| {
+            let address = match socket.bound.ip_address() {
+                Some(address) => address?.to_string(),
+                None => self.spec.place.to_string(),
+            };
             Ok(Ready {
-                address: socket.bound.local_address(&self.spec)?,
+                address,
                 socket: socket.bound.ready()?,
                 is_given: socket.is_given,
             })
         };
-        self.sockets
-            .iter()
-            .map(ready)
+        let sockets = self.sockets.iter().map(ready);
+        sockets
             .collect::<io::Result<_>>()
-            .map_err(|source| self.spec.error("it".to_owned(), source))
-    }
-}
-
-impl Held {
-    fn try_clone(&self) -> io::Result<Self> {
-        Ok(Self {
-            bound: self.bound.try_clone()?,
-            is_given: self.is_given,
-        })
-    }
-}
-
-impl Bound {
-    fn ours(self) -> Held {
-        Held {
-            bound: self,
-            is_given: false,
-        }
-    }
-
-    fn given(self) -> Held {
-        Held {
-            bound: self,
-            is_given: true,
-        }
-    }
-
-    /// A second handle, registered with the runtime.
-    fn ready(&self) -> io::Result<ReadySocket> {
-        Ok(match self.try_clone()? {
-            Self::Udp(_, socket, drops) => ReadySocket::Udp(socket, drops),
-            Self::Tcp(_, listener) => {
-                ReadySocket::Tcp(tokio::net::TcpListener::from_std(listener)?)
-            }
-            Self::UnixStream(listener) => {
-                ReadySocket::UnixStream(tokio::net::UnixListener::from_std(listener)?)
-            }
-            Self::UnixDatagram(socket) => ReadySocket::UnixDatagram(socket),
-        })
-    }
-
-    fn try_clone(&self) -> io::Result<Self> {
-        Ok(match self {
-            Self::Udp(asked, socket, drops) => {
-                Self::Udp(*asked, socket.try_clone()?, drops.clone())
-            }
-            Self::Tcp(asked, listener) => Self::Tcp(*asked, listener.try_clone()?),
-            Self::UnixStream(listener) => Self::UnixStream(listener.try_clone()?),
-            Self::UnixDatagram(socket) => Self::UnixDatagram(socket.try_clone()?),
-        })
-    }
-
-    fn local_address(&self, spec: &Spec) -> io::Result<String> {
-        Ok(match (self, spec) {
-            (Self::Udp(_, socket, _), _) => socket.local_addr()?.to_string(),
-            (Self::Tcp(_, listener), _) => listener.local_addr()?.to_string(),
-            (_, Spec::UnixStream(address) | Spec::UnixDatagram(address)) => address.to_string(),
-            _ => String::new(),
-        })
-    }
-
-    fn ip_port(&self) -> Option<u16> {
-        let address = match self {
-            Self::Udp(_, socket, _) => socket.local_addr(),
-            Self::Tcp(_, listener) => listener.local_addr(),
-            _ => return None,
-        };
-        address.ok().map(|address| address.port())
-    }
-}
-
-impl fmt::Display for BindError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            label,
-            address,
-            holder,
-            source,
-        } = self;
-        if source.kind() == io::ErrorKind::AddrInUse {
-            let by = holder.as_deref().unwrap_or("another process");
-            write!(
-                f,
-                "{label}: the address {address} is in use by {by}; stop it, or listen elsewhere"
-            )
-        } else {
-            write!(f, "{label}: cannot listen on {address}: {source}")
-        }
+            .map_err(|source| BindError::new(&self.spec, "it", source))
     }
 }

@@ -20,7 +20,7 @@ use crate::stats::{CloseReason, ListenerCounters};
 
 use super::client::{Client, Ending};
 use super::connections::Seat;
-use super::{Ingest, Stopping};
+use super::{Ingest, Service, Stopping};
 
 /// How long accepting rests when descriptors or memory run out. Retrying at
 /// once would spin: the connection stays in the backlog (accept(2)).
@@ -81,12 +81,13 @@ pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
 ///
 /// What the runtime knows of a socket may be older than the stop. So the last
 /// questions, here and in [`receive`], go to the system itself.
-pub async fn serve<A: Acceptor>(
-    acceptor: A,
-    ingest: Ingest,
-    counters: Arc<ListenerCounters>,
-    stopping: Stopping,
-) {
+pub async fn serve<A: Acceptor>(acceptor: A, service: Service) {
+    let Service {
+        ingest,
+        counters,
+        dialect,
+        stopping,
+    } = service;
     let mut clients = JoinSet::new();
     let serve = |clients: &mut JoinSet<()>, (stream, peer): (A::Stream, String)| {
         counters.opened();
@@ -96,7 +97,7 @@ pub async fn serve<A: Acceptor>(
             peer,
             ingest: ingest.clone(),
             counters: counters.clone(),
-            client: Client::default(),
+            client: Client::new(dialect),
             has_spoken: false,
         };
         clients.spawn(reception.run(seat, stopping.clone()));

@@ -14,9 +14,8 @@ use tokio::time::{Instant, sleep};
 use tracing::warn;
 
 use crate::os::{self, Datagrams, NamedBy};
-use crate::stats::ListenerCounters;
 
-use super::{Ingest, Stopping, Turn};
+use super::{Service, Turn};
 use crate::runtime::Impatient;
 
 /// After an error of the socket itself, which should not happen.
@@ -55,11 +54,15 @@ pub fn bind(address: SocketAddr) -> io::Result<std::net::UdpSocket> {
 pub async fn serve<S: AsFd + Send + 'static>(
     socket: S,
     named_by: NamedBy,
-    ingest: Ingest,
-    counters: Arc<ListenerCounters>,
     drops: Arc<KernelDrops>,
-    mut stopping: Stopping,
+    service: Service,
 ) {
+    let Service {
+        ingest,
+        counters,
+        dialect,
+        mut stopping,
+    } = service;
     let mut next_look = std::pin::pin!(sleep(LOOK_INTERVAL));
     let mut has_received = false;
     // Only a large buffer holds a hundred times what comes in a moment.
@@ -97,7 +100,7 @@ pub async fn serve<S: AsFd + Send + 'static>(
                 }
                 let turn = ready.and_then(|mut ready| {
                     a_turn(|| {
-                        ingest.read_datagrams(&counters, |datagrams| {
+                        ingest.read_datagrams(&counters, dialect, |datagrams| {
                             receive(&mut ready, datagrams, named_by)
                         })
                     })
@@ -119,7 +122,7 @@ pub async fn serve<S: AsFd + Send + 'static>(
     // to the system itself. An error is as good as an end here.
     let receive_now = |datagrams: &mut Datagrams| datagrams.receive(&socket, named_by);
     while !stopping.leaves_datagrams()
-        && let Ok(Turn::Over) = ingest.read_datagrams(&counters, receive_now)
+        && let Ok(Turn::Over) = ingest.read_datagrams(&counters, dialect, receive_now)
     {
         tokio::task::yield_now().await;
     }

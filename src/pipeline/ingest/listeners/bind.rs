@@ -1,0 +1,175 @@
+//! How listeners come by their sockets: from a listener before a reload, from
+//! whoever has given them to us, or from the system.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tracing::warn;
+
+use crate::config::ListenAddress;
+use crate::os;
+use crate::pipeline::ingest::unix::BoundPath;
+use crate::pipeline::ingest::{Given, tcp, udp, unix};
+
+use super::Listener;
+use super::socket::{Bound, Held};
+use super::spec::{Place, Spec};
+
+/// A listener that could not be bound.
+#[derive(Debug, thiserror::Error)]
+pub struct BindError {
+    label: String,
+    address: String,
+    holder: Option<String>,
+    source: io::Error,
+}
+
+/// The sockets that need not be bound, beside the system.
+#[derive(Debug)]
+pub struct Binder<'a> {
+    /// The listeners that run.
+    pub running: &'a [Listener],
+    /// What was bound for us.
+    pub given: &'a Given,
+}
+
+impl Binder<'_> {
+    /// Binds a listener, and tells the path that goes with it.
+    pub fn bind(&self, spec: &Spec) -> Result<(Vec<Held>, Option<BoundPath>), BindError> {
+        let bound = match &spec.place {
+            Place::Udp(address) => return Ok((self.bind_ip(spec, address, true)?, None)),
+            Place::Tcp(address) => return Ok((self.bind_ip(spec, address, false)?, None)),
+            Place::UnixStream(address) => match self.given.unix_stream(address) {
+                Some(given) => given.map(|socket| (Bound::UnixStream(socket).given(), None)),
+                None => unix::bind_stream(address)
+                    .map(|(socket, path)| (Bound::UnixStream(socket).ours(), path)),
+            },
+            Place::UnixDatagram(address) => match self.given.unix_datagram(address) {
+                Some(given) => given.map(|socket| (Bound::UnixDatagram(socket).given(), None)),
+                None => unix::bind_datagram(address)
+                    .map(|(socket, path)| (Bound::UnixDatagram(socket).ours(), path)),
+            },
+        };
+        match bound {
+            Ok((socket, path)) => Ok((vec![socket], path)),
+            Err(source) => Err(BindError::new(spec, &spec.place, source)),
+        }
+    }
+
+    /// Binds every address of a listener. Of `localhost`, one family may be
+    /// missing on this host.
+    fn bind_ip(
+        &self,
+        spec: &Spec,
+        listen: &ListenAddress,
+        is_udp: bool,
+    ) -> Result<Vec<Held>, BindError> {
+        let mut bound: Vec<Held> = Vec::new();
+        let mut missing = None;
+        for address in &listen.addresses {
+            let same_port = bound.first().and_then(|first| ip_port(&first.bound));
+            match self.bind_address(*address, same_port, is_udp) {
+                Ok(socket) => bound.push(socket),
+                Err(error) if os::is_missing_family(&error) => missing = Some((address, error)),
+                Err(error) => {
+                    let given = || self.given.at_port(is_udp, address.port());
+                    let holder = (error.kind() == io::ErrorKind::AddrInUse)
+                        .then(|| given().or_else(|| os::port_owner(is_udp, *address)))
+                        .flatten();
+                    return Err(BindError {
+                        holder,
+                        ..BindError::new(spec, address, error)
+                    });
+                }
+            }
+        }
+        if let Some((address, error)) = missing {
+            if bound.is_empty() {
+                return Err(BindError::new(spec, address, error));
+            }
+            warn!(listener = %spec.label(), %address, %error, "this host lacks the address; going on without it");
+        }
+        Ok(bound)
+    }
+
+    /// Binds one address, or takes over the socket that is bound there: by a
+    /// listener before a reload, or by whoever has given it to us. Where
+    /// any port will do, the one of the listener's first address is tried.
+    fn bind_address(
+        &self,
+        address: SocketAddr,
+        same_port: Option<u16>,
+        is_udp: bool,
+    ) -> io::Result<Held> {
+        let ours = self.running.iter().flat_map(|listener| &listener.sockets);
+        for socket in ours {
+            match &socket.bound {
+                Bound::Udp(asked, ..) if is_udp && *asked == address => return socket.try_clone(),
+                Bound::Tcp(asked, _) if !is_udp && *asked == address => return socket.try_clone(),
+                _ => {}
+            }
+        }
+        let udp = |socket| Bound::Udp(address, socket, Arc::default());
+        let tcp = |listener| Bound::Tcp(address, listener);
+        let given = if is_udp {
+            self.given.udp(address).map(|given| given.map(udp))
+        } else {
+            self.given.tcp(address).map(|given| given.map(tcp))
+        };
+        if let Some(given) = given {
+            return given.map(Bound::given);
+        }
+        let bind = |at: SocketAddr| {
+            let bound = if is_udp {
+                udp::bind(at).map(udp)
+            } else {
+                tcp::bind(at).map(tcp)
+            };
+            bound.map(Bound::ours)
+        };
+        if let (0, Some(port)) = (address.port(), same_port)
+            && let Ok(bound) = bind(SocketAddr::new(address.ip(), port))
+        {
+            return Ok(bound);
+        }
+        bind(address)
+    }
+}
+
+fn ip_port(bound: &Bound) -> Option<u16> {
+    Some(bound.ip_address()?.ok()?.port())
+}
+
+impl BindError {
+    /// What became of a listener at one of its addresses.
+    pub fn new(spec: &Spec, address: impl fmt::Display, source: io::Error) -> Self {
+        Self {
+            label: spec.label(),
+            address: address.to_string(),
+            holder: None,
+            source,
+        }
+    }
+}
+
+impl fmt::Display for BindError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            label,
+            address,
+            holder,
+            source,
+        } = self;
+        if source.kind() == io::ErrorKind::AddrInUse {
+            let by = holder.as_deref().unwrap_or("another process");
+            write!(
+                f,
+                "{label}: the address {address} is in use by {by}; stop it, or listen elsewhere"
+            )
+        } else {
+            write!(f, "{label}: cannot listen on {address}: {source}")
+        }
+    }
+}

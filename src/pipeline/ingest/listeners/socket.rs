@@ -1,0 +1,105 @@
+//! Sockets that are bound: as a listener holds them, and as a task serves them.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::os::unix::net as unix;
+use std::sync::Arc;
+
+use crate::pipeline::ingest::udp::KernelDrops;
+
+/// A socket that is bound, and the address that was asked for.
+#[derive(Debug)]
+pub enum Bound {
+    /// Datagrams over IP, and what the kernel has dropped of them.
+    Udp(SocketAddr, UdpSocket, Arc<KernelDrops>),
+    /// Streams over IP.
+    Tcp(SocketAddr, TcpListener),
+    /// Streams over Unix sockets.
+    UnixStream(unix::UnixListener),
+    /// Datagrams over Unix sockets.
+    UnixDatagram(unix::UnixDatagram),
+}
+
+/// A socket of a listener.
+#[derive(Debug)]
+pub struct Held {
+    /// The socket.
+    pub bound: Bound,
+    /// Somebody else bound it, and keeps it when we go.
+    pub is_given: bool,
+}
+
+/// A socket that a task can serve.
+#[derive(Debug)]
+pub enum ReadySocket {
+    /// Datagrams over IP, and what the kernel has dropped of them.
+    Udp(UdpSocket, Arc<KernelDrops>),
+    /// Streams over IP.
+    Tcp(tokio::net::TcpListener),
+    /// Streams over Unix sockets.
+    UnixStream(tokio::net::UnixListener),
+    /// Datagrams over Unix sockets.
+    UnixDatagram(unix::UnixDatagram),
+}
+
+impl Held {
+    /// A second handle.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self {
+            bound: self.bound.try_clone()?,
+            is_given: self.is_given,
+        })
+    }
+}
+
+impl Bound {
+    /// A socket that we have bound.
+    pub fn ours(self) -> Held {
+        Held {
+            bound: self,
+            is_given: false,
+        }
+    }
+
+    /// A socket that was bound for us.
+    pub fn given(self) -> Held {
+        Held {
+            bound: self,
+            is_given: true,
+        }
+    }
+
+    /// A second handle, registered with the runtime.
+    pub fn ready(&self) -> io::Result<ReadySocket> {
+        Ok(match self.try_clone()? {
+            Self::Udp(_, socket, drops) => ReadySocket::Udp(socket, drops),
+            Self::Tcp(_, listener) => {
+                ReadySocket::Tcp(tokio::net::TcpListener::from_std(listener)?)
+            }
+            Self::UnixStream(listener) => {
+                ReadySocket::UnixStream(tokio::net::UnixListener::from_std(listener)?)
+            }
+            Self::UnixDatagram(socket) => ReadySocket::UnixDatagram(socket),
+        })
+    }
+
+    fn try_clone(&self) -> io::Result<Self> {
+        Ok(match self {
+            Self::Udp(asked, socket, drops) => {
+                Self::Udp(*asked, socket.try_clone()?, drops.clone())
+            }
+            Self::Tcp(asked, listener) => Self::Tcp(*asked, listener.try_clone()?),
+            Self::UnixStream(listener) => Self::UnixStream(listener.try_clone()?),
+            Self::UnixDatagram(socket) => Self::UnixDatagram(socket.try_clone()?),
+        })
+    }
+
+    /// Where the system has bound it; nothing where only a path leads.
+    pub fn ip_address(&self) -> Option<io::Result<SocketAddr>> {
+        match self {
+            Self::Udp(_, socket, _) => Some(socket.local_addr()),
+            Self::Tcp(_, listener) => Some(listener.local_addr()),
+            Self::UnixStream(_) | Self::UnixDatagram(_) => None,
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! Listeners as the configuration names them.
+
+use std::fmt;
+
+use crate::config::{ListenAddress, ListenSettings, UnixAddress};
+use crate::pipeline::ingest::dialect::Dialect;
+
+/// One listener as configured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spec {
+    /// Where it is.
+    pub place: Place,
+    /// What is spoken there.
+    pub dialect: Dialect,
+}
+
+/// A kind of socket, and the address that was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// Datagrams over IP.
+    Udp(ListenAddress),
+    /// Streams over IP.
+    Tcp(ListenAddress),
+    /// Streams over Unix sockets.
+    UnixStream(UnixAddress),
+    /// Datagrams over Unix sockets.
+    UnixDatagram(UnixAddress),
+}
+
+impl Spec {
+    /// All that the settings name.
+    pub fn all(settings: &ListenSettings) -> Vec<Self> {
+        let of = |dialect| move |place| Self { place, dialect };
+        let udp = settings.udp.iter().cloned().map(Place::Udp);
+        let tcp = settings.tcp.iter().cloned().map(Place::Tcp);
+        let unix_stream = settings.unix_stream.iter().cloned();
+        let unix_datagram = settings.unix_datagram.iter().cloned();
+        udp.chain(tcp)
+            .chain(unix_stream.map(Place::UnixStream))
+            .chain(unix_datagram.map(Place::UnixDatagram))
+            .map(of(Dialect::Lines))
+            .collect()
+    }
+
+    /// Kind and address as configured; the kind is the key's name.
+    pub fn label(&self) -> String {
+        let kind = match (self.dialect, &self.place) {
+            (Dialect::Lines, Place::Udp(_)) => "udp",
+            (Dialect::Lines, Place::Tcp(_)) => "tcp",
+            (Dialect::Lines, Place::UnixStream(_)) => "unix_stream",
+            (Dialect::Lines, Place::UnixDatagram(_)) => "unix_datagram",
+        };
+        format!("{kind}:{}", self.place)
+    }
+
+    /// Whether nobody is connected to it.
+    pub fn is_of_datagrams(&self) -> bool {
+        matches!(self.place, Place::Udp(_) | Place::UnixDatagram(_))
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Udp(address) | Self::Tcp(address) => f.write_str(&address.text),
+            Self::UnixStream(address) | Self::UnixDatagram(address) => address.fmt(f),
+        }
+    }
+}

@@ -40,6 +40,7 @@ pub const KEYS: &[Key] = &[
     key("listen.tcp", "localhost:2003"),
     key("listen.unix_stream", ""),
     key("listen.unix_datagram", ""),
+    key("listen.pickle", ""),
     key("listen.names", "any"),
     key("listen.max_line_bytes", "4KiB"),
     key("listen.max_connections", "1024"),

@@ -58,6 +58,10 @@ fn problems_name_place_key_and_remedy() {
         "[listen]\ntcp = [\"127.0.0.1:1\", \"localhost:1\"]",
         "s.toml:2: listen.tcp names 127.0.0.1:1 in both",
     );
+    refused(
+        "[listen]\ntcp = \"0.0.0.0:1\"\npickle = [\"localhost:1\"]",
+        "s.toml:3: listen.pickle \"localhost:1\" shares 127.0.0.1:1 with \"0.0.0.0:1\" of listen.tcp",
+    );
     refused("[queue]\nbytes = \"64\"", "\"64MiB\"");
     refused("[queue]\nbytes = \"1KiB\"", "out of range");
     refused(

@@ -13,6 +13,8 @@ mod foreign;
 mod given;
 mod lines;
 mod listeners;
+mod pickle;
+mod portions;
 mod split;
 mod tcp;
 mod udp;
@@ -39,6 +41,7 @@ use super::queue::Queue;
 use client::{Client, Ending};
 use connections::Connections;
 use dialect::Dialect;
+use portions::Portions;
 use tcp::Progress;
 
 pub use given::Given;
@@ -218,14 +221,16 @@ impl Ingest {
                 return Ok(Progress::Ended);
             }
             pack.begin(SystemTime::now());
-            let fed = client.feed(&buffer[..length], &self.rules(), pack);
+            let mut is_tight = false;
+            let mut portions = Portions::of(pack, |pack| {
+                is_tight |= self.push(listener, pack, |_| peer);
+            });
+            let fed = client.feed(&buffer[..length], &self.rules(), &mut portions);
+            portions.finish();
             if pack.carried_key() {
                 buffer[..length].zeroize();
             }
-            let is_tight = self.push(listener, pack, |_| peer);
-            // What is kept elsewhere until the line is whole must not stay here
-            // as well: it may begin with our key.
-            buffer[length - client.unfinished().min(length)..length].zeroize();
+            buffer[length - client.unseen().min(length)..length].zeroize();
             Ok(if fed.is_break() {
                 Progress::Foreign
             } else if is_tight {

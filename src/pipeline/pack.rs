@@ -97,14 +97,20 @@ impl Pack {
     /// Empties the pack for the next read, whose lines are stamped `now` where
     /// they have no time of their own. Keeps the memory.
     pub fn begin(&mut self, now: SystemTime) {
-        self.bytes.clear();
-        self.lines = 0;
-        self.rejected = Default::default();
-        self.samples.clear();
+        self.go_on();
         self.carried_key = false;
         let seconds = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         self.receipt.clear();
         self.receipt.push_str(itoa::Buffer::new().format(seconds));
+    }
+
+    /// Empties the pack, which was pushed, for more lines of the same read.
+    pub fn go_on(&mut self) {
+        self.carried_key = self.carried_key();
+        self.bytes.clear();
+        self.lines = 0;
+        self.rejected = Default::default();
+        self.samples.clear();
     }
 
     /// Adds raw lines, each with its newline.

@@ -25,7 +25,7 @@ struct Row {
 
 fn row(path: &'static str, good: &str, bad: &'static str, said: &'static str) -> Row {
     let shown = match path.split_once('.') {
-        Some(("listen", "udp" | "tcp" | "unix_stream" | "unix_datagram")) => {
+        Some(("listen", "udp" | "tcp" | "unix_stream" | "unix_datagram" | "pickle")) => {
             let items: Vec<String> = good
                 .split(',')
                 .map(|item| format!("\"{}\"", item.trim()))
@@ -131,6 +131,12 @@ fn rows(certs: &Certs, config: &Config) -> Vec<Row> {
         row("listen.tcp", "127.0.0.1:0", "2003", address),
         row("listen.unix_stream", "/tmp/s.sock,@name", "relative", unix),
         row("listen.unix_datagram", "@name", "relative", unix),
+        row(
+            "listen.pickle",
+            "127.0.0.1:2004,[::1]:2004",
+            ":2004",
+            address,
+        ),
         row("listen.names", "strict", "some", "is not one of \"any\""),
         row("listen.max_line_bytes", "8KiB", "4", size),
         row(

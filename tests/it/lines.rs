@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::Shutdown;
 
-use crate::support::{Config, Daemon, KEY, Metrics, Upstream, closes_silently, now, reset};
+use crate::support::{
+    Config, Daemon, KEY, Metrics, Upstream, assert_rejected, closes_silently, now, reset,
+};
 
 use Fate::{Arrives, Ignored, Rejected, Stamped};
 
@@ -301,18 +303,6 @@ fn start() -> (Upstream, Daemon) {
     let upstream = Upstream::tcp();
     let daemon = Daemon::start(&Config::to(upstream.url()));
     (upstream, daemon)
-}
-
-/// The rejections of a daemon's whole life.
-#[track_caller]
-fn assert_rejected<const N: usize>(daemon: &Daemon, expected: [(&str, u64); N]) {
-    let rejected = daemon.metrics().rejected();
-    let rejected: Vec<(&str, u64)> = rejected
-        .iter()
-        .filter(|(_, count)| **count > 0)
-        .map(|(reason, count)| (reason.as_str(), *count))
-        .collect();
-    assert_eq!(rejected, expected);
 }
 
 #[test]

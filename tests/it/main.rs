@@ -20,6 +20,7 @@ mod layers;
 mod lines;
 mod outage;
 mod page;
+mod pickle;
 mod reload;
 mod rotation;
 mod secrets;

@@ -4,7 +4,7 @@
 //! process ends (`support/process.rs`); here is what that does not see.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 
 use crate::support::{
     Certs, Config, Daemon, KEY, Launch, Memory, NEW_KEY, Port, Upstream, numbered, payload, reset,
@@ -189,6 +189,42 @@ fn the_memory_does_not_hold_it_before_a_name_that_a_client_stamped() {
     daemon.wait_received(4);
     reset(client);
     assert_no_stamped_names(&daemon, "memory.datagram");
+}
+
+/// In frames: whole, in two reads, refused as a whole, too large, and cut off.
+#[test]
+fn the_memory_does_not_hold_it_before_a_name_that_a_client_pickled() {
+    let port = Port::reserve();
+    let config = Config::to(port.url()).set("listen.pickle", ["127.0.0.1:0"]);
+    let daemon = Daemon::start(&config);
+    let mut client = TcpStream::connect(daemon.address("pickle")).expect("a pickle listener");
+    // Not at the beginning of a buffer, where an allocator writes when it is freed.
+    let name = format!("{}{KEY}.memory.pickled", ".".repeat(40));
+    let point = |end: &str| format!("(l(S'{name}'\n(I5\nI1\ntta{end}").into_bytes();
+    let framed = |pickle: Vec<u8>| {
+        let length = u32::try_from(pickle.len()).expect("a frame");
+        [&length.to_be_bytes()[..], &pickle].concat()
+    };
+    let mut say = |bytes: &[u8]| client.write_all(bytes).expect("the daemon reads");
+    say(&framed(point(".")));
+    daemon.wait_received(1);
+    let whole = framed(point("."));
+    let (first, rest) = whole.split_at(100);
+    say(&[&framed(point("R.")), first].concat());
+    daemon.wait_received(2);
+    say(&[rest, &(2_u32 << 20).to_be_bytes(), &point(".").repeat(300)].concat());
+    daemon.wait_received(4);
+    // So that the end of what is skipped is read, too.
+    let skipped = 300 * point(".").len();
+    say(&vec![b'.'; (2 << 20) - skipped - 1000]);
+    say(&point(".")[..100]);
+    say(&vec![b'.'; 900]);
+    say(&framed(point(".")));
+    daemon.wait_received(5);
+    say(&whole[..100]);
+    reset(client);
+    daemon.wait_received(6);
+    assert_no_stamped_names(&daemon, "memory.pickled");
 }
 
 #[track_caller]

@@ -33,7 +33,7 @@ pub use inbox::Inbox;
 pub use launch::{Launch, Outcome};
 pub use load::Load;
 pub use manager::Manager;
-pub use metrics::Metrics;
+pub use metrics::{Metrics, assert_rejected};
 pub use numbered::{assert_same_lines, keyed, numbered, payload, unlike};
 pub use proc::{Memory, raise_open_files};
 pub use sandbox::Sandbox;

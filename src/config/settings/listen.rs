@@ -18,6 +18,8 @@ pub struct ListenSettings {
     pub unix_stream: Vec<UnixAddress>,
     /// Datagrams over Unix sockets.
     pub unix_datagram: Vec<UnixAddress>,
+    /// Streams over IP of carbon's pickle protocol.
+    pub pickle: Vec<ListenAddress>,
     /// Which names pass.
     pub names: NameRule,
     /// Longer lines are rejected.
@@ -36,9 +38,14 @@ const NAMES: &[(&str, NameRule)] = &[
 pub fn find(source: &mut Source, warnings: &mut Vec<String>) -> ListenSettings {
     let udp = source.list("listen.udp", ListenAddress::parse);
     let tcp = source.list("listen.tcp", ListenAddress::parse);
-    refuse_overlaps(source, &[("listen.udp", &udp)]);
-    refuse_overlaps(source, &[("listen.tcp", &tcp)]);
-    for (key, addresses) in [("listen.udp", &udp), ("listen.tcp", &tcp)] {
+    let unix_stream = source.list("listen.unix_stream", UnixAddress::parse);
+    let unix_datagram = source.list("listen.unix_datagram", UnixAddress::parse);
+    let pickle = source.list("listen.pickle", ListenAddress::parse);
+    let datagrams: &[(&str, &[ListenAddress])] = &[("listen.udp", &udp)];
+    let streams: &[(&str, &[ListenAddress])] = &[("listen.tcp", &tcp), ("listen.pickle", &pickle)];
+    refuse_overlaps(source, datagrams);
+    refuse_overlaps(source, streams);
+    for (key, addresses) in datagrams.iter().chain(streams) {
         for address in addresses.iter().filter(|address| !address.is_loopback()) {
             warnings.push(format!(
                 "{key} {}: whoever can reach this address can write into the account",
@@ -49,8 +56,9 @@ pub fn find(source: &mut Source, warnings: &mut Vec<String>) -> ListenSettings {
     let listen = ListenSettings {
         udp,
         tcp,
-        unix_stream: source.list("listen.unix_stream", UnixAddress::parse),
-        unix_datagram: source.list("listen.unix_datagram", UnixAddress::parse),
+        unix_stream,
+        unix_datagram,
+        pickle,
         names: source
             .text("listen.names", choice(NAMES))
             .unwrap_or(NameRule::Any),
@@ -62,7 +70,8 @@ pub fn find(source: &mut Source, warnings: &mut Vec<String>) -> ListenSettings {
     let nothing = listen.udp.is_empty()
         && listen.tcp.is_empty()
         && listen.unix_stream.is_empty()
-        && listen.unix_datagram.is_empty();
+        && listen.unix_datagram.is_empty()
+        && listen.pickle.is_empty();
     if nothing {
         warnings.push("there is no listener, so no line can come in".into());
     }
@@ -71,7 +80,7 @@ pub fn find(source: &mut Source, warnings: &mut Vec<String>) -> ListenSettings {
 
 /// Two listeners cannot share an address, and a wildcard shares them all. The
 /// keys that are given are those whose sockets are of one kind.
-fn refuse_overlaps(source: &mut Source, keys: &[(&'static str, &[ListenAddress])]) {
+fn refuse_overlaps(source: &mut Source, keys: &[(&str, &[ListenAddress])]) {
     let overlap = |a: &SocketAddr, b: &SocketAddr| {
         let (one, other) = (a.ip(), b.ip());
         a.port() == b.port()

@@ -3,11 +3,13 @@
 
 use std::ops::ControlFlow;
 
-use crate::pipeline::line::Rules;
+use crate::pipeline::line::{Reject, Rules};
 use crate::pipeline::pack::Intake;
+use crate::stats::RejectReason;
 
 use super::dialect::Dialect;
 use super::lines::{self, Lines};
+use super::pickle::Pickles;
 
 /// How a stream ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +25,8 @@ pub enum Ending {
 pub enum Client {
     /// Graphite's plain lines.
     Lines(Lines),
+    /// Frames of carbon's pickle protocol.
+    Pickles(Pickles),
 }
 
 impl Client {
@@ -30,6 +34,7 @@ impl Client {
     pub fn new(dialect: Dialect) -> Self {
         match dialect {
             Dialect::Lines => Self::Lines(Lines::default()),
+            Dialect::Pickle => Self::Pickles(Pickles::default()),
         }
     }
 
@@ -38,14 +43,27 @@ impl Client {
     pub fn feed(&mut self, bytes: &[u8], rules: &Rules, pack: &mut impl Intake) -> ControlFlow<()> {
         match self {
             Self::Lines(lines) => lines.feed(bytes, rules, pack),
+            Self::Pickles(pickles) => pickles.feed(bytes, rules, pack),
         }
     }
 
-    /// How many of the last bytes belong to something that is not finished, and
-    /// are kept here until it is.
-    pub fn unfinished(&self) -> usize {
+    /// How many of the last bytes must not stay where they were read, since they
+    /// may hold our key: they are kept here until the rest comes, or nobody has
+    /// looked at them.
+    pub fn unseen(&self) -> usize {
         match self {
             Self::Lines(lines) => lines.unfinished(),
+            // What a frame holds that is skipped, or refused as a whole.
+            Self::Pickles(_) => usize::MAX,
+        }
+    }
+
+    /// Bytes that are kept until the rest of them comes, where settings do not
+    /// bound them.
+    pub fn held(&self) -> usize {
+        match self {
+            Self::Lines(_) => 0,
+            Self::Pickles(pickles) => pickles.held(),
         }
     }
 
@@ -53,6 +71,8 @@ impl Client {
     pub fn finish(self, ending: Ending, rules: &Rules, pack: &mut impl Intake) {
         match self {
             Self::Lines(lines) => lines.finish(ending, rules, pack),
+            // Half a frame is of no use, however it came to be half.
+            Self::Pickles(pickles) => pickles.finish(rules, pack),
         }
     }
 }
@@ -68,5 +88,10 @@ pub fn datagram(
 ) {
     match dialect {
         Dialect::Lines => lines::datagram(bytes, truncated, rules, pack),
+        Dialect::Pickle => {
+            // No key of the configuration asks for it.
+            let hint = "the pickle protocol is spoken over TCP";
+            pack.reject(Reject::new(RejectReason::Protocol, 0, hint), bytes, rules);
+        }
     }
 }

@@ -9,4 +9,6 @@
 pub enum Dialect {
     /// Graphite's plain lines, `name value [timestamp]`.
     Lines,
+    /// Carbon's pickle protocol.
+    Pickle,
 }

@@ -30,7 +30,7 @@ impl Foreign {
     pub fn hint(self) -> &'static str {
         match self {
             Self::Pickle => {
-                "a pickle frame on a line port; switch the client to the plaintext protocol"
+                "a pickle frame on a line port; send pickles to an address of listen.pickle, by custom port 2004"
             }
             Self::Http => "an HTTP request on a line port; send plain lines here",
             Self::Tls => "a TLS handshake on a line port; send plain lines here",

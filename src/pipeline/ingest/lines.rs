@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_began_like_another_protocol_is_decided() {
+    fn what_only_began_like_another_protocol_is_lines() {
         let (lines, _, _) = outcome(&[b"GET", b" 1 5\nb 2 5\n"], Ending::Clean);
         assert_eq!(lines, "GET 1 5\nb 2 5\n");
         let (lines, _, _) = outcome(&[b"PUT 1 5"], Ending::Clean);

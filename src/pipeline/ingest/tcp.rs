@@ -80,7 +80,7 @@ pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
 /// wait in the backlog, lets all be read until they would block, and ends.
 ///
 /// What the runtime knows of a socket may be older than the stop. So the last
-/// questions, here and in [`receive`], go to the system itself.
+/// questions, here and in [`Reception`], go to the system itself.
 pub async fn serve<A: Acceptor>(acceptor: A, service: Service) {
     let Service {
         ingest,
@@ -167,6 +167,7 @@ impl<S: ReadyStream> Reception<S> {
                 readable = self.stream.readable() => {
                     let turn = ingest.turn().await;
                     let read = readable.and_then(|()| self.read(S::try_read));
+                    seat.holds(self.client.held());
                     match self.judge(read) {
                         ControlFlow::Continue(Progress::Blocked) => {}
                         ControlFlow::Continue(Progress::Tight) => {

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::daemon::Daemon;
+
 /// The samples, by name and labels as printed.
 #[derive(Debug, Clone)]
 pub struct Metrics {
@@ -88,4 +90,16 @@ impl Metrics {
 /// The name before the labels.
 pub fn family(sample: &str) -> &str {
     sample.split('{').next().unwrap_or(sample)
+}
+
+/// The rejections of a daemon's whole life, by their reasons.
+#[track_caller]
+pub fn assert_rejected<const N: usize>(daemon: &Daemon, expected: [(&str, u64); N]) {
+    let rejected = daemon.metrics().rejected();
+    let rejected: Vec<(&str, u64)> = rejected
+        .iter()
+        .filter(|(_, count)| **count > 0)
+        .map(|(reason, count)| (reason.as_str(), *count))
+        .collect();
+    assert_eq!(rejected, expected);
 }

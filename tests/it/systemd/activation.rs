@@ -13,6 +13,8 @@ fn all_kinds_are_matched_by_address_and_the_others_named() {
     let upstream = Upstream::tcp();
     let udp = UdpSocket::bind("127.0.0.1:0").expect("a socket");
     let tcp = TcpListener::bind("127.0.0.1:0").expect("a socket");
+    let pickle = TcpListener::bind("127.0.0.1:0").expect("a socket");
+    let pickle_at = address(&pickle.local_addr());
     let stranger = TcpListener::bind("127.0.0.1:0").expect("a socket");
     let (udp_at, tcp_at) = (address(&udp.local_addr()), address(&tcp.local_addr()));
     let stranger_at = address(&stranger.local_addr());
@@ -22,12 +24,14 @@ fn all_kinds_are_matched_by_address_and_the_others_named() {
     let config = config
         .set("listen.udp", [&udp_at])
         .set("listen.tcp", [&tcp_at, "127.0.0.1:0"])
+        .set("listen.pickle", [&pickle_at])
         .set("listen.unix_stream", [text(&stream)])
         .set("listen.unix_datagram", [text(&datagram)]);
     let manager = Manager::new()
         .with_socket(stranger)
         .with_socket(UnixDatagram::bind(&datagram).expect("a socket"))
         .with_socket(tcp)
+        .with_socket(pickle)
         .with_socket(UnixListener::bind(&stream).expect("a socket"))
         .with_socket(udp);
     let daemon = manager.start(&config);
@@ -37,7 +41,7 @@ fn all_kinds_are_matched_by_address_and_the_others_named() {
         let mut listening = lines.iter().filter(|line| line.contains(&wanted));
         listening.any(|line| line.contains("from=\"the service manager\""))
     };
-    for kind in ["udp", "tcp", "unix_stream", "unix_datagram"] {
+    for kind in ["udp", "tcp", "pickle", "unix_stream", "unix_datagram"] {
         assert!(given(kind), "{kind}");
     }
     daemon.log.find("the one that is not wanted", |line| {
@@ -54,9 +58,13 @@ fn all_kinds_are_matched_by_address_and_the_others_named() {
         UnixStream::connect(&stream).expect("a listener"),
         "by.stream 1 5\n",
     );
+    write(
+        TcpStream::connect(pickle_at).expect("a listener"),
+        "\0\0\0\x1d(l(S'by.pickle'\n(I5\nS'1'\ntta.",
+    );
     let client = UnixDatagram::unbound().expect("a socket");
     client.send_to(b"by.datagram 1 5", &datagram).expect("sent");
-    for kind in ["udp", "tcp", "stream", "datagram"] {
+    for kind in ["udp", "tcp", "pickle", "stream", "datagram"] {
         upstream.expect(&format!("{KEY}.by.{kind} 1 5"));
     }
     daemon.stop();

@@ -35,10 +35,12 @@ impl Spec {
         let tcp = settings.tcp.iter().cloned().map(Place::Tcp);
         let unix_stream = settings.unix_stream.iter().cloned();
         let unix_datagram = settings.unix_datagram.iter().cloned();
+        let pickle = settings.pickle.iter().cloned();
         udp.chain(tcp)
             .chain(unix_stream.map(Place::UnixStream))
             .chain(unix_datagram.map(Place::UnixDatagram))
             .map(of(Dialect::Lines))
+            .chain(pickle.map(Place::Tcp).map(of(Dialect::Pickle)))
             .collect()
     }
 
@@ -49,6 +51,7 @@ impl Spec {
             (Dialect::Lines, Place::Tcp(_)) => "tcp",
             (Dialect::Lines, Place::UnixStream(_)) => "unix_stream",
             (Dialect::Lines, Place::UnixDatagram(_)) => "unix_datagram",
+            (Dialect::Pickle, _) => "pickle",
         };
         format!("{kind}:{}", self.place)
     }

@@ -1,0 +1,172 @@
+//! Carbon's pickle protocol: frames, each a pickled list of points.
+//!
+//! In: the bytes of a stream. Out: the points, each as a line, under the same
+//! rules as lines. What is no point is rejected by itself, a frame that is no
+//! list of points as a whole, and the frames behind it are read.
+//!
+//! A pickle is a program for a machine that can load and call code. The machine
+//! here knows text, numbers, tuples and lists, takes 20 MiB at most for a frame,
+//! and does not recurse. `serde-pickle`, the crate for all of the format, is made
+//! for pickles of friends: a frame of 1 MiB that says `(` all through takes 4 GB of
+//! it, and one of nested lists ends the process by overflowing its stack. It
+//! brings numbers of any size, dictionaries and classes, which no point has, and
+//! leaves in memory what it has read, where our key may be.
+
+mod frames;
+mod machine;
+mod opcode;
+mod point;
+mod text;
+
+use std::ops::ControlFlow;
+
+use zeroize::Zeroize;
+
+use crate::pipeline::line::{Reject, Rules};
+use crate::pipeline::pack::Intake;
+use crate::stats::RejectReason;
+
+use super::foreign::{self, Foreign, Opening};
+use frames::{Frames, Piece};
+use opcode::Unreadable;
+use point::Writer;
+
+/// What a stream of frames has brought so far.
+#[derive(Debug, Default)]
+pub struct Pickles {
+    /// The first bytes, when they are of another protocol: until it is known
+    /// which.
+    opening: Vec<u8>,
+    has_begun: bool,
+    frames: Frames,
+}
+
+impl Pickles {
+    /// Takes the next bytes. Breaks off when they are of another protocol,
+    /// which is counted as one rejected line.
+    pub fn feed(&mut self, bytes: &[u8], rules: &Rules, pack: &mut impl Intake) -> ControlFlow<()> {
+        if !self.has_begun {
+            match bytes.first() {
+                None => return ControlFlow::Continue(()),
+                Some(first) if self.opening.is_empty() && frames::may_begin_with(*first) => {
+                    self.has_begun = true;
+                }
+                Some(_) => return self.turn_away(bytes, rules, pack),
+            }
+        }
+        self.frames.feed(bytes, |piece| take(piece, rules, pack))
+    }
+
+    /// Bytes that are allocated for a frame that is not whole.
+    pub fn held(&self) -> usize {
+        self.frames.held()
+    }
+
+    /// The stream ended. What is not whole by then is of no use: a pickle shows
+    /// what it is at its last byte.
+    pub fn finish(mut self, rules: &Rules, pack: &mut impl Intake) {
+        if let Some(frame) = self.frames.unfinished() {
+            let hint = "the stream ended before the end of this frame";
+            let reject = Reject::new(RejectReason::Truncated, frame.len(), hint);
+            pack.reject(reject, frame, rules);
+        }
+        if !self.opening.is_empty() {
+            pack.reject(not_ours(told(&self.opening)), &self.opening, rules);
+        }
+        self.frames.forget();
+        self.opening.zeroize();
+    }
+
+    /// Waits until it is clear what these bytes are instead.
+    fn turn_away(
+        &mut self,
+        bytes: &[u8],
+        rules: &Rules,
+        pack: &mut impl Intake,
+    ) -> ControlFlow<()> {
+        self.opening.extend_from_slice(bytes);
+        let hint = match foreign::opening(&self.opening, rules.max_line_bytes) {
+            Opening::Undecided => return ControlFlow::Continue(()),
+            Opening::Foreign(Foreign::Http) => HTTP,
+            Opening::Foreign(Foreign::Tls) => TLS,
+            Opening::Foreign(Foreign::Pickle) | Opening::Lines => told(&self.opening),
+        };
+        pack.reject(not_ours(hint), &self.opening, rules);
+        self.opening.zeroize();
+        ControlFlow::Break(())
+    }
+}
+
+const HTTP: &str = "an HTTP request on a pickle port; only frames of pickled points are read here";
+const TLS: &str =
+    "a TLS handshake on a pickle port; send frames of pickled points here, without TLS";
+const LINES: &str =
+    "plain lines on a pickle port; send them to an address of listen.tcp, by custom port 2003";
+const NO_FRAME: &str = "no frame, which begins with its length in four bytes";
+
+fn not_ours(hint: &'static str) -> Reject {
+    Reject::new(RejectReason::Protocol, 0, hint)
+}
+
+/// What bytes are that are no frame and no other protocol that is known.
+fn told(bytes: &[u8]) -> &'static str {
+    match bytes {
+        [b'\t' | b'\r' | b'\n' | b' '..=b'~', ..] => LINES,
+        _ => NO_FRAME,
+    }
+}
+
+fn take(piece: Piece<'_>, rules: &Rules, pack: &mut impl Intake) {
+    match piece {
+        Piece::Frame(frame) => take_frame(frame, rules, pack),
+        Piece::TooLong(length) => {
+            let hint = "a frame of over 1 MiB; write fewer points into one";
+            pack.reject(Reject::new(RejectReason::TooLong, 0, hint), length, rules);
+        }
+        Piece::NoFrame(length) => pack.reject(not_ours(NO_FRAME), length, rules),
+    }
+}
+
+/// Takes the points of one frame, or none of them.
+fn take_frame(frame: &[u8], rules: &Rules, pack: &mut impl Intake) {
+    let unpickled = match machine::run(frame) {
+        Ok(unpickled) => unpickled,
+        Err(unreadable) => return pack.reject(refusal(unreadable), frame, rules),
+    };
+    let Some(points) = unpickled.parts() else {
+        return pack.reject(refusal(Unreadable::Odd), frame, rules);
+    };
+    let mut writer = Writer::new(&unpickled, rules.max_line_bytes);
+    for point in points {
+        match writer.write(point) {
+            Ok(()) => pack.add(writer.line(), rules),
+            Err(reject) => pack.reject(reject, writer.line(), rules),
+        }
+    }
+}
+
+/// Why a whole frame is rejected.
+fn refusal(unreadable: Unreadable) -> Reject {
+    let (reason, hint) = match unreadable {
+        Unreadable::Cut => (
+            RejectReason::Protocol,
+            "the pickle does not end where its frame does",
+        ),
+        Unreadable::Code => (
+            RejectReason::Protocol,
+            "the pickle names code, and none is ever loaded; send a list of (name, (timestamp, value))",
+        ),
+        Unreadable::Odd => (
+            RejectReason::Protocol,
+            "no pickle of points; send a list of (name, (timestamp, value)), of text and numbers",
+        ),
+        Unreadable::TooMuch => (
+            RejectReason::TooLong,
+            "a pickle of over 524,288 values; write fewer points into one",
+        ),
+    };
+    Reject::new(reason, 0, hint)
+}
+
+#[cfg(test)]
+mod tests;

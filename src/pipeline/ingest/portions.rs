@@ -1,0 +1,49 @@
+//! A read's lines in portions for the queue: one, nearly always. Only a pickle
+//! can be so much shorter than its lines that they would not fit into a pack.
+
+use crate::pipeline::line::{Reject, Rules};
+use crate::pipeline::pack::{Intake, Pack};
+
+use super::BYTES_A_PUSH;
+
+/// A pack that is handed on whenever it has become large.
+#[derive(Debug)]
+pub struct Portions<'a, H> {
+    pack: &'a mut Pack,
+    hand_on: H,
+}
+
+impl<'a, H: FnMut(&Pack)> Portions<'a, H> {
+    /// Hands a pack, which has begun, to `hand_on`.
+    pub fn of(pack: &'a mut Pack, hand_on: H) -> Self {
+        Self { pack, hand_on }
+    }
+
+    /// Hands on what is left.
+    pub fn finish(mut self) {
+        (self.hand_on)(self.pack);
+    }
+
+    fn settle(&mut self) {
+        if self.pack.bytes().len() >= BYTES_A_PUSH {
+            (self.hand_on)(self.pack);
+            self.pack.go_on();
+        }
+    }
+}
+
+impl<H: FnMut(&Pack)> Intake for Portions<'_, H> {
+    fn add(&mut self, raw: &[u8], rules: &Rules) {
+        self.pack.add(raw, rules);
+        self.settle();
+    }
+
+    fn reject(&mut self, reject: Reject, raw: &[u8], rules: &Rules) {
+        self.pack.reject(reject, raw, rules);
+    }
+
+    fn add_lines(&mut self, lines: &[u8], rules: &Rules) {
+        self.pack.add_lines(lines, rules);
+        self.settle();
+    }
+}

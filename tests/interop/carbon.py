@@ -3,7 +3,7 @@ from the whisper files of a real carbon-cache.
 
     python -I carbon.py path/to/sidecarbon        (carbon.sh prepares the packages)
 
-    clients ── UDP, TCP ──▶ sidecarbon ── TCP, KEY.name ──▶ carbon-cache ──▶ KEY/name.wsp
+    clients ── UDP, TCP, pickle ──▶ sidecarbon ── TCP, KEY.name ──▶ carbon-cache ──▶ KEY/name.wsp
 
 Storage keeps one slot a second for an hour, so a wrong stamp shows as a wrong slot.
 Nothing here sleeps and hopes: every step waits for a fact (a point, a log line, the
@@ -12,9 +12,11 @@ state of a socket) and fails when it has not come after PATIENCE seconds.
 
 import contextlib
 import os
+import pickle
 import re
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -177,6 +179,7 @@ api_key = "{KEY}"
 [listen]
 udp = ["localhost:0"]
 tcp = ["localhost:0"]
+pickle = ["localhost:0"]
 
 [retry]
 first = "100ms"
@@ -196,7 +199,7 @@ format = "text"
         ours = re.compile("SIDECARBON_|HOSTEDGRAPHITE_|CREDENTIALS_DIRECTORY|RUST_LOG")
         env = {name: value for name, value in os.environ.items() if not ours.match(name)}
         self.process = Process("sidecarbon", [self.binary, "--config", self.config], self.home / "sidecarbon.log", env)
-        wanted = {(kind, family) for kind in ("udp", "tcp") for family in families}
+        wanted = {(kind, family) for kind in ("udp", "tcp", "pickle") for family in families}
         wait_for(
             "sidecarbon says where it listens: "
             + ", ".join(sorted(f"{kind} {SHORT[family]}" for kind, family in wanted)),
@@ -362,6 +365,59 @@ def via_socket(journal, daemon, loopbacks):
             udp.sendto("\n".join(lines).encode(), (host, daemon.ports["udp", family]))
 
 
+def frame(points, protocol):
+    """As carbon's own clients send points: a length, and a pickle of so many bytes."""
+    pickled = pickle.dumps(points, protocol)
+    return struct.pack("!L", len(pickled)) + pickled
+
+
+def via_pickle(journal, daemon, loopbacks):
+    now = int(time.time())
+    for family, host in loopbacks.items():
+        prefix = f"pickle.{SHORT[family]}"
+        how = f"Python's pickle to {host}"
+        with socket.create_connection((host, daemon.ports["pickle", family])) as tcp:
+            tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+                name = f"{prefix}.protocol{protocol}"
+                points = []
+                for i, value in enumerate((0.1 + 0.2, -7, 2**70, 1e-300)):
+                    journal.line(f"{how}, protocol {protocol}", name, value, now - 50 + i)
+                    points.append((name, (now - 50 + i, value)))
+                whole = frame(points, protocol)
+                for piece in (whole[:3], whole[3:20], whole[20:]):
+                    tcp.sendall(piece)
+
+            shared, names = (now - 60, 4.5), [f"{prefix}.shared{i}" for i in range(3)]
+            for name in names:
+                journal.line(f"{how}, a tuple of lists that share their second half", name, 4.5, now - 60)
+            tcp.sendall(frame(tuple([name, shared] for name in names), 2))
+            journal.line(f"{how}, text for numbers, a float timestamp", f"{prefix}.text", 2.25, now - 70)
+            journal.line(f"{how}, text for numbers, a float timestamp", f"{prefix}.text", 3.25, now - 69)
+            points = [(f"{prefix}.text", (str(now - 70), "2.25")), (f"{prefix}.text", (now - 69 + 0.9, "3.25"))]
+            tcp.sendall(frame(points, 4))
+            journal.line(f"{how}, timestamp -1", f"{prefix}.minus_one", 5)
+            journal.line(f"{how}, our own key before the name", f"{prefix}.own_key", 6, now - 40)
+            for _ in range(4):
+                journal.reject()
+            points = [
+                (f"{prefix}.minus_one", (-1, 5)),
+                (f"{prefix}.nan", (now, float("nan"))),
+                (f"{prefix}.two words", (now, 1)),
+                (f"{prefix}.none", (now, None)),
+                (f"{KEY}.{prefix}.own_key", (now - 40, 6)),
+                f"{prefix}.no_point",
+            ]
+            tcp.sendall(frame(points, pickle.DEFAULT_PROTOCOL))
+            journal.reject()  # a frame that names code, as one
+            tcp.sendall(frame([(f"{prefix}.code", (now, os.getcwd))], 2))
+            burst = []
+            for i in range(3000):
+                journal.line(f"{how}, 3000 points in a frame", f"{prefix}.burst", i, now - 3100 + i)
+                burst.append((f"{prefix}.burst", (now - 3100 + i, i)))
+            tcp.sendall(frame(burst, 2))
+
+
 # ------------------------------------------------------------ what is checked
 
 
@@ -459,7 +515,7 @@ def run(home, binary, started):
         via_graphiteudp(journal, daemon, "localhost", preferred, "graphiteudp.localhost")
     else:
         print("SKIP  graphiteudp to localhost: the name means ::1, which this host does not have", flush=True)
-    for via in (via_graphyte, via_prometheus, via_shell, via_socket):
+    for via in (via_graphyte, via_prometheus, via_shell, via_socket, via_pickle):
         via(journal, daemon, hosts)
     check_stored(journal, carbon, daemon)
 

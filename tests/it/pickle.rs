@@ -266,6 +266,21 @@ fn a_reload_brings_it_takes_it_away_and_changes_what_a_port_speaks() {
     });
 }
 
+/// Both leave the port to the system, which gives each its own.
+#[test]
+fn a_reload_does_not_mix_it_up_with_lines() {
+    let upstream = Upstream::tcp();
+    let without = Config::to(upstream.url());
+    let daemon = Daemon::start(&without);
+    daemon.reload(&without.clone().set("listen.pickle", ["localhost:0"]));
+    assert_ne!(daemon.address("pickle"), daemon.address("tcp"));
+    for _ in 0..10 {
+        assert_well(&daemon, &upstream);
+        daemon.tcp("well.line 1 1700000000\n");
+    }
+    assert_rejected(&daemon, []);
+}
+
 #[test]
 fn a_container_needs_no_file_for_it() {
     let upstream = Upstream::tcp();

@@ -88,8 +88,12 @@ impl Listeners {
     /// before [`Listeners::apply`].
     pub fn plan(&self, settings: &ListenSettings) -> Result<Plan, BindError> {
         let wanted = Spec::all(settings);
+        let (_stays, goes): (Vec<&Listener>, Vec<_>) = self
+            .running
+            .iter()
+            .partition(|listener| wanted.contains(&listener.spec));
         let binder = Binder {
-            running: &self.running,
+            goes,
             given: &self.given,
         };
         let mut new = Vec::new();

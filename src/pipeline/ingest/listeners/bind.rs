@@ -1,4 +1,4 @@
-//! How listeners come by their sockets: from a listener before a reload, from
+//! How listeners come by their sockets: from a listener that a reload ends, from
 //! whoever has given them to us, or from the system.
 
 use std::fmt;
@@ -26,11 +26,11 @@ pub struct BindError {
     source: io::Error,
 }
 
-/// The sockets that need not be bound, beside the system.
+/// Where sockets come from that need not be bound.
 #[derive(Debug)]
 pub struct Binder<'a> {
-    /// The listeners that run.
-    pub running: &'a [Listener],
+    /// The listeners that are not wanted any more.
+    pub goes: Vec<&'a Listener>,
     /// What was bound for us.
     pub given: &'a Given,
 }
@@ -70,7 +70,7 @@ impl Binder<'_> {
         let mut missing = None;
         for address in &listen.addresses {
             let same_port = bound.first().and_then(|first| ip_port(&first.bound));
-            match self.bind_address(*address, same_port, is_udp) {
+            match self.bind_address(spec, *address, same_port, is_udp) {
                 Ok(socket) => bound.push(socket),
                 Err(error) if os::is_missing_family(&error) => missing = Some((address, error)),
                 Err(error) => {
@@ -99,12 +99,15 @@ impl Binder<'_> {
     /// any port will do, the one of the listener's first address is tried.
     fn bind_address(
         &self,
+        spec: &Spec,
         address: SocketAddr,
         same_port: Option<u16>,
         is_udp: bool,
     ) -> io::Result<Held> {
-        let ours = self.running.iter().flat_map(|listener| &listener.sockets);
-        for socket in ours {
+        // Of several listeners at any port, each keeps to its dialect.
+        let fits = |of: &Spec| address.port() != 0 || of.dialect == spec.dialect;
+        let ours = self.goes.iter().filter(|listener| fits(&listener.spec));
+        for socket in ours.flat_map(|listener| &listener.sockets) {
             match &socket.bound {
                 Bound::Udp(asked, ..) if is_udp && *asked == address => return socket.try_clone(),
                 Bound::Tcp(asked, _) if !is_udp && *asked == address => return socket.try_clone(),

@@ -101,6 +101,9 @@ pub fn enlarge_receive_buffer(socket: impl AsFd) {
     }
 }
 
+/// Whether several sockets may share a port, each with its part of the datagrams.
+pub const SHARES_PORTS: bool = cfg!(target_os = "linux");
+
 /// Makes the runtime watch a socket for something to receive, until what comes
 /// back is dropped.
 pub fn watch_for_datagrams(socket: BorrowedFd<'_>) -> io::Result<AsyncFd<BorrowedFd<'_>>> {

@@ -44,6 +44,7 @@ pub const KEYS: &[Key] = &[
     key("listen.names", "any"),
     key("listen.max_line_bytes", "4KiB"),
     key("listen.max_connections", "1024"),
+    key("listen.udp_threads", "1"),
     key("batch.bytes", "64KiB"),
     key("batch.linger", "auto"),
     key("queue.bytes", "64MiB"),

@@ -145,6 +145,12 @@ fn rows(certs: &Certs, config: &Config) -> Vec<Row> {
             "0",
             "write a whole number from 1",
         ),
+        row(
+            "listen.udp_threads",
+            "2",
+            "65",
+            "write a whole number from 1 to 64",
+        ),
         row("batch.bytes", "32KiB", "1B", "write \"1KiB\" to \"16MiB\""),
         row("batch.linger", "50ms", "1", duration),
         row("queue.bytes", "16MiB", "plenty", size),

@@ -27,6 +27,7 @@ mod secrets;
 mod self_metrics;
 mod shutdown;
 mod systemd;
+mod threads;
 mod tls;
 mod tools;
 mod visitors;

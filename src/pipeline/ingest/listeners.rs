@@ -8,6 +8,7 @@
 mod bind;
 mod socket;
 mod spec;
+mod thread;
 
 use std::io;
 use std::sync::Arc;
@@ -64,6 +65,7 @@ struct Ready {
     address: String,
     socket: ReadySocket,
     is_given: bool,
+    is_beside: bool,
 }
 
 impl Listeners {
@@ -173,11 +175,16 @@ impl Listeners {
             address,
             socket,
             is_given,
+            is_beside,
         } in ready
         {
-            let from = is_given.then_some("the service manager");
-            info!(listener = %counters.label, %address, from, "listening");
-            if let ReadySocket::Udp(socket, _) = &socket {
+            if !is_beside {
+                let from = is_given.then_some("the service manager");
+                info!(listener = %counters.label, %address, from, "listening");
+            }
+            if let ReadySocket::Udp(socket, _) = &socket
+                && !is_beside
+            {
                 let buffer = os::receive_buffer(socket);
                 if buffer < os::RECEIVE_BUFFER {
                     info!(
@@ -199,18 +206,23 @@ impl Listeners {
                     is_given,
                 },
             };
-            self.serve(socket, service);
+            self.serve(socket, is_beside, service);
         }
         self.running.push(listener);
     }
 
-    fn serve(&mut self, socket: ReadySocket, service: Service) {
+    fn serve(&mut self, socket: ReadySocket, is_beside: bool, service: Service) {
         let Self {
             streams, datagrams, ..
         } = self;
         match socket {
             ReadySocket::Udp(socket, drops) => {
-                datagrams.spawn(udp::serve(socket, NamedBy::Address, drops, service))
+                let receiving = udp::serve(socket, NamedBy::Address, drops, service);
+                if is_beside {
+                    datagrams.spawn(thread::run(receiving))
+                } else {
+                    datagrams.spawn(receiving)
+                }
             }
             ReadySocket::UnixDatagram(socket) => {
                 // The kernel drops none here: the sender is told.
@@ -234,6 +246,7 @@ impl Listener {
                 address,
                 socket: socket.bound.ready()?,
                 is_given: socket.is_given,
+                is_beside: socket.is_beside,
             })
         };
         let sockets = self.sockets.iter().map(ready);

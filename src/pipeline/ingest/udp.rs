@@ -7,16 +7,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::io::unix::AsyncFdReadyGuard;
 use tokio::select;
 use tokio::time::{Instant, sleep};
 use tracing::warn;
 
 use crate::os::{self, Datagrams, NamedBy};
+use crate::runtime::Impatient;
 
 use super::{Service, Turn};
-use crate::runtime::Impatient;
 
 /// After an error of the socket itself, which should not happen.
 const REST: Duration = Duration::from_millis(100);
@@ -37,6 +37,13 @@ pub struct KernelDrops {
 
 /// Opens a receiving socket.
 pub fn bind(address: SocketAddr) -> io::Result<std::net::UdpSocket> {
+    bind_with(address, |_| Ok(()))
+}
+
+fn bind_with(
+    address: SocketAddr,
+    set: impl FnOnce(&Socket) -> io::Result<()>,
+) -> io::Result<std::net::UdpSocket> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::DGRAM.nonblocking(),
@@ -46,8 +53,19 @@ pub fn bind(address: SocketAddr) -> io::Result<std::net::UdpSocket> {
         socket.set_only_v6(true)?;
     }
     os::enlarge_receive_buffer(&socket);
+    set(&socket)?;
     socket.bind(&address.into())?;
     Ok(socket.into())
+}
+
+/// Opens another socket at the address of one. The kernel deals datagrams out to
+/// the two by their senders' addresses.
+///
+/// The first was bound alone, so that an address that is taken shows as such; from
+/// now on others of the same user may join it.
+pub fn bind_beside(first: &std::net::UdpSocket) -> io::Result<std::net::UdpSocket> {
+    SockRef::from(first).set_reuse_port(true)?;
+    bind_with(first.local_addr()?, |socket| socket.set_reuse_port(true))
 }
 
 /// Receives until told to stop, then what is still in the socket's buffer.

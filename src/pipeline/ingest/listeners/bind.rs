@@ -6,7 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::config::ListenAddress;
 use crate::os;
@@ -71,7 +71,11 @@ impl Binder<'_> {
         for address in &listen.addresses {
             let same_port = bound.first().and_then(|first| ip_port(&first.bound));
             match self.bind_address(spec, *address, same_port, is_udp) {
-                Ok(socket) => bound.push(socket),
+                Ok(first) => {
+                    let beside = self.bind_beside(spec, *address, &first);
+                    bound.push(first);
+                    bound.extend(beside.map_err(|error| BindError::new(spec, address, error))?);
+                }
                 Err(error) if os::is_missing_family(&error) => missing = Some((address, error)),
                 Err(error) => {
                     let given = || self.given.at_port(is_udp, address.port());
@@ -104,15 +108,8 @@ impl Binder<'_> {
         same_port: Option<u16>,
         is_udp: bool,
     ) -> io::Result<Held> {
-        // Of several listeners at any port, each keeps to its dialect.
-        let fits = |of: &Spec| address.port() != 0 || of.dialect == spec.dialect;
-        let ours = self.goes.iter().filter(|listener| fits(&listener.spec));
-        for socket in ours.flat_map(|listener| &listener.sockets) {
-            match &socket.bound {
-                Bound::Udp(asked, ..) if is_udp && *asked == address => return socket.try_clone(),
-                Bound::Tcp(asked, _) if !is_udp && *asked == address => return socket.try_clone(),
-                _ => {}
-            }
+        if let Some(ours) = self.ours_at(spec, address, is_udp).next() {
+            return ours.try_clone();
         }
         let udp = |socket| Bound::Udp(address, socket, Arc::default());
         let tcp = |listener| Bound::Tcp(address, listener);
@@ -138,6 +135,50 @@ impl Binder<'_> {
             return Ok(bound);
         }
         bind(address)
+    }
+
+    /// The sockets for the other threads that receive at an address.
+    fn bind_beside(&self, spec: &Spec, address: SocketAddr, first: &Held) -> io::Result<Vec<Held>> {
+        let Bound::Udp(_, socket, _) = &first.bound else {
+            return Ok(Vec::new());
+        };
+        if first.is_given && spec.threads > 1 {
+            info!(listener = %spec.label(), %address, "a socket of the service manager is for one thread; listen.udp_threads is for others");
+            return Ok(Vec::new());
+        }
+        let mut ours = self.ours_at(spec, address, true).skip(1);
+        let beside = || match ours.next() {
+            Some(socket) => socket.try_clone(),
+            None => udp::bind_beside(socket).map(|socket| Held {
+                is_beside: true,
+                ..Bound::Udp(address, socket, Arc::default()).ours()
+            }),
+        };
+        std::iter::repeat_with(beside)
+            .take(spec.threads - 1)
+            .collect()
+    }
+
+    /// The sockets of listeners that go that were bound to an address.
+    fn ours_at(
+        &self,
+        spec: &Spec,
+        address: SocketAddr,
+        is_udp: bool,
+    ) -> impl Iterator<Item = &Held> {
+        // Of several listeners at any port, each keeps to its dialect.
+        let dialect = spec.dialect;
+        let fits = move |of: &Spec| address.port() != 0 || of.dialect == dialect;
+        let goes = self
+            .goes
+            .iter()
+            .filter(move |listener| fits(&listener.spec));
+        let sockets = goes.flat_map(|listener| &listener.sockets);
+        sockets.filter(move |socket| match &socket.bound {
+            Bound::Udp(asked, ..) => is_udp && *asked == address,
+            Bound::Tcp(asked, _) => !is_udp && *asked == address,
+            Bound::UnixStream(_) | Bound::UnixDatagram(_) => false,
+        })
     }
 }
 

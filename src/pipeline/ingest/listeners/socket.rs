@@ -27,6 +27,8 @@ pub struct Held {
     pub bound: Bound,
     /// Somebody else bound it, and keeps it when we go.
     pub is_given: bool,
+    /// It shares its address with another, and has a thread of its own.
+    pub is_beside: bool,
 }
 
 /// A socket that a task can serve.
@@ -48,6 +50,7 @@ impl Held {
         Ok(Self {
             bound: self.bound.try_clone()?,
             is_given: self.is_given,
+            is_beside: self.is_beside,
         })
     }
 }
@@ -58,6 +61,7 @@ impl Bound {
         Held {
             bound: self,
             is_given: false,
+            is_beside: false,
         }
     }
 
@@ -66,6 +70,7 @@ impl Bound {
         Held {
             bound: self,
             is_given: true,
+            is_beside: false,
         }
     }
 

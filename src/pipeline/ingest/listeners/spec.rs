@@ -12,6 +12,8 @@ pub struct Spec {
     pub place: Place,
     /// What is spoken there.
     pub dialect: Dialect,
+    /// How many threads receive there, where it is of datagrams over IP.
+    pub threads: usize,
 }
 
 /// A kind of socket, and the address that was written.
@@ -30,7 +32,19 @@ pub enum Place {
 impl Spec {
     /// All that the settings name.
     pub fn all(settings: &ListenSettings) -> Vec<Self> {
-        let of = |dialect| move |place| Self { place, dialect };
+        let of = |dialect| {
+            move |place| {
+                let threads = match place {
+                    Place::Udp(_) => settings.udp_threads,
+                    _ => 1,
+                };
+                Self {
+                    place,
+                    dialect,
+                    threads,
+                }
+            }
+        };
         let udp = settings.udp.iter().cloned().map(Place::Udp);
         let tcp = settings.tcp.iter().cloned().map(Place::Tcp);
         let unix_stream = settings.unix_stream.iter().cloned();

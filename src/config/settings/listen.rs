@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 
 use crate::config::source::{Source, quoted};
 use crate::config::values::{ListenAddress, NameRule, UnixAddress, choice};
-use crate::os;
 
 use super::ranges::bytes_within;
 
@@ -69,7 +68,7 @@ pub fn find(source: &mut Source, warnings: &mut Vec<String>) -> ListenSettings {
         max_connections: source
             .number("listen.max_connections", 1..1_000_001)
             .unwrap_or(1024) as usize,
-        udp_threads: udp_threads(source, warnings),
+        udp_threads: source.number("listen.udp_threads", 1..65).unwrap_or(1) as usize,
     };
     let nothing = listen.udp.is_empty()
         && listen.tcp.is_empty()
@@ -80,15 +79,6 @@ pub fn find(source: &mut Source, warnings: &mut Vec<String>) -> ListenSettings {
         warnings.push("there is no listener, so no line can come in".into());
     }
     listen
-}
-
-fn udp_threads(source: &mut Source, warnings: &mut Vec<String>) -> usize {
-    let threads = source.number("listen.udp_threads", 1..65).unwrap_or(1);
-    if threads > 1 && !os::SHARES_PORTS {
-        warnings.push("listen.udp_threads: on this system one thread receives".into());
-        return 1;
-    }
-    threads as usize
 }
 
 /// Two listeners cannot share an address, and a wildcard shares them all. The

@@ -142,8 +142,15 @@ impl Binder<'_> {
         let Bound::Udp(_, socket, _) = &first.bound else {
             return Ok(Vec::new());
         };
-        if first.is_given && spec.threads > 1 {
-            info!(listener = %spec.label(), %address, "a socket of the service manager is for one thread; listen.udp_threads is for others");
+        let why_not = if first.is_given {
+            Some("the service manager has bound this socket")
+        } else if !os::SHARES_PORTS {
+            Some("this system deals no datagrams out")
+        } else {
+            None
+        };
+        if let (Some(why), 2..) = (why_not, spec.threads) {
+            info!(listener = %spec.label(), %address, why, "one thread receives here, whatever listen.udp_threads says");
             return Ok(Vec::new());
         }
         let mut ours = self.ours_at(spec, address, true).skip(1);

@@ -1,5 +1,5 @@
 //! What one read yielded, packed: the accepted lines end to end, without the
-//! key, and the tally of those rejected.
+//! key, and the tally of those rejected, or folded into aggregates.
 //!
 //! In: raw lines. Out: one push to the queue a read, so that the queue's lock
 //! is taken once a read and never once a line.
@@ -47,6 +47,8 @@ pub struct Pack {
     bytes: Vec<u8>,
     lines: u64,
     rejected: [u64; RejectReason::ALL.len()],
+    aggregated: u64,
+    crowded_out: u64,
     samples: Vec<Sample>,
     receipt: String,
     carried_key: bool,
@@ -110,6 +112,8 @@ impl Pack {
         self.bytes.clear();
         self.lines = 0;
         self.rejected = Default::default();
+        self.aggregated = 0;
+        self.crowded_out = 0;
         self.samples.clear();
     }
 
@@ -171,6 +175,27 @@ impl Pack {
         }
     }
 
+    /// Counts a value that is part of an aggregate now.
+    pub fn note_aggregated(&mut self) {
+        self.aggregated += 1;
+    }
+
+    /// Counts a value for which no aggregate had room.
+    pub fn note_crowded_out(&mut self) {
+        self.crowded_out += 1;
+    }
+
+    /// Adds a line that was made of what a client wrote, with its newline.
+    pub fn add_made(&mut self, line: &[u8]) {
+        self.bytes.extend_from_slice(line);
+        self.lines += 1;
+    }
+
+    /// A client wrote our key into this read.
+    pub fn note_key(&mut self) {
+        self.carried_key = true;
+    }
+
     /// The accepted lines, each with its newline.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
@@ -189,6 +214,16 @@ impl Pack {
             .filter(|(_, lines)| *lines > 0)
     }
 
+    /// How many values are part of aggregates.
+    pub fn aggregated(&self) -> u64 {
+        self.aggregated
+    }
+
+    /// How many values no aggregate had room for.
+    pub fn crowded_out(&self) -> u64 {
+        self.crowded_out
+    }
+
     /// The first line that was rejected for each reason that occurred.
     pub fn samples(&self) -> &[Sample] {
         &self.samples
@@ -202,7 +237,7 @@ impl Pack {
 
     /// Whether the read left nothing to account for.
     pub fn is_empty(&self) -> bool {
-        self.lines == 0 && self.samples.is_empty()
+        self.lines + self.aggregated + self.crowded_out == 0 && self.samples.is_empty()
     }
 }
 

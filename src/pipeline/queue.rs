@@ -121,6 +121,16 @@ impl Queue {
         pushed
     }
 
+    /// Takes points that were made of samples, each with its newline. They wait
+    /// among the lines that came in.
+    pub fn push_points(&self, points: &[u8], count: u64) -> Pushed {
+        let pushed = self.change(|state| state.push_points(points, count, now()));
+        if pushed.is_news {
+            self.shared.changed.notify_one();
+        }
+        pushed
+    }
+
     /// Takes lines that the daemon made itself, each with its newline. They go
     /// before all others, and a full queue does not hold them up.
     pub fn generate(&self, lines: &[u8]) {

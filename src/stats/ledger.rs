@@ -65,7 +65,8 @@ impl RejectReason {
 /// Why an accepted line was given up. The label of `lines_dropped_total`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum DropReason {
-    /// The queue was at its bound, and this line was the oldest.
+    /// The queue was at its bound, and this line was the oldest; or what gathers
+    /// StatsD samples was, and this one needed more of it.
     QueueFull,
     /// The upstream refused the line itself.
     Refused,
@@ -129,6 +130,18 @@ impl Ledger {
     pub fn accept(&mut self, listener: ListenerId, accepted: u64) {
         *self.received_by(listener) += accepted;
         self.queued += accepted;
+    }
+
+    /// A listener took samples, which are part of an aggregate now.
+    pub fn aggregate(&mut self, listener: ListenerId, samples: u64) {
+        *self.received_by(listener) += samples;
+        self.aggregated += samples;
+    }
+
+    /// A listener took lines for which there was no place.
+    pub fn drop_received(&mut self, listener: ListenerId, reason: DropReason, lines: u64) {
+        *self.received_by(listener) += lines;
+        self.dropped[reason as usize] += lines;
     }
 
     /// The daemon made lines itself.
@@ -390,14 +403,17 @@ mod tests {
         let mut ledger = Ledger::default();
         ledger.accept(ListenerId(1), 10);
         ledger.reject(ListenerId(0), RejectReason::Value, 3);
+        ledger.aggregate(ListenerId(2), 5);
+        ledger.drop_received(ListenerId(2), DropReason::QueueFull, 2);
         ledger.drop_queued(DropReason::QueueFull, 2);
         ledger.lend(8);
         ledger.deliver(3);
         ledger.drop_in_flight(DropReason::TooLarge, 1);
         ledger.give_back(4);
         assert_eq!(ledger.imbalance(), 0);
-        assert_eq!(ledger.received_total(), 13);
+        assert_eq!(ledger.received_total(), 20);
         assert_eq!(ledger.received(ListenerId(0)), 3);
+        assert_eq!((ledger.aggregated(), ledger.dropped_total()), (5, 5));
         assert_eq!(ledger.queued(), 4);
         assert_eq!(ledger.in_flight(), 0);
     }

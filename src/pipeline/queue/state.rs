@@ -167,15 +167,32 @@ impl State {
         for (reason, lines) in pack.rejected() {
             self.ledger.reject(listener, reason, lines);
         }
+        self.ledger.aggregate(listener, pack.aggregated());
+        let crowded_out = pack.crowded_out();
+        self.ledger
+            .drop_received(listener, DropReason::QueueFull, crowded_out);
         self.ledger.accept(listener, pack.lines());
-        self.totals.lines_in += pack.lines();
-        self.totals.bytes_in += pack.bytes().len() as u64;
+        self.take_in(pack.bytes(), pack.lines(), now)
+    }
+
+    /// Takes points that were made of samples, each with its newline. They wait
+    /// among the lines that came in.
+    pub fn push_points(&mut self, points: &[u8], count: u64, now: Instant) -> Pushed {
+        self.keep_history(now);
+        self.ledger.generate(count);
+        self.take_in(points, count, now)
+    }
+
+    /// Stores lines that the account says are queued.
+    fn take_in(&mut self, lines: &[u8], count: u64, now: Instant) -> Pushed {
+        self.totals.lines_in += count;
+        self.totals.bytes_in += lines.len() as u64;
         self.look(now);
         let before = self.ledger.dropped(DropReason::QueueFull);
         if self.closed {
-            self.ledger.drop_queued(DropReason::Shutdown, pack.lines());
+            self.ledger.drop_queued(DropReason::Shutdown, count);
         } else {
-            self.store(pack.bytes(), pack.lines(), now);
+            self.store(lines, count, now);
         }
         Pushed {
             dropped: self.ledger.dropped(DropReason::QueueFull) - before,

@@ -16,12 +16,13 @@ use std::path::{Path, PathBuf};
 pub use api_key::{ApiKey, BadKey, KeyFile, KeyFileError, OwnKeys, mask_uuids_in};
 pub use keys::{KEYS, Key};
 pub use settings::{
-    KeyCheck, ListenSettings, RetrySettings, SelfMetrics, Settings, SinkSettings, Surroundings,
-    TlsSettings,
+    KeyCheck, ListenSettings, RetrySettings, SelfMetrics, Settings, SinkSettings, StatsdSettings,
+    Surroundings, TlsSettings,
 };
 pub use source::{Effective, Origin, Problem};
 pub use values::{
-    Endpoint, ListenAddress, LogFormat, NameRule, Proxy, SinkUrl, Uncertain, UnixAddress,
+    Endpoint, ListenAddress, LogFormat, NameRule, Percentile, Proxy, SinkUrl, Uncertain,
+    UnixAddress,
 };
 
 use source::Source;

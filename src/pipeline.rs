@@ -83,6 +83,7 @@ pub struct Pipeline {
     ingest: Ingest,
     listeners: Listeners,
     compressing: Compressing,
+    flushing: JoinHandle<()>,
     relay: JoinHandle<()>,
     replacements: mpsc::UnboundedSender<Replacement<Sink>>,
     counters: Arc<Counters>,
@@ -107,6 +108,7 @@ impl Pipeline {
         let ingest = Ingest::new(
             queue.clone(),
             settings.listen.rules(&settings.sink.key),
+            &settings.statsd,
             max_connections(settings),
             counters.clone(),
         );
@@ -126,6 +128,7 @@ impl Pipeline {
         let relay = Relay::new(queue.clone(), first, counters.clone(), incoming);
         Ok(Self {
             queue,
+            flushing: tokio::spawn(ingest.clone().flush_samples()),
             ingest,
             listeners,
             compressing,
@@ -165,6 +168,7 @@ impl Pipeline {
         self.queue.set_limits(limits(new));
         self.ingest
             .reconfigure(new.listen.rules(&new.sink.key), max_connections(new));
+        self.ingest.reconfigure_statsd(&new.statsd);
         if let Some(sink) = change.sink {
             let retry = new.retry;
             self.counters.upstream.is_at(new.sink.public_url());
@@ -180,6 +184,10 @@ impl Pipeline {
         tokio::select! {
             error = self.listeners.failed() => describe("a listener", &error),
             () = self.compressing.died() => "the compressing thread died".to_owned(),
+            ended = &mut self.flushing => match ended {
+                Err(error) => describe("the flush of samples", &error),
+                Ok(()) => "the flush of samples ended by itself".to_owned(),
+            },
             ended = &mut self.relay => match ended {
                 Err(error) => describe("the relay", &error),
                 Ok(()) => "the relay ended by itself".to_owned(),
@@ -226,6 +234,9 @@ impl Pipeline {
                 self.listeners.abandon().await;
             }
         }
+        if let Some(defect) = self.end_flushing().await {
+            return Some(defect);
+        }
         self.queue.close();
         let drained = tokio::select! {
             drained = timeout_at(deadline, &mut self.relay) => drained,
@@ -237,9 +248,22 @@ impl Pipeline {
         }
     }
 
-    /// Ends the relay where it is. Its lease goes back into the queue, so that
-    /// the account is right afterwards.
+    /// Flushes what samples have come, for the last time. Answers with the defect
+    /// when the flush had died.
+    async fn end_flushing(&mut self) -> Option<String> {
+        self.flushing.abort();
+        let ended = (&mut self.flushing).await;
+        self.ingest.flush_samples_now();
+        let error = ended.err().filter(JoinError::is_panic)?;
+        Some(format!("the flush of samples died: {error}"))
+    }
+
+    /// Ends everything where it is. What was lent goes back into the queue, and
+    /// what samples have come into it, so that the account is right afterwards.
     pub async fn abandon(&mut self) {
+        self.listeners.abandon().await;
+        self.flushing.abort();
+        self.ingest.flush_samples_now();
         if !self.relay.is_finished() {
             self.relay.abort();
             // Cancelled, as it was told.

@@ -19,6 +19,7 @@ pub fn render(queue: &Snapshot, counters: &Counters, log_lines_dropped: u64) -> 
     doubts(&mut page, counters);
     delays(&mut page, &queue.delays);
     memory(&mut page, queue);
+    aggregates(&mut page, counters);
     clients(&mut page, counters);
     sink(&mut page, counters);
     process(&mut page, counters, log_lines_dropped);
@@ -135,6 +136,14 @@ fn memory(page: &mut Page, queue: &Snapshot) {
         "drain_seconds",
         "How long it takes at this rate until no backlog is left.",
         Seconds(queue.outlook.drain),
+    );
+}
+
+fn aggregates(page: &mut Page, counters: &Counters) {
+    page.single_gauge(
+        "statsd_names",
+        "Series of StatsD samples that are held, gauges that are remembered among them.",
+        counters.statsd_names.load(Relaxed),
     );
 }
 

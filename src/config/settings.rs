@@ -4,11 +4,13 @@
 mod key;
 mod key_check;
 mod listen;
+mod prefix;
 mod proxy;
 mod ranges;
 mod self_metrics;
 mod sink;
 mod sizes;
+mod statsd;
 mod tls;
 
 use std::ffi::OsString;
@@ -24,6 +26,7 @@ pub use key_check::KeyCheck;
 pub use listen::ListenSettings;
 pub use self_metrics::SelfMetrics;
 pub use sink::SinkSettings;
+pub use statsd::StatsdSettings;
 pub use tls::TlsSettings;
 
 /// Everything that the daemon was asked to do.
@@ -33,6 +36,8 @@ pub struct Settings {
     pub sink: SinkSettings,
     /// Where lines come from, and which are taken.
     pub listen: ListenSettings,
+    /// How StatsD samples are aggregated.
+    pub statsd: StatsdSettings,
     /// A block of lines is sealed at so many bytes.
     pub batch_bytes: usize,
     /// How long lines gather before they are sent.
@@ -101,6 +106,7 @@ pub fn settle(source: &mut Source, surroundings: &Surroundings) -> Settings {
     let mut notes = Vec::new();
     let sink = sink::find(source, surroundings, &mut warnings, &mut notes);
     let listen = listen::find(source, &mut warnings);
+    let statsd = statsd::find(source, surroundings.host_name.as_deref());
     let sizes = sizes::find(source, &sink.url);
     let retry = retry(source);
     let (shutdown_grace, shutdown_quiet) = shutdown(source);
@@ -112,6 +118,7 @@ pub fn settle(source: &mut Source, surroundings: &Surroundings) -> Settings {
     Settings {
         sink,
         listen,
+        statsd,
         batch_bytes: sizes.batch_bytes,
         batch_linger: sizes.linger,
         batch_gather: sizes.gather,

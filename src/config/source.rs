@@ -13,7 +13,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeInteger, DeTable, DeValue};
 use zeroize::Zeroizing;
 
 use super::api_key;
@@ -66,6 +66,10 @@ enum Written {
     Text(Zeroizing<String>),
     List(Vec<String>),
     Integer(i64),
+    /// A number with a fraction, as it was written.
+    Fraction(String),
+    /// Numbers, as they were written.
+    Numbers(Vec<String>),
     /// Something else, by the name of its type.
     Other(&'static str),
 }
@@ -201,11 +205,7 @@ impl Source {
         let (written, origin) = self.written(path);
         let items = match written {
             Written::List(items) => items,
-            Written::Text(text) => text
-                .split(',')
-                .map(|item| item.trim().to_owned())
-                .filter(|item| !item.is_empty())
-                .collect(),
+            Written::Text(text) => items_of(&text),
             other => {
                 let message = format!(
                     "{path} is {}; write a list of texts, such as [\"localhost:2003\"]",
@@ -217,9 +217,41 @@ impl Source {
         };
         let shown: Vec<String> = items.iter().map(|item| quoted(item)).collect();
         self.show(path, format!("[{}]", shown.join(", ")), origin.clone());
+        self.parse_items(path, &origin, &items, parse)
+    }
+
+    /// The value of a key that is a list of numbers.
+    pub fn numbers<T>(
+        &mut self,
+        path: &'static str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Vec<T> {
+        let (written, origin) = self.written(path);
+        let items = match written {
+            Written::Numbers(items) | Written::List(items) => items,
+            Written::Integer(number) => vec![number.to_string()],
+            Written::Fraction(number) => vec![number],
+            Written::Text(text) => items_of(&text),
+            Written::Other(kind) => {
+                let message = format!("{path} is {kind}; write a list of numbers, such as [90]");
+                self.problem(origin.to_string(), message);
+                return Vec::new();
+            }
+        };
+        self.show(path, format!("[{}]", items.join(", ")), origin.clone());
+        self.parse_items(path, &origin, &items, parse)
+    }
+
+    fn parse_items<T>(
+        &mut self,
+        path: &str,
+        origin: &Origin,
+        items: &[String],
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Vec<T> {
         let mut parsed = Vec::new();
         for item in items {
-            match parse(&item) {
+            match parse(item) {
                 Ok(value) => parsed.push(value),
                 Err(message) => self.problem(origin.to_string(), format!("{path} {message}")),
             }
@@ -292,7 +324,11 @@ impl Source {
     /// is not repeated.
     pub fn problem(&mut self, place: String, message: impl fmt::Display) {
         let message = api_key::mask_uuids(&message.to_string());
-        self.problems.push(Problem { place, message });
+        let problem = Problem { place, message };
+        // What is wrong for datagrams may be so for streams.
+        if !self.problems.contains(&problem) {
+            self.problems.push(problem);
+        }
     }
 
     /// The values in force, and what was wrong.
@@ -391,15 +427,20 @@ impl Written {
         match value {
             DeValue::String(text) => Self::Text(Zeroizing::new(text.to_string())),
             DeValue::Integer(integer) => {
-                i64::from_str_radix(&integer.as_str().replace('_', ""), integer.radix())
-                    .map_or(Self::Other("a number out of range"), Self::Integer)
+                whole(integer).map_or(Self::Other("a number out of range"), Self::Integer)
             }
-            DeValue::Array(items) => items
-                .iter()
-                .map(|item: &Spanned<DeValue<'_>>| item.get_ref().as_str().map(str::to_owned))
-                .collect::<Option<Vec<String>>>()
-                .map_or(Self::Other("a list of other things than texts"), Self::List),
-            DeValue::Float(_) => Self::Other("a number with a fraction"),
+            DeValue::Array(items) => {
+                let all = |text: fn(&DeValue<'_>) -> Option<String>| {
+                    let items = items.iter().map(Spanned::get_ref);
+                    items.map(text).collect::<Option<Vec<String>>>()
+                };
+                let texts = || all(|item| item.as_str().map(str::to_owned)).map(Self::List);
+                let numbers = || all(number_in).map(Self::Numbers);
+                texts()
+                    .or_else(numbers)
+                    .unwrap_or(Self::Other("a list of other things than texts"))
+            }
+            DeValue::Float(number) => Self::Fraction(number.as_str().to_owned()),
             DeValue::Boolean(_) => Self::Other("true or false"),
             DeValue::Datetime(_) => Self::Other("a date"),
             DeValue::Table(_) => Self::Other("a table"),
@@ -412,6 +453,8 @@ impl Written {
             Self::Text(_) => "a text",
             Self::List(_) => "a list",
             Self::Integer(_) => "a number",
+            Self::Fraction(_) => "a number with a fraction",
+            Self::Numbers(_) => "a list of numbers",
             Self::Other(kind) => kind,
         }
     }
@@ -456,6 +499,26 @@ impl fmt::Display for Origin {
             Self::Environment(name) => f.write_str(name),
             Self::Flag(flag) => f.write_str(flag),
         }
+    }
+}
+
+/// The items of a list in a variable.
+fn items_of(text: &str) -> Vec<String> {
+    text.split(',')
+        .map(|item| item.trim().to_owned())
+        .filter(|item| !item.is_empty())
+        .collect()
+}
+
+fn whole(integer: &DeInteger<'_>) -> Option<i64> {
+    i64::from_str_radix(&integer.as_str().replace('_', ""), integer.radix()).ok()
+}
+
+fn number_in(value: &DeValue<'_>) -> Option<String> {
+    match value {
+        DeValue::Integer(integer) => whole(integer).map(|number| number.to_string()),
+        DeValue::Float(number) => Some(number.as_str().to_owned()),
+        _ => None,
     }
 }
 

@@ -228,6 +228,10 @@ fn what_is_legal_but_odd_is_warned_about() {
             "does not look like",
         ),
         ("[admin]\nlisten = \"0.0.0.0:1\"", "can read the metrics"),
+        (
+            "[listen]\nstatsd = [\"0.0.0.0:1\"]",
+            "can write into the account",
+        ),
         ("[listen]\nudp = []\ntcp = []", "no listener"),
     ] {
         let warnings = read(text).unwrap().warnings;
@@ -236,6 +240,36 @@ fn what_is_legal_but_odd_is_warned_about() {
             "{text}: {warnings:?}"
         );
     }
+}
+
+#[test]
+fn a_list_of_numbers_may_be_written_in_many_ways() {
+    for (text, labels) in [
+        ("[50, 99.9]", &["50", "99_9"][..]),
+        ("[\"50\", \"99.9\"]", &["50", "99_9"]),
+        ("\"50, 99.9\"", &["50", "99_9"]),
+        ("75", &["75"]),
+        ("7.5", &["7_5"]),
+        ("[]", &[]),
+    ] {
+        let settings = read(&format!("[statsd]\npercentiles = {text}\n")).unwrap();
+        let percentiles = settings.statsd.percentiles.iter();
+        let read: Vec<&str> = percentiles.map(|known| known.label.as_str()).collect();
+        assert_eq!(read, labels, "{text}");
+    }
+    for text in ["[true]", "true", "[50, \"x\"]", "[[50]]"] {
+        let error = read(&format!("[statsd]\npercentiles = {text}\n")).unwrap_err();
+        assert!(
+            error.to_string().contains("statsd.percentiles"),
+            "{text}: {error}"
+        );
+    }
+    // Numbers are no addresses.
+    let error = read("[listen]\nudp = [2003]\n").unwrap_err().to_string();
+    assert!(
+        error.contains("is a list of numbers; write a list of texts"),
+        "{error}"
+    );
 }
 
 /// The reference file is the manual: it names every key, and the defaults that
@@ -268,6 +302,7 @@ fn the_reference_file_shows_every_key_with_its_default() {
     let settings = settings::settle(&mut source, &Surroundings::default());
     let defaults = read("").unwrap();
     assert_eq!(settings.listen, defaults.listen);
+    assert_eq!(settings.statsd, defaults.statsd);
     assert_eq!(settings.retry, defaults.retry);
     assert_eq!(settings.admin_listen, defaults.admin_listen);
     assert_eq!(settings.shutdown_grace, defaults.shutdown_grace);

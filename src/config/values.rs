@@ -3,12 +3,14 @@
 
 mod addresses;
 mod endpoint;
+mod percentile;
 mod proxy;
 mod sink_url;
 mod units;
 
 pub use addresses::{ListenAddress, UnixAddress};
 pub use endpoint::Endpoint;
+pub use percentile::Percentile;
 pub use proxy::{Proxy, is_exempt};
 pub use sink_url::SinkUrl;
 pub use units::{bytes, duration, show_bytes};

@@ -16,6 +16,7 @@ mod listeners;
 mod pickle;
 mod portions;
 mod split;
+pub mod statsd;
 mod tcp;
 mod udp;
 mod unix;
@@ -31,17 +32,18 @@ use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tracing::{error, warn};
 use zeroize::Zeroize;
 
-use crate::config::ListenSettings;
+use crate::config::{ListenSettings, StatsdSettings};
 use crate::os::{self, Datagrams, Sender};
 use crate::stats::{Counters, ListenerCounters, RejectReason, RejectedLine, Throttle};
 
 use super::line::Rules;
 use super::pack::{Pack, Sample};
-use super::queue::Queue;
+use super::queue::{Pushed, Queue};
 use client::{Client, Ending};
 use connections::Connections;
 use dialect::Dialect;
 use portions::Portions;
+use statsd::Statsd;
 use tcp::Progress;
 
 pub use given::Given;
@@ -103,6 +105,10 @@ struct Shared {
     kernel_drops: Throttle,
     /// Lines dropped since that was last logged.
     lost: AtomicU64,
+    statsd: Statsd,
+    crowds: Throttle,
+    /// Samples dropped since that was last logged.
+    crowded_out: AtomicU64,
     troubles: Throttle,
 }
 
@@ -163,6 +169,7 @@ impl Ingest {
     pub fn new(
         queue: Queue,
         rules: Rules,
+        statsd: &StatsdSettings,
         max_connections: usize,
         counters: Arc<Counters>,
     ) -> Self {
@@ -170,6 +177,7 @@ impl Ingest {
             shared: Arc::new(Shared {
                 queue,
                 rules: RwLock::new(Arc::new(rules)),
+                statsd: Statsd::new(statsd, counters.clone()),
                 counters,
                 connections: Connections::new(max_connections),
                 turns: Semaphore::new(READS_A_TURN),
@@ -177,6 +185,8 @@ impl Ingest {
                 losses: Throttle::new(LOG_INTERVAL),
                 kernel_drops: Throttle::new(LOG_INTERVAL),
                 lost: AtomicU64::new(0),
+                crowds: Throttle::new(LOG_INTERVAL),
+                crowded_out: AtomicU64::new(0),
                 troubles: Throttle::new(LOG_INTERVAL),
             }),
         }
@@ -192,6 +202,24 @@ impl Ingest {
         rules.key.remember(&current.key);
         *current = Arc::new(rules);
         self.shared.connections.set_limit(max_connections);
+    }
+
+    /// Other ways to aggregate samples, at a reload.
+    pub fn reconfigure_statsd(&self, settings: &StatsdSettings) {
+        let Shared { statsd, queue, .. } = &*self.shared;
+        statsd.reconfigure(settings, queue, |pushed| self.tell_losses(pushed));
+    }
+
+    /// Flushes samples at the end of each interval.
+    pub async fn flush_samples(self) {
+        let Shared { statsd, queue, .. } = &*self.shared;
+        statsd.run(queue, |pushed| self.tell_losses(pushed)).await;
+    }
+
+    /// Flushes what samples have come, at once.
+    pub fn flush_samples_now(&self) {
+        let Shared { statsd, queue, .. } = &*self.shared;
+        statsd.flush_now(queue, |pushed| self.tell_losses(pushed));
     }
 
     fn connections(&self) -> &Arc<Connections> {
@@ -221,11 +249,17 @@ impl Ingest {
                 return Ok(Progress::Ended);
             }
             pack.begin(SystemTime::now());
+            let (bytes, rules) = (&buffer[..length], self.rules());
             let mut is_tight = false;
             let mut portions = Portions::of(pack, |pack| {
                 is_tight |= self.push(listener, pack, |_| peer);
             });
-            let fed = client.feed(&buffer[..length], &self.rules(), &mut portions);
+            let fed = if client.brings_samples() {
+                let mut reading = self.shared.statsd.read();
+                client.feed(bytes, &rules, &mut reading.fold(portions.pack()))
+            } else {
+                client.feed(bytes, &rules, &mut portions)
+            };
             portions.finish();
             if pack.carried_key() {
                 buffer[..length].zeroize();
@@ -253,7 +287,13 @@ impl Ingest {
     ) {
         SCRATCH.with_borrow_mut(|Scratch { pack, .. }| {
             pack.begin(SystemTime::now());
-            client.finish(ending, &self.rules(), pack);
+            let rules = self.rules();
+            if client.brings_samples() {
+                let mut reading = self.shared.statsd.read();
+                client.finish(ending, &rules, &mut reading.fold(pack));
+            } else {
+                client.finish(ending, &rules, pack);
+            }
             self.push(listener, pack, |_| peer);
         });
     }
@@ -282,10 +322,18 @@ impl Ingest {
                 // One for each sample in the pack.
                 let mut senders = [Sender::Unknown; RejectReason::ALL.len()];
                 let mut carried_key = false;
+                let mut reading = (dialect == Dialect::Statsd).then(|| self.shared.statsd.read());
                 pack.begin(now);
                 for (bytes, received) in datagrams.iter() {
                     let before = pack.samples().len();
-                    client::datagram(dialect, bytes, received.truncated, &rules, pack);
+                    let is_cut = received.truncated;
+                    match &mut reading {
+                        None => client::datagram(dialect, bytes, is_cut, &rules, pack),
+                        Some(reading) => {
+                            let mut folding = reading.fold(pack);
+                            client::datagram(dialect, bytes, is_cut, &rules, &mut folding);
+                        }
+                    }
                     senders[before..pack.samples().len()].fill(received.sender);
                     if pack.bytes().len() >= BYTES_A_PUSH {
                         carried_key |= pack.carried_key();
@@ -331,6 +379,15 @@ impl Ingest {
             return false;
         }
         let pushed = self.shared.queue.push(listener.id, pack);
+        self.tell_losses(pushed);
+        self.tell_crowded_out(pack.crowded_out());
+        for (number, sample) in pack.samples().iter().enumerate() {
+            self.tell(listener, &sender(number), sample);
+        }
+        pushed.is_tight
+    }
+
+    fn tell_losses(&self, pushed: Pushed) {
         if pushed.dropped > 0 {
             self.shared.lost.fetch_add(pushed.dropped, Relaxed);
             if self.may_say(&self.shared.losses) {
@@ -338,10 +395,19 @@ impl Ingest {
                 error!(lines, "the queue is full, the oldest lines are dropped");
             }
         }
-        for (number, sample) in pack.samples().iter().enumerate() {
-            self.tell(listener, &sender(number), sample);
+    }
+
+    fn tell_crowded_out(&self, samples: u64) {
+        if samples > 0 {
+            self.shared.crowded_out.fetch_add(samples, Relaxed);
+            if self.may_say(&self.shared.crowds) {
+                let samples = self.shared.crowded_out.swap(0, Relaxed);
+                error!(
+                    samples,
+                    "statsd.bytes is used up, samples of new names are dropped; send fewer names, or raise it"
+                );
+            }
         }
-        pushed.is_tight
     }
 
     fn tell(&self, listener: &ListenerCounters, peer: &impl Display, sample: &Sample) {
@@ -435,7 +501,13 @@ mod tests {
             max_line_bytes: 4096,
             key: ApiKey::none().into(),
         };
-        Ingest::new(Queue::new(limits), rules, 1000, Arc::default())
+        let statsd = StatsdSettings {
+            interval: Duration::from_secs(10),
+            percentiles: Vec::new(),
+            prefix: String::new(),
+            bytes: 1 << 20,
+        };
+        Ingest::new(Queue::new(limits), rules, &statsd, 1000, Arc::default())
     }
 
     #[tokio::test]

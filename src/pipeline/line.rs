@@ -11,8 +11,8 @@
 //! lines" in FACTS.md is the specification; its rows are the tests below.
 //! Splitting a stream into lines is left to `ingest/split.rs`.
 
-mod name;
-mod number;
+pub mod name;
+pub mod number;
 pub mod plain;
 
 use crate::config::{NameRule, OwnKeys};
@@ -177,7 +177,7 @@ impl<'a> Iterator for Fields<'a> {
 
 /// Control characters and broken UTF-8 never pass. The C1 controls count:
 /// Python's `splitlines` ends a line at U+0085.
-fn check_encoding(raw: &[u8]) -> Result<(), Reject> {
+pub fn check_encoding(raw: &[u8]) -> Result<(), Reject> {
     if raw.iter().all(|byte| matches!(byte, b' '..=b'~' | b'\t')) {
         return Ok(());
     }

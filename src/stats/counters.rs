@@ -154,7 +154,7 @@ pub struct ListenerCounters {
 impl ListenerCounters {
     /// Whether the kernel may drop what comes in here.
     pub fn is_udp(&self) -> bool {
-        self.label.starts_with("udp:")
+        self.label.starts_with("udp:") || self.label.starts_with("statsd:")
     }
 
     /// A connection was accepted.
@@ -185,6 +185,8 @@ pub struct Counters {
     pub upstream: Upstream,
     /// What was rejected lately, for people too.
     pub rejected_lines: RejectedLines,
+    /// Series of StatsD samples that are held.
+    pub statsd_names: AtomicU64,
     /// Connections made to the upstream.
     pub sink_connects: AtomicU64,
     /// Lines that the peer's kernel acknowledged shortly before a reset, so
@@ -215,6 +217,7 @@ impl Default for Counters {
             sink_up: AtomicBool::new(true),
             upstream: Upstream::default(),
             rejected_lines: RejectedLines::default(),
+            statsd_names: AtomicU64::new(0),
             sink_connects: AtomicU64::new(0),
             lines_at_risk: AtomicU64::new(0),
             lines_uncertain: AtomicU64::new(0),

@@ -84,7 +84,7 @@ fn every_number_is_there_from_the_start() {
 }
 
 /// The names that others rely on, with their types and labels.
-const NAMES: [(&str, &str, &[&str]); 27] = [
+const NAMES: [(&str, &str, &[&str]); 28] = [
     ("lines_received_total", "counter", &["listener"]),
     ("lines_generated_total", "counter", &[]),
     ("lines_rejected_total", "counter", &["reason"]),
@@ -101,6 +101,7 @@ const NAMES: [(&str, &str, &[&str]); 27] = [
     ("queue_limit_bytes", "gauge", &[]),
     ("queue_horizon_seconds", "gauge", &[]),
     ("drain_seconds", "gauge", &[]),
+    ("statsd_names", "gauge", &[]),
     ("udp_kernel_drops_total", "counter", &["listener"]),
     ("connections", "gauge", &["listener"]),
     (

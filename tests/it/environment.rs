@@ -25,7 +25,7 @@ struct Row {
 
 fn row(path: &'static str, good: &str, bad: &'static str, said: &'static str) -> Row {
     let shown = match path.split_once('.') {
-        Some(("listen", "udp" | "tcp" | "unix_stream" | "unix_datagram" | "pickle")) => {
+        Some(("listen", "udp" | "tcp" | "unix_stream" | "unix_datagram" | "statsd" | "pickle")) => {
             let items: Vec<String> = good
                 .split(',')
                 .map(|item| format!("\"{}\"", item.trim()))
@@ -33,6 +33,7 @@ fn row(path: &'static str, good: &str, bad: &'static str, said: &'static str) ->
             format!("[{}]", items.join(", "))
         }
         _ if good.parse::<u32>().is_ok() => good.to_owned(),
+        _ if path == "statsd.percentiles" => format!("[{good}]"),
         _ if path == "sink.api_key" => "\"<key>\"".to_owned(),
         _ => format!("\"{good}\""),
     };
@@ -132,6 +133,12 @@ fn rows(certs: &Certs, config: &Config) -> Vec<Row> {
         row("listen.unix_stream", "/tmp/s.sock,@name", "relative", unix),
         row("listen.unix_datagram", "@name", "relative", unix),
         row(
+            "listen.statsd",
+            "127.0.0.1:8125, localhost:0",
+            "8125",
+            address,
+        ),
+        row(
             "listen.pickle",
             "127.0.0.1:2004,[::1]:2004",
             ":2004",
@@ -150,6 +157,25 @@ fn rows(certs: &Certs, config: &Config) -> Vec<Row> {
             "2",
             "65",
             "write a whole number from 1 to 64",
+        ),
+        row("statsd.interval", "60s", "500ms", "write 1s to 3600s"),
+        row(
+            "statsd.percentiles",
+            "50, 99.9",
+            "90,p99",
+            "write a number over 0 and at most 100",
+        ),
+        row(
+            "statsd.prefix",
+            "stats.web-1",
+            "a b",
+            "no metric path; write nodes",
+        ),
+        row(
+            "statsd.bytes",
+            "16MiB",
+            "1KiB",
+            "write \"64KiB\" to \"4GiB\"",
         ),
         row("batch.bytes", "32KiB", "1B", "write \"1KiB\" to \"16MiB\""),
         row("batch.linger", "50ms", "1", duration),

@@ -26,6 +26,7 @@ mod rotation;
 mod secrets;
 mod self_metrics;
 mod shutdown;
+mod statsd;
 mod systemd;
 mod threads;
 mod tls;

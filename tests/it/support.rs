@@ -31,6 +31,7 @@ pub use daemon::Daemon;
 pub use http::Message;
 pub use inbox::Inbox;
 pub use launch::{Launch, Outcome};
+pub use ledger::Ledger;
 pub use load::Load;
 pub use manager::Manager;
 pub use metrics::{Metrics, assert_rejected};

@@ -76,7 +76,7 @@ const LOSSES = {
 
 const whyDropped = (reason, sink) => {
   if (reason !== "queue_full") return LOSSES[reason] ?? "";
-  if (sink.up) return "The queue is full, as more comes than the upstream takes. The oldest go first.";
+  if (sink.up) return "The queue is full, as more comes than the upstream takes, and the oldest go first; or StatsD samples have more names than statsd.bytes holds.";
   return `The queue is full, and the upstream is away. ${sink.last_error ? reasonOf(sink.last_error) : ""} The oldest lines go first.`;
 };
 

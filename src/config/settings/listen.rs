@@ -20,6 +20,8 @@ pub struct ListenSettings {
     pub unix_datagram: Vec<UnixAddress>,
     /// Streams over IP of carbon's pickle protocol.
     pub pickle: Vec<ListenAddress>,
+    /// StatsD's samples, datagrams and streams over IP.
+    pub statsd: Vec<ListenAddress>,
     /// Which names pass.
     pub names: NameRule,
     /// Longer lines are rejected.
@@ -42,12 +44,15 @@ pub fn find(source: &mut Source, warnings: &mut Vec<String>) -> ListenSettings {
     let tcp = source.list("listen.tcp", ListenAddress::parse);
     let unix_stream = source.list("listen.unix_stream", UnixAddress::parse);
     let unix_datagram = source.list("listen.unix_datagram", UnixAddress::parse);
+    let statsd = source.list("listen.statsd", ListenAddress::parse);
     let pickle = source.list("listen.pickle", ListenAddress::parse);
-    let datagrams: &[(&str, &[ListenAddress])] = &[("listen.udp", &udp)];
-    let streams: &[(&str, &[ListenAddress])] = &[("listen.tcp", &tcp), ("listen.pickle", &pickle)];
-    refuse_overlaps(source, datagrams);
-    refuse_overlaps(source, streams);
-    for (key, addresses) in datagrams.iter().chain(streams) {
+    let of_udp: (&str, &[ListenAddress]) = ("listen.udp", &udp);
+    let of_tcp: (&str, &[ListenAddress]) = ("listen.tcp", &tcp);
+    let of_statsd: (&str, &[ListenAddress]) = ("listen.statsd", &statsd);
+    let of_pickle: (&str, &[ListenAddress]) = ("listen.pickle", &pickle);
+    refuse_overlaps(source, &[of_udp, of_statsd]);
+    refuse_overlaps(source, &[of_tcp, of_statsd, of_pickle]);
+    for (key, addresses) in [of_udp, of_tcp, of_statsd, of_pickle] {
         for address in addresses.iter().filter(|address| !address.is_loopback()) {
             warnings.push(format!(
                 "{key} {}: whoever can reach this address can write into the account",
@@ -61,6 +66,7 @@ pub fn find(source: &mut Source, warnings: &mut Vec<String>) -> ListenSettings {
         unix_stream,
         unix_datagram,
         pickle,
+        statsd,
         names: source
             .text("listen.names", choice(NAMES))
             .unwrap_or(NameRule::Any),
@@ -74,7 +80,8 @@ pub fn find(source: &mut Source, warnings: &mut Vec<String>) -> ListenSettings {
         && listen.tcp.is_empty()
         && listen.unix_stream.is_empty()
         && listen.unix_datagram.is_empty()
-        && listen.pickle.is_empty();
+        && listen.pickle.is_empty()
+        && listen.statsd.is_empty();
     if nothing {
         warnings.push("there is no listener, so no line can come in".into());
     }

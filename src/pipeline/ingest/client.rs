@@ -25,6 +25,8 @@ pub enum Ending {
 pub enum Client {
     /// Graphite's plain lines.
     Lines(Lines),
+    /// StatsD's lines, cut and told from other protocols in the same way.
+    Statsd(Lines),
     /// Frames of carbon's pickle protocol.
     Pickles(Pickles),
 }
@@ -34,15 +36,21 @@ impl Client {
     pub fn new(dialect: Dialect) -> Self {
         match dialect {
             Dialect::Lines => Self::Lines(Lines::default()),
+            Dialect::Statsd => Self::Statsd(Lines::default()),
             Dialect::Pickle => Self::Pickles(Pickles::default()),
         }
+    }
+
+    /// Whether what it brings are samples, to be aggregated.
+    pub fn brings_samples(&self) -> bool {
+        matches!(self, Self::Statsd(_))
     }
 
     /// Takes the next bytes. Breaks off when they are of another protocol,
     /// which is counted as one rejected line.
     pub fn feed(&mut self, bytes: &[u8], rules: &Rules, pack: &mut impl Intake) -> ControlFlow<()> {
         match self {
-            Self::Lines(lines) => lines.feed(bytes, rules, pack),
+            Self::Lines(lines) | Self::Statsd(lines) => lines.feed(bytes, rules, pack),
             Self::Pickles(pickles) => pickles.feed(bytes, rules, pack),
         }
     }
@@ -52,7 +60,7 @@ impl Client {
     /// looked at them.
     pub fn unseen(&self) -> usize {
         match self {
-            Self::Lines(lines) => lines.unfinished(),
+            Self::Lines(lines) | Self::Statsd(lines) => lines.unfinished(),
             // What a frame holds that is skipped, or refused as a whole.
             Self::Pickles(_) => usize::MAX,
         }
@@ -62,7 +70,7 @@ impl Client {
     /// bound them.
     pub fn held(&self) -> usize {
         match self {
-            Self::Lines(_) => 0,
+            Self::Lines(_) | Self::Statsd(_) => 0,
             Self::Pickles(pickles) => pickles.held(),
         }
     }
@@ -70,7 +78,7 @@ impl Client {
     /// The stream ended.
     pub fn finish(self, ending: Ending, rules: &Rules, pack: &mut impl Intake) {
         match self {
-            Self::Lines(lines) => lines.finish(ending, rules, pack),
+            Self::Lines(lines) | Self::Statsd(lines) => lines.finish(ending, rules, pack),
             // Half a frame is of no use, however it came to be half.
             Self::Pickles(pickles) => pickles.finish(rules, pack),
         }
@@ -87,7 +95,7 @@ pub fn datagram(
     pack: &mut impl Intake,
 ) {
     match dialect {
-        Dialect::Lines => lines::datagram(bytes, truncated, rules, pack),
+        Dialect::Lines | Dialect::Statsd => lines::datagram(bytes, truncated, rules, pack),
         Dialect::Pickle => {
             // No key of the configuration asks for it.
             let hint = "the pickle protocol is spoken over TCP";

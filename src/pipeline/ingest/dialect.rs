@@ -9,6 +9,8 @@
 pub enum Dialect {
     /// Graphite's plain lines, `name value [timestamp]`.
     Lines,
+    /// StatsD's samples, `name:value|type`.
+    Statsd,
     /// Carbon's pickle protocol.
     Pickle,
 }

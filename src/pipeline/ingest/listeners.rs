@@ -27,7 +27,7 @@ use super::{Given, Ingest, Service, Stop, Stopping, tcp, udp};
 pub use bind::BindError;
 use bind::Binder;
 use socket::{Held, ReadySocket};
-use spec::Spec;
+use spec::{Place, Spec};
 
 /// One listener, bound: its sockets, and its path in the file system.
 #[derive(Debug)]
@@ -63,6 +63,8 @@ pub struct Plan {
 #[derive(Debug)]
 struct Ready {
     address: String,
+    /// Where the listener's name does not tell.
+    protocol: Option<&'static str>,
     socket: ReadySocket,
     is_given: bool,
     is_beside: bool,
@@ -101,15 +103,24 @@ impl Listeners {
         let mut new = Vec::new();
         for spec in &wanted {
             if !self.running.iter().any(|listener| listener.spec == *spec) {
-                let (sockets, path) = binder.bind(spec)?;
-                let listener = Listener {
-                    spec: spec.clone(),
-                    sockets,
-                    _path: path,
-                    stop: watch::Sender::new(Stop::NotYet),
-                };
-                let ready = listener.ready()?;
-                new.push((listener, ready));
+                let (sockets, mut path) = binder.bind(spec)?;
+                // Datagrams and streams stop one after the other.
+                let (datagrams, streams): (Vec<Held>, Vec<Held>) = sockets
+                    .into_iter()
+                    .partition(|held| held.bound.is_of_datagrams());
+                for sockets in [datagrams, streams] {
+                    if sockets.is_empty() {
+                        continue;
+                    }
+                    let listener = Listener {
+                        spec: spec.clone(),
+                        sockets,
+                        _path: path.take(),
+                        stop: watch::Sender::new(Stop::NotYet),
+                    };
+                    let ready = listener.ready()?;
+                    new.push((listener, ready));
+                }
             }
         }
         Ok(Plan { new, wanted })
@@ -152,7 +163,7 @@ impl Listeners {
     pub async fn drain(&mut self, stop: Stop) -> Result<(), JoinError> {
         for are_datagrams in [false, true] {
             for listener in &self.running {
-                if listener.spec.is_of_datagrams() == are_datagrams {
+                if listener.is_of_datagrams() == are_datagrams {
                     listener.stop.send_replace(stop);
                 }
             }
@@ -173,6 +184,7 @@ impl Listeners {
         let counters = self.counters.listener(&listener.spec.label());
         for Ready {
             address,
+            protocol,
             socket,
             is_given,
             is_beside,
@@ -180,7 +192,7 @@ impl Listeners {
         {
             if !is_beside {
                 let from = is_given.then_some("the service manager");
-                info!(listener = %counters.label, %address, from, "listening");
+                info!(listener = %counters.label, protocol, %address, from, "listening");
             }
             if let ReadySocket::Udp(socket, _) = &socket
                 && !is_beside
@@ -236,7 +248,12 @@ impl Listeners {
 }
 
 impl Listener {
+    fn is_of_datagrams(&self) -> bool {
+        self.sockets.iter().all(|held| held.bound.is_of_datagrams())
+    }
+
     fn ready(&self) -> Result<Vec<Ready>, BindError> {
+        let is_of_both = matches!(self.spec.place, Place::UdpAndTcp(_));
         let ready = |socket: &Held| {
             let address = match socket.bound.ip_address() {
                 Some(address) => address?.to_string(),
@@ -244,6 +261,7 @@ impl Listener {
             };
             Ok(Ready {
                 address,
+                protocol: is_of_both.then(|| socket.bound.protocol()).flatten(),
                 socket: socket.bound.ready()?,
                 is_given: socket.is_given,
                 is_beside: socket.is_beside,

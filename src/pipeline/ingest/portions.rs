@@ -19,6 +19,11 @@ impl<'a, H: FnMut(&Pack)> Portions<'a, H> {
         Self { pack, hand_on }
     }
 
+    /// The pack, for those who fill it by themselves.
+    pub fn pack(&mut self) -> &mut Pack {
+        self.pack
+    }
+
     /// Hands on what is left.
     pub fn finish(mut self) {
         (self.hand_on)(self.pack);

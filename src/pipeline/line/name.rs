@@ -65,7 +65,7 @@ pub fn is_documented(character: char) -> bool {
 }
 
 /// The part before the tags.
-fn path_of(name: &[u8]) -> &[u8] {
+pub fn path_of(name: &[u8]) -> &[u8] {
     let end = memchr::memchr(b';', name).unwrap_or(name.len());
     &name[..end]
 }

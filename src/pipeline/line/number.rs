@@ -149,7 +149,7 @@ fn digits(text: &[u8]) -> (&[u8], &[u8]) {
 
 /// The double that a text of the grammar above stands for; infinite when it
 /// overflows.
-fn double(text: &[u8]) -> f64 {
+pub fn double(text: &[u8]) -> f64 {
     std::str::from_utf8(text)
         .ok()
         .and_then(|text| text.parse().ok())

@@ -198,8 +198,9 @@ impl Table {
             )
         );
         for listener in listeners {
-            let is_udp = listener.name.starts_with("udp:");
-            let is_stream = !is_udp && !listener.name.starts_with("unix_datagram:");
+            let is_both = listener.name.starts_with("statsd:");
+            let is_udp = is_both || listener.name.starts_with("udp:");
+            let is_stream = is_both || !(is_udp || listener.name.starts_with("unix_datagram:"));
             let connections = number_or_none(is_stream, listener.connections);
             let drops = format!("{:>NUMBER$}", number_or_none(is_udp, listener.kernel_drops));
             let drops = if listener.kernel_drops > 0 {

@@ -17,6 +17,9 @@ use super::Listener;
 use super::socket::{Bound, Held};
 use super::spec::{Place, Spec};
 
+/// So many ports that the system chooses for datagrams are tried for streams.
+const PORTS_TRIED: usize = 16;
+
 /// A listener that could not be bound.
 #[derive(Debug, thiserror::Error)]
 pub struct BindError {
@@ -39,8 +42,9 @@ impl Binder<'_> {
     /// Binds a listener, and tells the path that goes with it.
     pub fn bind(&self, spec: &Spec) -> Result<(Vec<Held>, Option<BoundPath>), BindError> {
         let bound = match &spec.place {
-            Place::Udp(address) => return Ok((self.bind_ip(spec, address, true)?, None)),
-            Place::Tcp(address) => return Ok((self.bind_ip(spec, address, false)?, None)),
+            Place::Udp(address) => return Ok((self.bind_ip(spec, address, true, None)?, None)),
+            Place::Tcp(address) => return Ok((self.bind_ip(spec, address, false, None)?, None)),
+            Place::UdpAndTcp(address) => return Ok((self.bind_both(spec, address)?, None)),
             Place::UnixStream(address) => match self.given.unix_stream(address) {
                 Some(given) => given.map(|socket| (Bound::UnixStream(socket).given(), None)),
                 None => unix::bind_stream(address)
@@ -58,19 +62,36 @@ impl Binder<'_> {
         }
     }
 
+    /// Binds every address of a listener for datagrams and for streams. Where any
+    /// port will do, one that is free for both is looked for.
+    fn bind_both(&self, spec: &Spec, listen: &ListenAddress) -> Result<Vec<Held>, BindError> {
+        let mut tries = PORTS_TRIED;
+        loop {
+            let mut bound = self.bind_ip(spec, listen, true, None)?;
+            let port = bound.first().and_then(|first| ip_port(&first.bound));
+            bound.extend(self.bind_ip(spec, listen, false, port)?);
+            tries -= 1;
+            if tries == 0 || bound.iter().all(|held| ip_port(&held.bound) == port) {
+                return Ok(bound);
+            }
+        }
+    }
+
     /// Binds every address of a listener. Of `localhost`, one family may be
-    /// missing on this host.
+    /// missing on this host. Where any port will do, `port` is tried first, or
+    /// that of the listener's first address.
     fn bind_ip(
         &self,
         spec: &Spec,
         listen: &ListenAddress,
         is_udp: bool,
+        port: Option<u16>,
     ) -> Result<Vec<Held>, BindError> {
         let mut bound: Vec<Held> = Vec::new();
         let mut missing = None;
         for address in &listen.addresses {
-            let same_port = bound.first().and_then(|first| ip_port(&first.bound));
-            match self.bind_address(spec, *address, same_port, is_udp) {
+            let first_port = || bound.first().and_then(|first| ip_port(&first.bound));
+            match self.bind_address(spec, *address, port.or_else(first_port), is_udp) {
                 Ok(first) => {
                     let beside = self.bind_beside(spec, *address, &first);
                     bound.push(first);
@@ -100,7 +121,7 @@ impl Binder<'_> {
 
     /// Binds one address, or takes over the socket that is bound there: by a
     /// listener before a reload, or by whoever has given it to us. Where
-    /// any port will do, the one of the listener's first address is tried.
+    /// any port will do, `same_port` is tried.
     fn bind_address(
         &self,
         spec: &Spec,

@@ -99,6 +99,20 @@ impl Bound {
         })
     }
 
+    /// Whether nobody is connected to it.
+    pub fn is_of_datagrams(&self) -> bool {
+        matches!(self, Self::Udp(..) | Self::UnixDatagram(_))
+    }
+
+    /// What IP carries to it.
+    pub fn protocol(&self) -> Option<&'static str> {
+        match self {
+            Self::Udp(..) => Some("udp"),
+            Self::Tcp(..) => Some("tcp"),
+            Self::UnixStream(_) | Self::UnixDatagram(_) => None,
+        }
+    }
+
     /// Where the system has bound it; nothing where only a path leads.
     pub fn ip_address(&self) -> Option<io::Result<SocketAddr>> {
         match self {

@@ -27,6 +27,8 @@ pub enum Place {
     UnixStream(UnixAddress),
     /// Datagrams over Unix sockets.
     UnixDatagram(UnixAddress),
+    /// Datagrams and streams over IP, at the same ports.
+    UdpAndTcp(ListenAddress),
 }
 
 impl Spec {
@@ -49,11 +51,13 @@ impl Spec {
         let tcp = settings.tcp.iter().cloned().map(Place::Tcp);
         let unix_stream = settings.unix_stream.iter().cloned();
         let unix_datagram = settings.unix_datagram.iter().cloned();
+        let statsd = settings.statsd.iter().cloned();
         let pickle = settings.pickle.iter().cloned();
         udp.chain(tcp)
             .chain(unix_stream.map(Place::UnixStream))
             .chain(unix_datagram.map(Place::UnixDatagram))
             .map(of(Dialect::Lines))
+            .chain(statsd.map(Place::UdpAndTcp).map(of(Dialect::Statsd)))
             .chain(pickle.map(Place::Tcp).map(of(Dialect::Pickle)))
             .collect()
     }
@@ -65,21 +69,19 @@ impl Spec {
             (Dialect::Lines, Place::Tcp(_)) => "tcp",
             (Dialect::Lines, Place::UnixStream(_)) => "unix_stream",
             (Dialect::Lines, Place::UnixDatagram(_)) => "unix_datagram",
+            (Dialect::Statsd, _) | (_, Place::UdpAndTcp(_)) => "statsd",
             (Dialect::Pickle, _) => "pickle",
         };
         format!("{kind}:{}", self.place)
-    }
-
-    /// Whether nobody is connected to it.
-    pub fn is_of_datagrams(&self) -> bool {
-        matches!(self.place, Place::Udp(_) | Place::UnixDatagram(_))
     }
 }
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Udp(address) | Self::Tcp(address) => f.write_str(&address.text),
+            Self::Udp(address) | Self::Tcp(address) | Self::UdpAndTcp(address) => {
+                f.write_str(&address.text)
+            }
             Self::UnixStream(address) | Self::UnixDatagram(address) => address.fmt(f),
         }
     }

@@ -1,0 +1,169 @@
+//! StatsD: samples are gathered for an interval and leave as points.
+//!
+//! ```text
+//!    split ─ sample ─ series ─▶ aggregates ─ flush ─ render ─▶ queue
+//!              reject → ledger      │ no room → ledger
+//! ```
+//!
+//! In: raw lines, through the same splitter as Graphite's. Out: at each flush,
+//! points. Each value counts as a line received, and as aggregated once it is
+//! part of an aggregate; points are made by sidecarbon. A client that has
+//! aggregated itself says so with a time of its own: its values pass as they are.
+
+mod aggregate;
+mod aggregates;
+mod flush;
+mod render;
+mod sample;
+mod schedule;
+mod series;
+mod timer;
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use crate::config::StatsdSettings;
+use crate::pipeline::line::{Reject, Rules};
+use crate::pipeline::pack::{Intake, Pack};
+use crate::stats::Counters;
+
+use aggregates::Aggregates;
+use render::{Points, Style};
+use sample::Sample;
+use series::Series;
+
+/// What is gathered, shared by all listeners and the flush.
+#[derive(Debug)]
+pub struct Statsd {
+    gathered: Mutex<Gathered>,
+    /// Something has come after nothing was there, or other settings have.
+    changed: Notify,
+    counters: Arc<Counters>,
+}
+
+#[derive(Debug)]
+struct Gathered {
+    aggregates: Aggregates,
+    series: Series,
+    style: Style,
+    /// Values that pass as they are.
+    passing: Points,
+}
+
+/// What is gathered, held for one read.
+#[derive(Debug)]
+pub struct Reading<'a> {
+    statsd: &'a Statsd,
+    gathered: MutexGuard<'a, Gathered>,
+    was_due: bool,
+}
+
+/// Takes lines; their tally goes into the pack.
+#[derive(Debug)]
+pub struct Folding<'a> {
+    gathered: &'a mut Gathered,
+    pack: &'a mut Pack,
+}
+
+impl Statsd {
+    /// Nothing gathered yet.
+    pub fn new(settings: &StatsdSettings, counters: Arc<Counters>) -> Self {
+        Self {
+            gathered: Mutex::new(Gathered {
+                aggregates: Aggregates::new(settings.bytes),
+                series: Series::default(),
+                style: Style::of(settings),
+                passing: Points::default(),
+            }),
+            changed: Notify::new(),
+            counters,
+        }
+    }
+
+    /// Begins to take what one read has brought.
+    pub fn read(&self) -> Reading<'_> {
+        let gathered = self.lock();
+        Reading {
+            was_due: gathered.aggregates.is_due(),
+            statsd: self,
+            gathered,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Gathered> {
+        // As with the queue: a panic ends the process, the account is read before.
+        self.gathered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Reading<'_> {
+    /// Takes lines, and tells in the pack what became of them.
+    pub fn fold<'a>(&'a mut self, pack: &'a mut Pack) -> Folding<'a> {
+        Folding {
+            gathered: &mut self.gathered,
+            pack,
+        }
+    }
+}
+
+impl Folding<'_> {
+    /// Takes a sample of the series that was found last.
+    fn take(&mut self, sample: Sample<'_>) {
+        let Gathered {
+            aggregates,
+            series,
+            style,
+            passing,
+        } = self.gathered;
+        let Some(second) = sample.second else {
+            if aggregates.fold(series.text(), sample.measure) {
+                self.pack.note_aggregated();
+            } else {
+                self.pack.note_crowded_out();
+            }
+            return;
+        };
+        passing.clear();
+        style.render_as_is(series.text(), sample.measure, second, passing);
+        self.pack.add_made(&passing.bytes);
+    }
+}
+
+impl Intake for Folding<'_> {
+    fn add(&mut self, raw: &[u8], rules: &Rules) {
+        let written = match sample::read(raw, rules) {
+            Ok(Some(written)) => written,
+            Ok(None) => return,
+            Err(reject) => return self.reject(reject, raw, rules),
+        };
+        let series = &mut self.gathered.series;
+        let named = series.find(written.name, written.tags, rules);
+        if named.is_ok() && series.carried_key() {
+            self.pack.note_key();
+        }
+        written.each(|sample| match named.and(sample) {
+            Ok(sample) => self.take(sample),
+            Err(reject) => self.reject(reject, raw, rules),
+        });
+    }
+
+    fn reject(&mut self, reject: Reject, raw: &[u8], rules: &Rules) {
+        self.pack.reject(reject, raw, rules);
+    }
+}
+
+impl Drop for Reading<'_> {
+    fn drop(&mut self) {
+        let aggregates = &self.gathered.aggregates;
+        let series = aggregates.series() as u64;
+        self.statsd.counters.statsd_names.store(series, Relaxed);
+        if aggregates.is_due() && !self.was_due {
+            self.statsd.changed.notify_one();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

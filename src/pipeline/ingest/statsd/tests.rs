@@ -1,0 +1,254 @@
+//! Lines in, points and accounts out, without sockets and clocks.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::config::{ApiKey, NameRule, Percentile};
+use crate::pipeline::ingest::client::{Client, Ending};
+use crate::pipeline::ingest::dialect::Dialect;
+use crate::pipeline::line::Line;
+use crate::pipeline::queue::{Limits, Queue};
+use crate::stats::{DropReason, ListenerId, RejectReason};
+
+fn settings(bytes: usize) -> StatsdSettings {
+    StatsdSettings {
+        interval: Duration::from_secs(10),
+        percentiles: vec![Percentile::parse("90").unwrap()],
+        prefix: "stats".into(),
+        bytes,
+    }
+}
+
+fn rules() -> Rules {
+    Rules {
+        names: NameRule::Any,
+        max_line_bytes: 200,
+        key: ApiKey::parse("s3cret").unwrap().into(),
+    }
+}
+
+fn queue() -> Queue {
+    Queue::new(Limits {
+        block_bytes: 64 << 10,
+        queue_bytes: 16 << 20,
+        linger: Duration::ZERO,
+        gather: Duration::ZERO,
+        max_lines_per_second: None,
+    })
+}
+
+fn statsd(bytes: usize) -> Statsd {
+    Statsd::new(&settings(bytes), Arc::default())
+}
+
+fn take(statsd: &Statsd, queue: &Queue, lines: &str) {
+    let mut pack = Pack::default();
+    pack.begin(SystemTime::now());
+    statsd
+        .read()
+        .fold(&mut pack)
+        .add_lines(lines.as_bytes(), &rules());
+    queue.push(ListenerId(0), &pack);
+}
+
+/// All that waits, without the second of the flush.
+fn waiting(queue: &Queue) -> Vec<String> {
+    let mut lines = Vec::new();
+    while let Some(lease) = queue.lease() {
+        let text = String::from_utf8(lease.bytes().to_vec()).unwrap();
+        for line in text.lines() {
+            let parsed = Line::parse(line.as_bytes(), &rules());
+            assert!(matches!(parsed, Ok(Some(_))), "{line}: {parsed:?}");
+            lines.push(line.rsplit_once(' ').unwrap().0.to_owned());
+        }
+        lease.settle_all();
+    }
+    lines.sort();
+    lines
+}
+
+#[test]
+fn each_value_is_in_one_account() {
+    let (statsd, queue) = (statsd(1 << 20), queue());
+    take(
+        &statsd,
+        &queue,
+        "a:1|c\na:2|c:5|g\n\ns3cret.b:1:x:3|ms\nb:1|c|T1700000000\n_sc|x|0\nbad\n",
+    );
+    let ledger = queue.snapshot().ledger;
+    assert_eq!(ledger.received_total(), 9);
+    assert_eq!(ledger.aggregated(), 5);
+    assert_eq!(ledger.rejected(RejectReason::Value), 1);
+    assert_eq!(ledger.rejected(RejectReason::Protocol), 1);
+    assert_eq!(ledger.rejected(RejectReason::Fields), 1);
+    assert_eq!((ledger.queued(), ledger.imbalance()), (1, 0));
+
+    statsd.flush_now(&queue, |_| {});
+    let lines = waiting(&queue);
+    for line in [
+        "stats.counters.a.count 3",
+        "stats.counters.a.rate 0.3",
+        "stats.counters.b.count 1",
+        "stats.gauges.a 5",
+        "stats.timers.b.sum 4",
+        "stats.timers.b.upper_90 3",
+    ] {
+        assert!(lines.contains(&line.to_owned()), "{line} in {lines:?}");
+    }
+    let ledger = queue.snapshot().ledger;
+    assert_eq!(ledger.generated() + 1, lines.len() as u64);
+    assert_eq!(ledger.imbalance(), 0);
+}
+
+#[test]
+fn what_finds_no_room_is_dropped_and_counted() {
+    let (statsd, queue) = (statsd(64 << 10), queue());
+    let lines: String = (0..2000).map(|name| format!("n.{name}:1|c\n")).collect();
+    take(&statsd, &queue, &lines);
+    let ledger = queue.snapshot().ledger;
+    let dropped = ledger.dropped(DropReason::QueueFull);
+    assert!(dropped > 500, "{dropped}");
+    assert_eq!(ledger.aggregated() + dropped, 2000);
+    assert_eq!((ledger.received_total(), ledger.imbalance()), (2000, 0));
+}
+
+#[test]
+fn our_own_key_before_a_name_leaves_a_mark() {
+    let (statsd, mut pack) = (statsd(1 << 20), Pack::default());
+    for (line, carries) in [("a:1|c", false), ("S3CRET.a:1|c", true)] {
+        pack.begin(SystemTime::now());
+        statsd.read().fold(&mut pack).add(line.as_bytes(), &rules());
+        assert_eq!(pack.carried_key(), carries, "{line}");
+    }
+}
+
+#[test]
+fn other_settings_begin_with_nothing_lost() {
+    let (statsd, queue) = (statsd(1 << 20), queue());
+    take(&statsd, &queue, "a:1|c\n");
+    let mut other = settings(1 << 20);
+    other.prefix = String::new();
+    other.interval = Duration::from_secs(2);
+    statsd.reconfigure(&other, &queue, |_| {});
+    take(&statsd, &queue, "a:3|c\n");
+    statsd.reconfigure(&other, &queue, |_| {});
+    assert_eq!(
+        waiting(&queue),
+        ["stats.counters.a.count 1", "stats.counters.a.rate 0.1"]
+    );
+    statsd.flush_now(&queue, |_| {});
+    assert_eq!(
+        waiting(&queue),
+        ["counters.a.count 3", "counters.a.rate 1.5"]
+    );
+}
+
+/// Received, aggregated, generated, and rejected by reason.
+fn account(queue: &Queue) -> (u64, u64, u64, Vec<u64>) {
+    let ledger = queue.snapshot().ledger;
+    let rejected = RejectReason::ALL.map(|reason| ledger.rejected(reason));
+    (
+        ledger.received_total(),
+        ledger.aggregated(),
+        ledger.generated(),
+        rejected.to_vec(),
+    )
+}
+
+/// The sums of all counters.
+fn sums(lines: &[String]) -> BTreeMap<String, f64> {
+    let mut sums = BTreeMap::new();
+    for line in lines {
+        let (name, value) = line.split_once(' ').unwrap();
+        if name.starts_with("stats.counters.") && name.rsplit('.').next() == Some("count") {
+            *sums.entry(name.to_owned()).or_default() += value.parse::<f64>().unwrap();
+        }
+    }
+    sums
+}
+
+proptest! {
+    /// Whatever comes when, counters add up and the account is right.
+    #[test]
+    fn counters_add_up_over_any_schedule(
+        reads in proptest::collection::vec(
+            (proptest::collection::vec((0..5_u8, -9..9_i32), 0..6), any::<bool>()),
+            0..40,
+        )
+    ) {
+        let (statsd, queue) = (statsd(1 << 20), queue());
+        let mut expected = BTreeMap::<String, f64>::new();
+        for (samples, flushes) in reads {
+            let mut lines = String::new();
+            for (name, value) in samples {
+                lines += &format!("n{name}:{value}|c\n");
+                *expected.entry(format!("stats.counters.n{name}.count")).or_default() += f64::from(value);
+            }
+            take(&statsd, &queue, &lines);
+            if flushes {
+                statsd.flush_now(&queue, |_| {});
+            }
+            prop_assert_eq!(queue.snapshot().ledger.imbalance(), 0);
+        }
+        statsd.flush_now(&queue, |_| {});
+        prop_assert_eq!(sums(&waiting(&queue)), expected);
+    }
+
+    /// However a stream is cut into reads, and whenever a flush comes between.
+    #[test]
+    fn any_cutting_gives_the_same_outcome(
+        bytes in "([ab](:-?[0-9]){1,3}\\|(c|g|ms|x)(\\|@0\\.5|\\|#t:[ab]|)\n|[ -~]{0,9}\n){0,6}([ab]:1\\|c)?",
+        cuts in proptest::collection::vec(0..100_usize, 0..9),
+        clean in any::<bool>(),
+    ) {
+        let ending = if clean { Ending::Clean } else { Ending::Broken };
+        let outcome = |reads: &[&[u8]]| {
+            let (statsd, queue) = (statsd(1 << 20), queue());
+            let mut client = Client::new(Dialect::Statsd);
+            let mut pack = Pack::default();
+            for read in reads {
+                pack.begin(SystemTime::UNIX_EPOCH);
+                let fed = client.feed(read, &rules(), &mut statsd.read().fold(&mut pack));
+                queue.push(ListenerId(0), &pack);
+                if fed.is_break() {
+                    return (waiting(&queue), account(&queue));
+                }
+            }
+            pack.begin(SystemTime::UNIX_EPOCH);
+            client.finish(ending, &rules(), &mut statsd.read().fold(&mut pack));
+            queue.push(ListenerId(0), &pack);
+            statsd.flush_now(&queue, |_| {});
+            (waiting(&queue), account(&queue))
+        };
+        let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(bytes.len())).collect();
+        cuts.extend([0, bytes.len()]);
+        cuts.sort_unstable();
+        let bytes = bytes.as_bytes();
+        let reads: Vec<&[u8]> = cuts.windows(2).map(|cut| &bytes[cut[0]..cut[1]]).collect();
+        prop_assert_eq!(outcome(&reads), outcome(&[bytes]));
+    }
+
+    /// Whatever is sent, what leaves are good lines.
+    #[test]
+    fn any_bytes_leave_good_lines_only(
+        lines in proptest::collection::vec(
+            prop_oneof![
+                ".{0,30}:-?[0-9]{1,4}(\\.[0-9]|)\\|(c|g|ms|h|d|s)(\\|@0\\.[1-9]|)(\\|#.{0,20}|)",
+                "(s3cret\\.|)[a-c.;= ]{0,9}:[0-9:]{1,5}\\|(c|ms|s)(\\|#[a-c:;,~ ]{0,9}|)(\\|T[0-9]{1,11}|)",
+                ".{0,60}",
+            ],
+            0..20,
+        )
+    ) {
+        let (statsd, queue) = (statsd(1 << 20), queue());
+        take(&statsd, &queue, &format!("{}\n", lines.join("\n")));
+        statsd.flush_now(&queue, |_| {});
+        // Each is parsed, and without our key.
+        let left = waiting(&queue);
+        prop_assert!(!left.iter().any(|line| line.contains(".s3cret.")));
+        prop_assert_eq!(queue.snapshot().ledger.imbalance(), 0);
+    }
+}

@@ -15,7 +15,8 @@ install_tools() {
     local missing=() tool package
     for package in debootstrap buildah podman runc conmon python3 openssl binutils/objcopy iproute2/ip; do
         tool=${package#*/}
-        command -v "$tool" >/dev/null || missing+=("${package%/*}")
+        # By path: functions above have the same names.
+        type -P "$tool" >/dev/null || missing+=("${package%/*}")
     done
     ((${#missing[@]})) || return 0
     [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null || return 1

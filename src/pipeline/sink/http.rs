@@ -42,6 +42,10 @@ pub use target::Target;
 /// say that they do not.
 const REQUEST_BYTES: usize = 512 << 10;
 
+/// A request may become larger while answers come within so small a part of their
+/// time: over a slow link, a large one would never be done.
+const EASILY: u32 = 4;
+
 /// How much of an answer's body is read. Only errors have one of use.
 const MAX_BODY: usize = 4096;
 
@@ -73,6 +77,8 @@ pub struct HttpSink {
     manner: Manner,
     counters: Arc<Counters>,
     connection: Option<Connection>,
+    /// How much a request takes of what waits, beyond one block: as the link allows.
+    request_bytes: usize,
     /// The largest request that is not too large, and until when that holds.
     size_limit: Option<(usize, Instant)>,
     culprits: Throttle,
@@ -92,6 +98,7 @@ impl HttpSink {
             manner,
             counters,
             connection: None,
+            request_bytes: 0,
             size_limit: None,
             culprits: Throttle::with_burst(Duration::from_secs(60), CULPRITS_NAMED),
         }
@@ -139,7 +146,10 @@ impl HttpSink {
             lease.split_off(within_limit);
         }
         let mut leases = self.gather(lease);
-        match self.post(&mut leases).await? {
+        let begun = Instant::now();
+        let answer = self.post(&mut leases).await;
+        self.adapt(bytes_of(&leases), &answer, begun.elapsed());
+        match answer? {
             Answer::Accepted => leases.into_iter().for_each(Lease::settle_all),
             Answer::Refused(words) => self.find_culprits(Triage::new(leases, words)).await?,
             // They go back, and come with fewer others.
@@ -151,7 +161,8 @@ impl HttpSink {
 
     /// A lease and those after it, as many as a request may hold.
     fn gather(&self, first: Lease) -> Vec<Lease> {
-        let most = self.size_limit().unwrap_or(usize::MAX).min(REQUEST_BYTES);
+        let most = self.size_limit().unwrap_or(usize::MAX);
+        let most = most.min(self.request_bytes);
         let mut bytes = first.bytes().len();
         let mut leases = vec![first];
         while bytes < most
@@ -165,6 +176,18 @@ impl HttpSink {
             leases.push(next);
         }
         leases
+    }
+
+    /// Takes twice as much after an answer that came easily, and one block after
+    /// a failure.
+    fn adapt(&mut self, bytes: usize, answer: &Result<Answer, Failure>, took: Duration) {
+        match answer {
+            Ok(Answer::Accepted) if took <= self.manner.timeout / EASILY => {
+                self.request_bytes = self.request_bytes.max(2 * bytes).min(REQUEST_BYTES);
+            }
+            Ok(Answer::Failed(_)) | Err(_) => self.request_bytes = 0,
+            Ok(_) => {}
+        }
     }
 
     /// Watches the idle connection. Ends when it has ended; never without one.
@@ -231,7 +254,7 @@ impl HttpSink {
     /// Remembers that a request was too large. A single line that is goes; of
     /// several, fewer may pass.
     fn too_large(&mut self, leases: Vec<Lease>, words: &str) -> Vec<Lease> {
-        let bytes: usize = leases.iter().map(|lease| lease.bytes().len()).sum();
+        let bytes = bytes_of(&leases);
         let lines: u64 = leases.iter().map(Lease::lines).sum();
         if lines < 2 {
             error!(
@@ -265,6 +288,10 @@ impl HttpSink {
             _ => lines.len(),
         }
     }
+}
+
+fn bytes_of(leases: &[Lease]) -> usize {
+    leases.iter().map(|lease| lease.bytes().len()).sum()
 }
 
 fn with_sources(error: &hyper::Error) -> String {

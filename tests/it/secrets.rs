@@ -3,11 +3,11 @@
 //! Every output of every process in these tests is searched for it when the
 //! process ends (`support/process.rs`); here is what that does not see.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Write};
 use std::net::{TcpListener, TcpStream};
 
 use crate::support::{
-    Certs, Config, Daemon, KEY, Launch, Memory, NEW_KEY, Port, Upstream, numbered, payload, reset,
+    Certs, Config, Daemon, KEY, Launch, Memory, NEW_KEY, Port, Upstream, numbered, payload, read_some, reset,
 };
 
 #[test]
@@ -258,7 +258,7 @@ fn a_plain_listener_in_place_of_the_upstream_learns_nothing() {
     daemon.udp("impostor.line 1");
     let (mut stream, _) = impostor.accept().expect("an attempt");
     let mut hello = [0; 16 * 1024];
-    let read = stream.read(&mut hello).expect("a TLS hello");
+    let read = read_some(&mut stream, &mut hello).expect("a TLS hello");
     assert_eq!(hello[0], 0x16, "no TLS handshake");
     let found = memchr::memmem::find(&hello[..read], KEY.as_bytes());
     assert_eq!(found, None);

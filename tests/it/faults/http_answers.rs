@@ -20,10 +20,14 @@ fn waiting(site: &Site, name: &str, count: usize) -> (Daemon, Vec<String>) {
     (daemon, sent)
 }
 
+/// What the log says at ERROR, once that is something: it comes beside the
+/// attempt that it is about, not before it.
 #[track_caller]
 fn errors(daemon: &Daemon) -> Vec<String> {
+    let is_error = |line: &str| line.contains(" ERROR ");
+    daemon.log.find("an error", is_error);
     let mut lines = daemon.log.lines();
-    lines.retain(|line| line.contains(" ERROR "));
+    lines.retain(|line| is_error(line));
     lines
 }
 

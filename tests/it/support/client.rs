@@ -6,6 +6,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr as UnixAddr, UnixDatagram, UnixStream};
 use std::time::Duration;
 
+use super::read::read_some;
 use super::wait::DEADLINE;
 
 /// A stream that can be half-closed.
@@ -44,7 +45,7 @@ pub fn say_and_hang_up(mut stream: impl Connection, bytes: impl AsRef<[u8]>) {
 #[track_caller]
 pub fn closes_silently(stream: &mut impl Connection) {
     stream.read_for_at_most(DEADLINE).expect("a read deadline");
-    match stream.read(&mut [0; 64]) {
+    match read_some(stream, &mut [0; 64]) {
         Ok(0) => {}
         Ok(read) => panic!("the daemon wrote {read} bytes to a client"),
         // Bytes that the daemon left unread make its close a reset.
@@ -56,7 +57,7 @@ pub fn closes_silently(stream: &mut impl Connection) {
 /// Whether the connection is open and the daemon has written nothing to it.
 pub fn is_silent(stream: &mut TcpStream) -> bool {
     stream.set_nonblocking(true).expect("an open socket");
-    let silent = match stream.read(&mut [0; 64]) {
+    let silent = match read_some(stream, &mut [0; 64]) {
         Ok(0) => false,
         Ok(read) => panic!("the daemon wrote {read} bytes to a client"),
         Err(error) => error.kind() == ErrorKind::WouldBlock,

@@ -2,6 +2,8 @@
 
 use std::io::{self, Read};
 
+use super::read::read_some;
+
 /// Far more than any head in these tests.
 const MAX_HEAD: usize = 64 * 1024;
 
@@ -36,7 +38,7 @@ impl Message {
         let mut head = Vec::new();
         let mut byte = [0];
         while !head.ends_with(b"\r\n\r\n") {
-            if stream.read(&mut byte)? == 0 {
+            if read_some(stream, &mut byte)? == 0 {
                 if head.is_empty() {
                     return Ok(None);
                 }

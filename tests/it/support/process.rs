@@ -9,6 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::KEY_STEM;
 use super::inbox::Inbox;
+use super::read::read_some;
 use super::wait::wait_until;
 
 /// A running or ended process. Dropping it kills what still runs, and fails
@@ -104,6 +105,10 @@ impl Process {
 
     fn print(&self) {
         const LINES: usize = 200;
+        match self.status {
+            Some(status) => eprintln!("-- {} had ended: {status}", self.id()),
+            None => eprintln!("-- {} was running", self.id()),
+        }
         for (name, inbox) in [("output", &self.output), ("log", &self.log)] {
             let lines = inbox.lines();
             eprintln!("-- {name} of {}, {} lines", self.id(), lines.len());
@@ -141,7 +146,7 @@ fn collect(mut pipe: impl Read + Send + 'static, inbox: &Arc<Inbox>) -> JoinHand
     thread::spawn(move || {
         let mut stream = inbox.stream();
         let mut buffer = vec![0; 64 * 1024];
-        while let Ok(read @ 1..) = pipe.read(&mut buffer) {
+        while let Ok(read @ 1..) = read_some(&mut pipe, &mut buffer) {
             stream.feed(&buffer[..read]);
         }
         stream.end_as_line();

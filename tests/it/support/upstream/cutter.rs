@@ -1,6 +1,6 @@
 //! A proxy that cuts connections at any byte.
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -11,6 +11,7 @@ use socket2::SockRef;
 
 use super::acceptor::{Acceptor, After};
 use super::port::Port;
+use crate::support::read::read_some;
 use crate::support::wait::wait_for;
 
 /// So small that the kernel takes little more than is passed on.
@@ -87,7 +88,7 @@ fn pass(mut client: TcpStream, server: SocketAddr, limit: usize, resets: bool, s
     let mut buffer = vec![0; 16 * 1024];
     while left > 0 {
         let most = left.min(buffer.len());
-        match client.read(&mut buffer[..most]) {
+        match read_some(&mut client, &mut buffer[..most]) {
             Ok(read @ 1..) if server.write_all(&buffer[..read]).is_ok() => left -= read,
             _ => break,
         }
@@ -106,7 +107,7 @@ fn pass(mut client: TcpStream, server: SocketAddr, limit: usize, resets: bool, s
 /// What a TLS server says. To the end, also when nobody listens any more.
 fn pass_back(mut server: TcpStream, mut client: TcpStream) {
     let mut buffer = vec![0; 4096];
-    while let Ok(read @ 1..) = server.read(&mut buffer) {
+    while let Ok(read @ 1..) = read_some(&mut server, &mut buffer) {
         let _ = client.write_all(&buffer[..read]);
     }
 }

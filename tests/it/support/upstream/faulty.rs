@@ -18,6 +18,7 @@ use super::port::Port;
 use super::site::Site;
 use crate::support::certs::Certs;
 use crate::support::inbox::{Inbox, Stream};
+use crate::support::read::read_some;
 use crate::support::wait::{DEADLINE, wait_for};
 
 /// Small enough that the kernel does not read for one that does not.
@@ -389,7 +390,7 @@ impl<'a, S: Read> Guest<'a, S> {
     }
 
     fn step(&mut self) -> Option<Stop> {
-        match self.stream.read(&mut self.buffer) {
+        match read_some(&mut self.stream, &mut self.buffer) {
             Ok(0) => Some(Stop::End),
             Ok(read) => {
                 self.taken += read;
@@ -397,7 +398,6 @@ impl<'a, S: Read> Guest<'a, S> {
                 None
             }
             Err(error) => match error.kind() {
-                ErrorKind::Interrupted => None,
                 ErrorKind::WouldBlock | ErrorKind::TimedOut => Some(Stop::Silence),
                 _ => Some(Stop::End),
             },

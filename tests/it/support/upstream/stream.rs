@@ -13,6 +13,7 @@ use super::acceptor::{Acceptor, After};
 use super::port::Port;
 use crate::support::certs::Certs;
 use crate::support::inbox::Inbox;
+use crate::support::read::read_some;
 
 /// What a slow reader takes at once, and its rest after that: some MiB/s.
 const SIP: usize = 32 * 1024;
@@ -205,10 +206,9 @@ fn record(mut stream: impl Read, socket: &TcpStream, inbox: &Inbox, manner: Mann
     let mut lines = inbox.stream();
     let mut buffer = vec![0; SIP];
     loop {
-        match stream.read(&mut buffer) {
+        match read_some(&mut stream, &mut buffer) {
             Ok(0) => break,
             Ok(read) => lines.feed(&buffer[..read]),
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) if is_timeout(error.kind()) => {
                 // The polite way to close: what crosses it on its way is read
                 // all the same. Nothing can be done for a socket that is gone.

@@ -7,7 +7,8 @@ use std::io::{ErrorKind, Write};
 use std::net::{TcpListener, TcpStream};
 
 use crate::support::{
-    Certs, Config, Daemon, KEY, Launch, Memory, NEW_KEY, Port, Upstream, numbered, payload, read_some, reset,
+    Certs, Config, Daemon, KEY, Launch, Memory, NEW_KEY, Port, Upstream, numbered, payload,
+    read_some, reset,
 };
 
 #[test]

@@ -10,6 +10,7 @@ mod http_answers;
 mod http_bytes;
 mod http_doubt;
 mod http_signals;
+mod links;
 mod names;
 mod networks;
 mod sandboxes;

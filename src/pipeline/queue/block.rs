@@ -174,6 +174,11 @@ impl Block {
         count_lines(&self.bytes()[again])
     }
 
+    /// Whether none of its lines can have reached a socket.
+    pub fn is_untouched(&self) -> bool {
+        self.touched == 0
+    }
+
     /// The first `end` bytes are acknowledged. Whether they all were before.
     pub fn acknowledge(&mut self, end: usize) -> bool {
         let before = self.acknowledged;

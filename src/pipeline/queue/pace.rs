@@ -101,6 +101,12 @@ impl Pace {
         }
     }
 
+    /// So many lines came back without having been sent.
+    #[allow(clippy::cast_precision_loss)] // Lines of one block.
+    pub fn refund(&mut self, lines: u64) {
+        self.credit += lines as f64;
+    }
+
     fn credit(&self, rate: f64, now: Instant) -> f64 {
         let Some(counted) = self.counted else {
             return burst(rate);
@@ -151,6 +157,20 @@ mod tests {
             );
         }
         assert_eq!(Pace::default().allowance(Instant::now()), Ok(u64::MAX));
+    }
+
+    #[test]
+    fn what_comes_back_unsent_costs_nothing() {
+        let now = Instant::now();
+        let mut pace = Pace::new(Some(100));
+        pace.spend(5, now);
+        assert!(pace.allowance(now).is_err());
+        pace.refund(5);
+        assert_eq!(pace.allowance(now), Ok(5));
+        // Nor does it save more up than may go at once.
+        pace.refund(1000);
+        pace.spend(5, now);
+        assert!(pace.allowance(now).is_err());
     }
 
     #[test]

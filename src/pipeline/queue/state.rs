@@ -273,6 +273,9 @@ impl State {
             self.keep_buffer(block.into_buffer());
             return;
         }
+        if block.is_untouched() {
+            self.pace.refund(block.lines());
+        }
         block.shrink();
         self.allocated += block.allocated();
         self.ledger.give_back(block.lines());

@@ -4,13 +4,15 @@
 //! A 2xx is the one answer of any transport that says that an application has
 //! the lines. How one is asked for is in `http/exchange.rs`, what others mean in
 //! `http/answer.rs`, what is known of a request without one in
-//! `http/connection.rs`, how the lines that are refused are found in `triage.rs`.
+//! `http/connection.rs`, how much goes at once in `http/size.rs`, how the lines
+//! that are refused are found in `triage.rs`.
 
 mod answer;
 mod ask;
 mod body;
 mod connection;
 mod exchange;
+mod size;
 mod target;
 
 use std::slice;
@@ -32,28 +34,17 @@ use super::triage::{Next, Suspect, Triage};
 use super::wire::Connector;
 
 use connection::Connection;
+use size::RequestSize;
 
 pub use answer::Answer;
 pub use ask::{Question, Reply};
 pub use target::Target;
-
-/// Where more waits than a block holds, a request takes so much of it: an answer
-/// takes as long to come for many lines as for few. Common servers take a MiB, or
-/// say that they do not.
-const REQUEST_BYTES: usize = 512 << 10;
-
-/// A request may become larger while answers come within so small a part of their
-/// time: over a slow link, a large one would never be done.
-const EASILY: u32 = 4;
 
 /// How much of an answer's body is read. Only errors have one of use.
 const MAX_BODY: usize = 4096;
 
 /// Answers with larger headers are no answers.
 const MAX_HEADERS: usize = 16 << 10;
-
-/// How long a server's limit on the size of requests is remembered.
-const SIZE_REMEMBERED: Duration = Duration::from_secs(600);
 
 /// Refused lines that are named in the log in a minute.
 const CULPRITS_NAMED: u32 = 20;
@@ -77,10 +68,7 @@ pub struct HttpSink {
     manner: Manner,
     counters: Arc<Counters>,
     connection: Option<Connection>,
-    /// How much a request takes of what waits, beyond one block: as the link allows.
-    request_bytes: usize,
-    /// The largest request that is not too large, and until when that holds.
-    size_limit: Option<(usize, Instant)>,
+    size: RequestSize,
     culprits: Throttle,
 }
 
@@ -98,8 +86,7 @@ impl HttpSink {
             manner,
             counters,
             connection: None,
-            request_bytes: 0,
-            size_limit: None,
+            size: RequestSize::within(manner.timeout),
             culprits: Throttle::with_burst(Duration::from_secs(60), CULPRITS_NAMED),
         }
     }
@@ -140,15 +127,15 @@ impl HttpSink {
 
     /// Posts the lines of a lease and others that wait; a 2xx settles them.
     pub async fn deliver(&mut self, mut lease: Lease) -> Result<(), Failure> {
-        let within_limit = self.within_limit(lease.bytes());
-        if within_limit < lease.bytes().len() {
+        let most = whole_lines(lease.bytes(), self.size.to_cut(Instant::now()));
+        if most < lease.bytes().len() {
             // The rest goes back to its place, and is next.
-            lease.split_off(within_limit);
+            lease.split_off(most);
         }
         let mut leases = self.gather(lease);
         let begun = Instant::now();
         let answer = self.post(&mut leases).await;
-        self.adapt(bytes_of(&leases), &answer, begun.elapsed());
+        self.learn_size(bytes_of(&leases), &answer, begun.elapsed());
         match answer? {
             Answer::Accepted => leases.into_iter().for_each(Lease::settle_all),
             Answer::Refused(words) => self.find_culprits(Triage::new(leases, words)).await?,
@@ -161,8 +148,7 @@ impl HttpSink {
 
     /// A lease and those after it, as many as a request may hold.
     fn gather(&self, first: Lease) -> Vec<Lease> {
-        let most = self.size_limit().unwrap_or(usize::MAX);
-        let most = most.min(self.request_bytes);
+        let most = self.size.to_fill(Instant::now());
         let mut bytes = first.bytes().len();
         let mut leases = vec![first];
         while bytes < most
@@ -178,15 +164,15 @@ impl HttpSink {
         leases
     }
 
-    /// Takes twice as much after an answer that came easily, and one block after
-    /// a failure.
-    fn adapt(&mut self, bytes: usize, answer: &Result<Answer, Failure>, took: Duration) {
+    /// What an answer, or none, means for the size of the next request.
+    fn learn_size(&mut self, bytes: usize, answer: &Result<Answer, Failure>, took: Duration) {
         match answer {
-            Ok(Answer::Accepted) if took <= self.manner.timeout / EASILY => {
-                self.request_bytes = self.request_bytes.max(2 * bytes).min(REQUEST_BYTES);
+            Ok(Answer::Accepted) => self.size.accepted(bytes, took),
+            Ok(Answer::Refused(_) | Answer::TooLarge(_)) => {}
+            Err(failure) if failure.cause().kind == FailureKind::Timeout => {
+                self.size.timed_out(bytes);
             }
-            Ok(Answer::Failed(_)) | Err(_) => self.request_bytes = 0,
-            Ok(_) => {}
+            Ok(Answer::Failed(_)) | Err(_) => self.size.failed(),
         }
     }
 
@@ -268,26 +254,19 @@ impl HttpSink {
             return Vec::new();
         }
         debug!(bytes, answer = words, "a request was too large");
-        self.size_limit = Some((bytes / 2, Instant::now() + SIZE_REMEMBERED));
+        self.size.too_large(bytes, Instant::now());
         leases
     }
+}
 
-    /// The largest request that the server takes, where it has said so lately.
-    fn size_limit(&self) -> Option<usize> {
-        let (limit, until) = self.size_limit?;
-        (Instant::now() < until).then_some(limit)
+/// How many bytes whole lines take of `most`: those of one line at least.
+fn whole_lines(lines: &[u8], most: usize) -> usize {
+    if lines.len() <= most {
+        return lines.len();
     }
-
-    /// How many bytes of these lines, whole lines and one at least, a request
-    /// may hold.
-    fn within_limit(&self, lines: &[u8]) -> usize {
-        match self.size_limit() {
-            Some(limit) if limit < lines.len() => memchr::memrchr(b'\n', &lines[..limit])
-                .or_else(|| memchr::memchr(b'\n', lines))
-                .map_or(lines.len(), |newline| newline + 1),
-            _ => lines.len(),
-        }
-    }
+    memchr::memrchr(b'\n', &lines[..most])
+        .or_else(|| memchr::memchr(b'\n', lines))
+        .map_or(lines.len(), |newline| newline + 1)
 }
 
 fn bytes_of(leases: &[Lease]) -> usize {

@@ -340,6 +340,28 @@ fn the_backlog_keeps_its_pace_and_live_lines_do_not_care() {
 }
 
 #[test]
+fn lines_that_come_back_unsent_have_not_used_the_pace() {
+    let mut state = State::new(Limits {
+        max_lines_per_second: Some(100),
+        ..limits(1 << 20, 8 << 20)
+    });
+    let start = Instant::now();
+    state.push(LISTENER, &numbered(0..2000), start);
+    state.upstream_away(0.0);
+    let now = start + Duration::from_secs(5);
+    for _ in 0..2 {
+        let block = lend(&mut state, now).expect("what may go at once");
+        assert!(lend(&mut state, now).is_none());
+        state.give_back(block);
+    }
+    let mut block = lend(&mut state, now).expect("the same again");
+    let bytes = block.bytes().len();
+    state.send(&mut block, 0..bytes);
+    state.give_back(block);
+    assert!(lend(&mut state, now).is_none());
+}
+
+#[test]
 fn what_is_lent_leaves_room_for_what_comes() {
     let mut state = State::new(limits(4096, 64 << 10));
     let now = Instant::now();

@@ -105,7 +105,7 @@ fn pass(mut client: TcpStream, server: SocketAddr, limit: usize, resets: bool, s
 }
 
 /// What a TLS server says. To the end, also when nobody listens any more.
-fn pass_back(mut server: TcpStream, mut client: TcpStream) {
+pub fn pass_back(mut server: TcpStream, mut client: TcpStream) {
     let mut buffer = vec![0; 4096];
     while let Ok(read @ 1..) = read_some(&mut server, &mut buffer) {
         let _ = client.write_all(&buffer[..read]);

@@ -5,42 +5,28 @@
 //! remedy. Problems are gathered, so that one run shows all of them. No text
 //! of a secret ever enters a problem.
 
+mod problem;
+mod written;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use toml::Spanned;
-use toml::de::{DeInteger, DeTable, DeValue};
+use toml::de::{DeTable, DeValue};
 use zeroize::Zeroizing;
 
 use super::api_key;
 use super::keys::{self, KEYS, Key};
+use written::{Written, items_of};
+
+pub use problem::{Origin, Problem};
+pub use written::quoted;
 
 /// Larger files are not configurations.
 const MAX_FILE_BYTES: u64 = 1 << 20;
-
-/// Where a value comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origin {
-    /// Nobody set it.
-    Default,
-    /// A line of the file.
-    File(PathBuf, usize),
-    /// A variable of the environment.
-    Environment(String),
-    /// A flag of the command line.
-    Flag(&'static str),
-}
-
-/// One thing that is wrong: where, what, and what to write instead.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
-    place: String,
-    message: String,
-}
 
 /// One value in force, for `check`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,19 +45,6 @@ pub struct Source {
     entries: BTreeMap<&'static str, (Written, Origin)>,
     effective: Vec<Effective>,
     problems: Vec<Problem>,
-}
-
-/// A value as written. Texts may be secrets, so they are zeroed.
-enum Written {
-    Text(Zeroizing<String>),
-    List(Vec<String>),
-    Integer(i64),
-    /// A number with a fraction, as it was written.
-    Fraction(String),
-    /// Numbers, as they were written.
-    Numbers(Vec<String>),
-    /// Something else, by the name of its type.
-    Other(&'static str),
 }
 
 impl Source {
@@ -323,8 +296,7 @@ impl Source {
     /// Notes what is wrong at a place. A key that was written in the wrong one
     /// is not repeated.
     pub fn problem(&mut self, place: String, message: impl fmt::Display) {
-        let message = api_key::mask_uuids(&message.to_string());
-        let problem = Problem { place, message };
+        let problem = Problem::at(place, api_key::mask_uuids(&message.to_string()));
         // What is wrong for datagrams may be so for streams.
         if !self.problems.contains(&problem) {
             self.problems.push(problem);
@@ -420,111 +392,6 @@ impl Source {
             }
         }
     }
-}
-
-impl Written {
-    fn from_toml(value: &DeValue<'_>) -> Self {
-        match value {
-            DeValue::String(text) => Self::Text(Zeroizing::new(text.to_string())),
-            DeValue::Integer(integer) => {
-                whole(integer).map_or(Self::Other("a number out of range"), Self::Integer)
-            }
-            DeValue::Array(items) => {
-                let all = |text: fn(&DeValue<'_>) -> Option<String>| {
-                    let items = items.iter().map(Spanned::get_ref);
-                    items.map(text).collect::<Option<Vec<String>>>()
-                };
-                let texts = || all(|item| item.as_str().map(str::to_owned)).map(Self::List);
-                let numbers = || all(number_in).map(Self::Numbers);
-                texts()
-                    .or_else(numbers)
-                    .unwrap_or(Self::Other("a list of other things than texts"))
-            }
-            DeValue::Float(number) => Self::Fraction(number.as_str().to_owned()),
-            DeValue::Boolean(_) => Self::Other("true or false"),
-            DeValue::Datetime(_) => Self::Other("a date"),
-            DeValue::Table(_) => Self::Other("a table"),
-        }
-    }
-
-    /// What it is, without the value.
-    fn kind(&self) -> &'static str {
-        match self {
-            Self::Text(_) => "a text",
-            Self::List(_) => "a list",
-            Self::Integer(_) => "a number",
-            Self::Fraction(_) => "a number with a fraction",
-            Self::Numbers(_) => "a list of numbers",
-            Self::Other(kind) => kind,
-        }
-    }
-
-    /// The value where it is short, for keys that are no secrets.
-    fn shown(&self) -> String {
-        match self {
-            Self::Integer(number) => number.to_string(),
-            Self::Text(text) => quoted(text),
-            other => other.kind().to_owned(),
-        }
-    }
-}
-
-impl fmt::Debug for Written {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.kind())
-    }
-}
-
-impl Problem {
-    /// A problem with a key, at the place where its value was written.
-    pub fn new(origin: &Origin, path: &str, message: &str) -> Self {
-        Self {
-            place: origin.to_string(),
-            message: format!("{path} {message}"),
-        }
-    }
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.place, self.message)
-    }
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Default => f.write_str("default"),
-            Self::File(path, line) => write!(f, "{}:{line}", path.display()),
-            Self::Environment(name) => f.write_str(name),
-            Self::Flag(flag) => f.write_str(flag),
-        }
-    }
-}
-
-/// The items of a list in a variable.
-fn items_of(text: &str) -> Vec<String> {
-    text.split(',')
-        .map(|item| item.trim().to_owned())
-        .filter(|item| !item.is_empty())
-        .collect()
-}
-
-fn whole(integer: &DeInteger<'_>) -> Option<i64> {
-    i64::from_str_radix(&integer.as_str().replace('_', ""), integer.radix()).ok()
-}
-
-fn number_in(value: &DeValue<'_>) -> Option<String> {
-    match value {
-        DeValue::Integer(integer) => whole(integer).map(|number| number.to_string()),
-        DeValue::Float(number) => Some(number.as_str().to_owned()),
-        _ => None,
-    }
-}
-
-/// The text as TOML would have it.
-pub fn quoted(text: &str) -> String {
-    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
 fn read(path: &Path) -> io::Result<Zeroizing<String>> {

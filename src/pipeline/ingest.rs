@@ -4,7 +4,8 @@
 //! a read. Nothing is ever written to a client, and no client waits for the
 //! upstream. The sockets are in `ingest/{tcp,udp,unix}`, what their bytes mean
 //! in `ingest/client` and a module for each dialect, who is bound where in
-//! `ingest/listeners`.
+//! `ingest/listeners`, what is said of lines that do not pass in
+//! `ingest/notices`.
 
 pub mod client;
 mod connections;
@@ -13,10 +14,12 @@ mod foreign;
 mod given;
 mod lines;
 mod listeners;
+mod notices;
 mod pickle;
 mod portions;
 mod split;
 pub mod statsd;
+mod stopping;
 mod tcp;
 mod udp;
 mod unix;
@@ -24,30 +27,31 @@ mod unix;
 use std::cell::RefCell;
 use std::fmt::Display;
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::SystemTime;
 
-use tokio::sync::{Semaphore, SemaphorePermit, watch};
-use tracing::{error, warn};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use zeroize::Zeroize;
 
 use crate::config::{ListenSettings, StatsdSettings};
-use crate::os::{self, Datagrams, Sender};
-use crate::stats::{Counters, ListenerCounters, RejectReason, RejectedLine, Throttle};
+use crate::os::{Datagrams, Sender};
+use crate::stats::{Counters, ListenerCounters, RejectReason};
 
 use super::line::Rules;
-use super::pack::{Pack, Sample};
-use super::queue::{Pushed, Queue};
+use super::pack::Pack;
+use super::queue::Queue;
 use client::{Client, Ending};
 use connections::Connections;
 use dialect::Dialect;
+use notices::Notices;
 use portions::Portions;
 use statsd::Statsd;
+use stopping::Stopping;
 use tcp::Progress;
 
 pub use given::Given;
 pub use listeners::{BindError, Listeners, Plan};
+pub use stopping::Stop;
 
 /// No UDP datagram is larger, and a stream has rarely more at once.
 pub const READ_BYTES: usize = 64 << 10;
@@ -58,9 +62,6 @@ const READS_A_TURN: usize = 16;
 
 /// Of large datagrams, a batch is handed to the queue in pieces.
 const BYTES_A_PUSH: usize = 256 << 10;
-
-/// How often each kind of rejection, or loss, may be logged.
-const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 thread_local! {
     /// Every read of a thread goes through this one buffer: none is held
@@ -97,31 +98,10 @@ pub struct Ingest {
 struct Shared {
     queue: Queue,
     rules: RwLock<Arc<Rules>>,
-    counters: Arc<Counters>,
     connections: Arc<Connections>,
     turns: Semaphore,
-    rejections: [Throttle; RejectReason::ALL.len()],
-    losses: Throttle,
-    kernel_drops: Throttle,
-    /// Lines dropped since that was last logged.
-    lost: AtomicU64,
     statsd: Statsd,
-    crowds: Throttle,
-    /// Samples dropped since that was last logged.
-    crowded_out: AtomicU64,
-    troubles: Throttle,
-}
-
-/// Whether a listener has to stop, and how.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stop {
-    /// It does not.
-    NotYet,
-    /// It reads what has arrived.
-    ReadTheRest,
-    /// It leaves what has arrived at a socket that was given to us to the next
-    /// process: it could not be kept here.
-    LeaveTheRest,
+    notices: Notices,
 }
 
 /// What the task of a socket works with.
@@ -135,33 +115,6 @@ pub struct Service {
     dialect: Dialect,
     /// When to end.
     stopping: Stopping,
-}
-
-/// Resolves once a listener has to stop.
-#[derive(Debug, Clone)]
-pub struct Stopping {
-    stop: watch::Receiver<Stop>,
-    /// Whether the socket outlives this process.
-    is_given: bool,
-}
-
-impl Stopping {
-    /// Waits for the stop.
-    pub async fn wait(&mut self) {
-        // A sender that is gone has stopped its listeners too.
-        let _ = self.stop.wait_for(|stop| *stop != Stop::NotYet).await;
-    }
-
-    /// Whether datagrams that have arrived are to be left where they are.
-    fn leaves_datagrams(&self) -> bool {
-        self.is_given && *self.stop.borrow() == Stop::LeaveTheRest
-    }
-
-    /// Whether clients that wait to be accepted are to be left to the next
-    /// process: closing what they have just opened would lose what they send.
-    fn leaves_clients(&self) -> bool {
-        self.is_given && *self.stop.borrow() != Stop::NotYet
-    }
 }
 
 impl Ingest {
@@ -178,16 +131,9 @@ impl Ingest {
                 queue,
                 rules: RwLock::new(Arc::new(rules)),
                 statsd: Statsd::new(statsd, counters.clone()),
-                counters,
+                notices: Notices::new(counters),
                 connections: Connections::new(max_connections),
                 turns: Semaphore::new(READS_A_TURN),
-                rejections: std::array::from_fn(|_| Throttle::new(LOG_INTERVAL)),
-                losses: Throttle::new(LOG_INTERVAL),
-                kernel_drops: Throttle::new(LOG_INTERVAL),
-                lost: AtomicU64::new(0),
-                crowds: Throttle::new(LOG_INTERVAL),
-                crowded_out: AtomicU64::new(0),
-                troubles: Throttle::new(LOG_INTERVAL),
             }),
         }
     }
@@ -206,20 +152,39 @@ impl Ingest {
 
     /// Other ways to aggregate samples, at a reload.
     pub fn reconfigure_statsd(&self, settings: &StatsdSettings) {
-        let Shared { statsd, queue, .. } = &*self.shared;
-        statsd.reconfigure(settings, queue, |pushed| self.tell_losses(pushed));
+        let Shared {
+            statsd,
+            queue,
+            notices,
+            ..
+        } = &*self.shared;
+        statsd.reconfigure(settings, queue, |pushed| notices.losses(pushed));
     }
 
     /// Flushes samples at the end of each interval.
     pub async fn flush_samples(self) {
-        let Shared { statsd, queue, .. } = &*self.shared;
-        statsd.run(queue, |pushed| self.tell_losses(pushed)).await;
+        let Shared {
+            statsd,
+            queue,
+            notices,
+            ..
+        } = &*self.shared;
+        statsd.run(queue, |pushed| notices.losses(pushed)).await;
     }
 
     /// Flushes what samples have come, at once.
     pub fn flush_samples_now(&self) {
-        let Shared { statsd, queue, .. } = &*self.shared;
-        statsd.flush_now(queue, |pushed| self.tell_losses(pushed));
+        let Shared {
+            statsd,
+            queue,
+            notices,
+            ..
+        } = &*self.shared;
+        statsd.flush_now(queue, |pushed| notices.losses(pushed));
+    }
+
+    fn notices(&self) -> &Notices {
+        &self.shared.notices
     }
 
     fn connections(&self) -> &Arc<Connections> {
@@ -378,94 +343,14 @@ impl Ingest {
         if pack.is_empty() {
             return false;
         }
-        let pushed = self.shared.queue.push(listener.id, pack);
-        self.tell_losses(pushed);
-        self.tell_crowded_out(pack.crowded_out());
+        let Shared { queue, notices, .. } = &*self.shared;
+        let pushed = queue.push(listener.id, pack);
+        notices.losses(pushed);
+        notices.crowded_out(pack.crowded_out());
         for (number, sample) in pack.samples().iter().enumerate() {
-            self.tell(listener, &sender(number), sample);
+            notices.rejected(listener, &sender(number), sample);
         }
         pushed.is_tight
-    }
-
-    fn tell_losses(&self, pushed: Pushed) {
-        if pushed.dropped > 0 {
-            self.shared.lost.fetch_add(pushed.dropped, Relaxed);
-            if self.may_say(&self.shared.losses) {
-                let lines = self.shared.lost.swap(0, Relaxed);
-                error!(lines, "the queue is full, the oldest lines are dropped");
-            }
-        }
-    }
-
-    fn tell_crowded_out(&self, samples: u64) {
-        if samples > 0 {
-            self.shared.crowded_out.fetch_add(samples, Relaxed);
-            if self.may_say(&self.shared.crowds) {
-                let samples = self.shared.crowded_out.swap(0, Relaxed);
-                error!(
-                    samples,
-                    "statsd.bytes is used up, samples of new names are dropped; send fewer names, or raise it"
-                );
-            }
-        }
-    }
-
-    fn tell(&self, listener: &ListenerCounters, peer: &impl Display, sample: &Sample) {
-        let reason = sample.reject.reason;
-        let now = Instant::now();
-        let latest = &self.shared.counters.rejected_lines;
-        latest.note(reason, now, || RejectedLine {
-            at: SystemTime::now(),
-            reason,
-            hint: sample.reject.hint,
-            excerpt: sample.excerpt(),
-            listener: listener.label.clone(),
-            sender: peer.to_string(),
-        });
-        match self.shared.rejections[reason as usize].allow(now) {
-            Some(suppressed) => warn!(
-                reason = reason.label(),
-                listener = %listener.label,
-                %peer,
-                line = ?String::from_utf8_lossy(&sample.line),
-                hint = sample.reject.hint,
-                suppressed = (suppressed > 0).then_some(suppressed),
-                "line rejected"
-            ),
-            None => self.suppressed(),
-        }
-    }
-
-    /// Counts datagrams that the kernel dropped, and says so at a limited rate.
-    fn kernel_dropped(&self, listener: &ListenerCounters, datagrams: u32, buffer: usize) {
-        listener.kernel_drops.fetch_add(datagrams.into(), Relaxed);
-        if self.may_say(&self.shared.kernel_drops) {
-            warn!(
-                datagrams,
-                total = listener.kernel_drops.load(Relaxed),
-                listener = %listener.label,
-                buffer,
-                hint = os::RECEIVE_BUFFER_HINT,
-                "the kernel dropped datagrams, the receive buffer was full"
-            );
-        }
-    }
-
-    /// Whether a listener may say now that the system gives it trouble.
-    fn may_complain(&self) -> bool {
-        self.may_say(&self.shared.troubles)
-    }
-
-    fn may_say(&self, throttle: &Throttle) -> bool {
-        let allowed = throttle.allow(Instant::now()).is_some();
-        if !allowed {
-            self.suppressed();
-        }
-        allowed
-    }
-
-    fn suppressed(&self) {
-        self.shared.counters.leave_out_log_line();
     }
 }
 
@@ -482,6 +367,9 @@ impl ListenSettings {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+    use std::time::Duration;
+
     use tokio::sync::Notify;
 
     use super::*;

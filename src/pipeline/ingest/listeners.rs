@@ -213,10 +213,7 @@ impl Listeners {
                 ingest: self.ingest.clone(),
                 counters: counters.clone(),
                 dialect: listener.spec.dialect,
-                stopping: Stopping {
-                    stop: listener.stop.subscribe(),
-                    is_given,
-                },
+                stopping: Stopping::new(listener.stop.subscribe(), is_given),
             };
             self.serve(socket, is_beside, service);
         }

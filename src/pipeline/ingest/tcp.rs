@@ -116,7 +116,7 @@ pub async fn serve<A: Acceptor>(acceptor: A, service: Service) {
         match accepted {
             Ok(connection) => serve(&mut clients, connection),
             Err(error) if is_exhaustion(&error) => {
-                if ingest.may_complain() {
+                if ingest.notices().may_complain() {
                     warn!(%error, listener = %counters.label, "cannot accept a connection; the longest idle one is closed");
                 }
                 ingest.connections().make_room();

@@ -89,11 +89,13 @@ pub async fn serve<S: AsFd + Send + 'static>(
     let look = || {
         let dropped = drops.new_ones(&socket);
         if dropped > 0 {
-            ingest.kernel_dropped(&counters, dropped, os::receive_buffer(&socket));
+            ingest
+                .notices()
+                .kernel_dropped(&counters, dropped, os::receive_buffer(&socket));
         }
     };
     let complain = |error: io::Error| {
-        if ingest.may_complain() {
+        if ingest.notices().may_complain() {
             warn!(%error, listener = %counters.label, "cannot receive");
         }
     };

@@ -2,34 +2,31 @@
 //!
 //! See the drawing in `queue.rs`. Every method leaves two things true: the
 //! bytes allocated are within the bound, and the ledger is balanced. Here is
-//! what comes in, what comes back, and what has to go; which lines go out next
-//! is in `state/lend.rs`, which are compressed in `state/press.rs`.
+//! what there is and what comes back; where lines that come in are put is in
+//! `state/store.rs`, what has to go in `state/room.rs`, which lines go out next in
+//! `state/lend.rs`, which are compressed in `state/press.rs`.
 
 mod handover;
 mod lend;
 mod press;
+mod room;
+mod store;
 
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use memchr::{memchr, memrchr};
-
-use crate::os;
 use crate::pipeline::pack::Pack;
 use crate::stats::{Delays, DropReason, Ledger, ListenerId};
 
-use super::block::{Block, count_lines};
+use super::block::Block;
 use super::history::{History, Mark};
-use super::lane::{Lane, Waiting};
+use super::lane::Lane;
 use super::pace::Pace;
 use super::rates::{Meter, Outlook, Totals};
 
 pub use lend::{Lent, Readiness};
 pub use press::Chore;
 use press::{Compressor, Pressing};
-
-/// Buffers of settled blocks that are kept for the next ones.
-const SPARE_BYTES: usize = 1 << 20;
 
 /// What a byte of a line takes when it is compressed, until one was: less by far
 /// in practice, but a horizon should not promise too much.
@@ -306,12 +303,7 @@ impl State {
     /// the moment at which the backlog will follow.
     pub fn upstream_away(&mut self, random: f64) {
         self.away.get_or_insert(random);
-        for buffer in self
-            .spares
-            .split_off(self.spares.len().min(self.most_spares()))
-        {
-            self.allocated -= os::allocated(buffer.capacity());
-        }
+        self.give_buffers_back();
     }
 
     /// Lines were delivered.
@@ -394,154 +386,6 @@ impl State {
         } else {
             &mut self.live
         }
-    }
-
-    fn store(&mut self, mut lines: &[u8], mut count: u64, now: Instant) {
-        while !lines.is_empty() {
-            let taken = self.open_block(now).bytes().len();
-            let room = self.limits.block_bytes.saturating_sub(taken);
-            let fitting = if lines.len() <= room {
-                lines.len()
-            } else if let Some(newline) = memrchr(b'\n', &lines[..room]) {
-                newline + 1
-            } else if taken > 0 {
-                self.seal();
-                continue;
-            } else {
-                // One line larger than a block is a block of its own.
-                memchr(b'\n', lines).map_or(lines.len(), |newline| newline + 1)
-            };
-            let (part, rest) = lines.split_at(fitting);
-            let part_count = if rest.is_empty() {
-                count
-            } else {
-                count_lines(part)
-            };
-            self.append(part, part_count, now);
-            count -= part_count;
-            lines = rest;
-        }
-    }
-
-    fn append(&mut self, part: &[u8], count: u64, now: Instant) {
-        let full = self.limits.block_bytes;
-        let Some(open) = &self.open else { return };
-        let before = open.allocated();
-        let capacity = open.capacity_for(part.len(), full);
-        let after = Block::allocated_for(capacity);
-        let growth = after.saturating_sub(before);
-        // Without growth, too: a block is a little more than its buffer.
-        if !self.make_room(growth) && growth > 0 {
-            // All memory is lent: the upstream has the older lines in hand.
-            self.ledger.drop_queued(DropReason::QueueFull, count);
-            self.discard_empty_open();
-            return;
-        }
-        let Some(open) = &mut self.open else { return };
-        open.append(part, count, capacity, now);
-        self.allocated = self.allocated - before + open.allocated();
-        if open.bytes().len() >= full {
-            self.seal();
-        }
-    }
-
-    fn open_block(&mut self, now: Instant) -> &Block {
-        let Self { open, spares, .. } = self;
-        open.get_or_insert_with(|| {
-            let reused = spares.pop();
-            if let Some(buffer) = &reused {
-                self.allocated -= os::allocated(buffer.capacity());
-            }
-            let block = Block::open(self.next_number, now, reused.unwrap_or_default());
-            self.next_number += 1;
-            self.allocated += block.allocated();
-            block
-        })
-    }
-
-    fn seal(&mut self) {
-        let Some(mut open) = self.open.take() else {
-            return;
-        };
-        self.allocated -= open.allocated();
-        open.shrink();
-        self.allocated += open.allocated();
-        self.live.insert(open);
-    }
-
-    fn discard_empty_open(&mut self) {
-        if let Some(open) = self.open.take_if(|open| open.is_empty()) {
-            self.allocated -= open.allocated();
-        }
-    }
-
-    /// Makes room for `more` bytes, beside what is kept to expand a frame in.
-    fn make_room(&mut self, more: usize) -> bool {
-        while self.allocated + self.reserve() + more > self.limits.queue_bytes {
-            if !self.drop_something() {
-                return false;
-            }
-        }
-        true
-    }
-
-    /// Goes back within the bound.
-    fn shed(&mut self) {
-        while self.allocated > self.limits.queue_bytes && self.drop_something() {}
-    }
-
-    /// Drops what can be spared: first spare buffers, then the oldest lines.
-    fn drop_something(&mut self) -> bool {
-        if let Some(buffer) = self.spares.pop() {
-            self.allocated -= os::allocated(buffer.capacity());
-            return true;
-        }
-        self.drop_oldest()
-    }
-
-    fn drop_oldest(&mut self) -> bool {
-        let oldest = self.backlog.place().or_else(|| self.live.place());
-        let (lines, allocated) = if let Some(pressing) = self.pressing_before(oldest) {
-            pressing.is_void = true;
-            (pressing.lines, pressing.allocated)
-        } else if let Some(waiting) = self.pop_oldest() {
-            if let Waiting::Block(block) = &waiting
-                && block.stays_loose
-            {
-                self.expanded_bytes -= block.allocated();
-            }
-            (waiting.lines(), waiting.allocated())
-        } else {
-            return false;
-        };
-        self.allocated -= allocated;
-        self.note_frame(None);
-        self.ledger.drop_queued(DropReason::QueueFull, lines);
-        true
-    }
-
-    fn pop_oldest(&mut self) -> Option<Waiting> {
-        let lanes = [&mut self.backlog, &mut self.live, &mut self.own];
-        lanes.into_iter().find_map(Lane::pop)
-    }
-
-    fn keep_buffer(&mut self, buffer: Vec<u8>) {
-        let bytes = os::allocated(buffer.capacity());
-        let is_full_size = buffer.capacity() == self.limits.block_bytes;
-        let fits = self.allocated + self.reserve() + bytes <= self.limits.queue_bytes;
-        if is_full_size && fits && self.spares.len() < self.most_spares() {
-            self.allocated += bytes;
-            self.spares.push(buffer);
-        }
-    }
-
-    /// While lines wait, memory is for them.
-    fn most_spares(&self) -> usize {
-        if self.away.is_some() {
-            return 1;
-        }
-        let bytes = SPARE_BYTES.min(self.limits.queue_bytes / 8);
-        (bytes / self.limits.block_bytes).max(1)
     }
 }
 

@@ -1,5 +1,6 @@
 use std::time::SystemTime;
 
+use memchr::memchr;
 use proptest::prelude::*;
 
 use super::*;

@@ -1,0 +1,47 @@
+//! How a listener learns that it has to stop.
+
+use tokio::sync::watch;
+
+/// Whether a listener has to stop, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// It does not.
+    NotYet,
+    /// It reads what has arrived.
+    ReadTheRest,
+    /// It leaves what has arrived at a socket that was given to us to the next
+    /// process: it could not be kept here.
+    LeaveTheRest,
+}
+
+/// Resolves once a listener has to stop.
+#[derive(Debug, Clone)]
+pub struct Stopping {
+    stop: watch::Receiver<Stop>,
+    /// Whether the socket outlives this process.
+    is_given: bool,
+}
+
+impl Stopping {
+    /// Of a listener whose socket outlives this process, or does not.
+    pub fn new(stop: watch::Receiver<Stop>, is_given: bool) -> Self {
+        Self { stop, is_given }
+    }
+
+    /// Waits for the stop.
+    pub async fn wait(&mut self) {
+        // A sender that is gone has stopped its listeners too.
+        let _ = self.stop.wait_for(|stop| *stop != Stop::NotYet).await;
+    }
+
+    /// Whether datagrams that have arrived are to be left where they are.
+    pub fn leaves_datagrams(&self) -> bool {
+        self.is_given && *self.stop.borrow() == Stop::LeaveTheRest
+    }
+
+    /// Whether clients that wait to be accepted are to be left to the next
+    /// process: closing what they have just opened would lose what they send.
+    pub fn leaves_clients(&self) -> bool {
+        self.is_given && *self.stop.borrow() != Stop::NotYet
+    }
+}

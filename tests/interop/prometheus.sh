@@ -19,57 +19,14 @@ if ! command -v prometheus >/dev/null || ! command -v promtool >/dev/null; then
         { echo "prometheus could not be installed" >&2; exit 77; }
 fi
 
-dir=$(mktemp -d)
-running=()
-cleanup() {
-    for process in "${running[@]}"; do
-        kill "$process" 2>/dev/null || true
-        wait "$process" 2>/dev/null || true
-    done
-    rm -rf "$dir"
-}
-trap cleanup EXIT
-
-fail() {
-    echo "FAIL  $*"
-    tail -n 20 "$dir"/*.log
-    exit 1
-}
-
-# Waits, for 30 seconds at most, until a command succeeds.
-until_true() {
-    local deadline=$((SECONDS + 30))
-    until "$@"; do
-        ((SECONDS < deadline)) || return 1
-        sleep 0.1
-    done
-}
-
-get() { # port path
-    exec 4<>"/dev/tcp/127.0.0.1/$1" || return 1
-    printf 'GET %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n' "$2" >&4
-    sed '1,/^\r*$/d' <&4
-    exec 4>&-
-} 2>/dev/null
-
-# The port of a listener, as the daemon logs it.
-port_of() {
-    sed -n "s/^.* listening listener=$1:.* address=.*:\([0-9]*\)$/\1/p" "$dir/sidecarbon.log" | tail -n1
-}
+# shellcheck source=tests/interop/common.sh
+source "$(dirname "$0")/common.sh"
 
 # The lines go to standard output: what counts here is that they are delivered.
-cat >"$dir/sidecarbon.toml" <<TOML
-sink.url = "stdout:"
-sink.api_key = ""
+start <<TOML
 listen.udp = ["127.0.0.1:0"]
 listen.tcp = ["127.0.0.1:0"]
-admin.listen = "127.0.0.1:0"
 TOML
-chmod 600 "$dir/sidecarbon.toml"
-"$binary" --config "$dir/sidecarbon.toml" >"$dir/lines" 2>"$dir/sidecarbon.log" &
-running+=($!)
-until_true grep -q ' started ' "$dir/sidecarbon.log" || fail "the daemon does not start"
-admin=$(port_of admin)
 tcp=$(port_of tcp)
 
 for number in $(seq 1000); do

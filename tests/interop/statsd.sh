@@ -10,21 +10,8 @@ set -euo pipefail
 binary=${1:?"usage: tests/interop/statsd.sh path/to/sidecarbon"}
 [[ -x $binary ]] || { echo "there is no binary at $binary" >&2; exit 77; }
 
-dir=$(mktemp -d)
-running=()
-cleanup() {
-    for process in "${running[@]}"; do
-        kill "$process" 2>/dev/null || true
-        wait "$process" 2>/dev/null || true
-    done
-    rm -rf "$dir"
-}
-trap cleanup EXIT
-
-cannot() {
-    echo "$*" >&2
-    exit 77
-}
+# shellcheck source=tests/interop/common.sh
+source "$(dirname "$0")/common.sh"
 
 # Each client at the version that was tried.
 python=0 node=0
@@ -36,49 +23,20 @@ if command -v node >/dev/null && command -v npm >/dev/null; then
 fi
 ((python + node > 0)) || cannot "neither python3 with venv and PyPI, nor node with npm's registry, is here"
 
-fail() {
-    echo "FAIL  $*"
-    tail -n 40 "$dir"/*.log "$dir/lines"
-    exit 1
-}
-
-# Waits, for 30 seconds at most, until a command succeeds.
-until_true() {
-    local deadline=$((SECONDS + 30))
-    until "$@"; do
-        ((SECONDS < deadline)) || return 1
-        sleep 0.1
-    done
-}
-
 # The interval is longer than the test: what leaves does so at the stop.
-start() {
-    : >"$dir/lines"
-    : >"$dir/sidecarbon.log"
-    cat >"$dir/sidecarbon.toml" <<TOML
-sink.url = "stdout:"
-sink.api_key = ""
+begin() {
+    start <<TOML
 listen.udp = []
 listen.tcp = []
 listen.statsd = ["127.0.0.1:0"]
 statsd.interval = "1h"
-admin.listen = "127.0.0.1:0"
 TOML
-    chmod 600 "$dir/sidecarbon.toml"
-    "$binary" --config "$dir/sidecarbon.toml" >"$dir/lines" 2>"$dir/sidecarbon.log" &
-    daemon=$!
-    running=("$daemon")
-    until_true grep -q ' started ' "$dir/sidecarbon.log" || fail "the daemon does not start"
-    port=$(sed -n 's/^.* listening listener=statsd:.* address=.*:\([0-9]*\)$/\1/p' "$dir/sidecarbon.log" | tail -n1)
-    admin=$(sed -n 's/^.* listening listener=admin:.* address=.*:\([0-9]*\)$/\1/p' "$dir/sidecarbon.log" | tail -n1)
+    port=$(port_of statsd)
 }
 
 received() {
-    exec 4<>"/dev/tcp/127.0.0.1/$admin" || return 1
-    printf 'GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n' >&4
-    sed -n 's/^sidecarbon_lines_received_total{[^}]*} //p' <&4 | tr -d '\r'
-    exec 4>&-
-} 2>/dev/null
+    get "$admin" /metrics | sed -n 's/^sidecarbon_lines_received_total{[^}]*} //p' | tr -d '\r'
+}
 has_received() { [[ $(received) == "$1" ]]; }
 
 # Stops, and looks for each point: what is behind `<key>.stats.`, without the second.
@@ -99,7 +57,7 @@ stop() { # client samples point…
 
 if ((python)); then
     for transport in StatsClient TCPStatsClient; do
-        start
+        begin
         "$dir/venv/bin/python" - "$transport" "$port" >"$dir/client.log" 2>&1 <<'PYTHON' || fail "the client fails"
 import sys
 import statsd
@@ -136,7 +94,7 @@ fi
 
 if ((node)); then
     for protocol in udp tcp; do
-        start
+        begin
         (cd "$dir" && node - "$protocol" "$port") >"$dir/client.log" 2>&1 <<'NODE' || fail "the client fails"
 const StatsD = require('hot-shots');
 const [protocol, port] = process.argv.slice(2);

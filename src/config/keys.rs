@@ -14,8 +14,8 @@ pub struct Key {
 /// What a limit is that does not limit.
 pub const UNLIMITED: &str = "unlimited";
 
-/// What a variable is set to that means the empty text, where one that is set to
-/// nothing means "not set": as the file has it.
+/// What a variable may be set to that means the empty text: as the file has it. One
+/// that is set to nothing means "not set" for some keys.
 pub const WRITTEN_EMPTY: &str = "\"\"";
 
 /// All keys, in the order of the reference file.

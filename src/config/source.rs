@@ -111,7 +111,7 @@ impl Source {
             if value.is_empty() && key.empty_is_unset() {
                 continue;
             }
-            let value = if *value == keys::WRITTEN_EMPTY && key.empty_is_unset() {
+            let value = if *value == keys::WRITTEN_EMPTY {
                 Zeroizing::default()
             } else {
                 value

@@ -69,6 +69,8 @@ fn explain_datagram(rules: &Rules, report: &mut Report) -> io::Result<()> {
     io::stdin().lock().take(limit).read_to_end(&mut bytes)?;
     let truncated = bytes.len() > READ_BYTES;
     bytes.truncate(READ_BYTES);
+    // What is behind the last newline is no line when it is nothing.
+    bytes.pop_if(|last| *last == b'\n');
     report.begin(SystemTime::now());
     client::datagram(Dialect::Lines, &bytes, truncated, rules, report);
     report.print()

@@ -1,5 +1,7 @@
 //! The admin listener: metrics and health, for machines.
 
+use std::collections::BTreeSet;
+
 use crate::support::{Config, Daemon, KEY, Port, Upstream, payload, unlike, wait_for};
 
 const REJECTED: [&str; 9] = [
@@ -27,6 +29,33 @@ fn start() -> (Upstream, Daemon) {
     let upstream = Upstream::tcp();
     let daemon = Daemon::start(&Config::to(upstream.url()));
     (upstream, daemon)
+}
+
+/// The page that names each metric, and each value of a label.
+const REFERENCE: &str = include_str!("../../docs/metrics.md");
+
+#[test]
+fn the_reference_has_each_metric_and_no_other() {
+    let (_upstream, daemon) = start();
+    let metrics = daemon.metrics();
+    let documented: BTreeSet<String> = REFERENCE
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `"))
+        .filter(|row| row.starts_with("sidecarbon_"))
+        .filter_map(|row| row.split(['{', '`']).next())
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(&documented, metrics.families());
+    for sample in metrics.names() {
+        for label in ["reason", "kind", "mode"] {
+            let Some((_, value)) = sample.split_once(&format!("{label}=\"")) else {
+                continue;
+            };
+            let value = value.split('"').next().unwrap_or_default();
+            let shown = format!("`{value}`");
+            assert!(REFERENCE.contains(&shown), "{sample}: no {shown}");
+        }
+    }
 }
 
 #[test]

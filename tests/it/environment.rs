@@ -375,6 +375,31 @@ fn a_value_that_is_no_text_is_told() {
 }
 
 #[test]
+fn two_quotes_are_the_empty_text_as_in_a_file() {
+    let outcome = Launch::bare()
+        .env("SIDECARBON_LISTEN_TCP", "\"\"")
+        .env("SIDECARBON_ADMIN_LISTEN", "\"\"")
+        .env("SIDECARBON_SINK_PROXY", "\"\"")
+        .env("SIDECARBON_STATSD_PREFIX", "\"\"")
+        .args(["check"])
+        .run();
+    assert_eq!(outcome.code, Some(0), "{}", outcome.said);
+    let printed = outcome.printed.join("\n");
+    for (setting, name) in [
+        ("tcp = []", "LISTEN_TCP"),
+        ("listen = \"\"", "ADMIN_LISTEN"),
+        ("proxy = \"\"", "SINK_PROXY"),
+        ("prefix = \"\"", "STATSD_PREFIX"),
+    ] {
+        let line = printed.lines().find(|line| line.contains(name));
+        assert!(
+            line.is_some_and(|line| line.starts_with(setting)),
+            "{printed}"
+        );
+    }
+}
+
+#[test]
 fn a_container_logs_to_standard_output_as_json() {
     let launch = || {
         Launch::bare()

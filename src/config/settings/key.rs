@@ -117,9 +117,14 @@ fn key_file(
                 &error,
                 KeyFileError::Io(error) if error.kind() == ErrorKind::PermissionDenied
             );
-            let message = if is_forbidden && shown.contains('/') {
+            let message = if is_forbidden {
+                let shown = if shown.contains('/') {
+                    quoted(&shown) + " "
+                } else {
+                    String::new()
+                };
                 format!(
-                    "sink.api_key_file \"{shown}\" {error}; let the user that runs sidecarbon read it: chown root:sidecarbon, chmod 0640"
+                    "sink.api_key_file {shown}{error}; let the user that runs sidecarbon read it: chown root:sidecarbon, chmod 0640"
                 )
             } else if shown.contains('/') {
                 format!(
@@ -127,7 +132,7 @@ fn key_file(
                 )
             } else {
                 format!(
-                    "sink.api_key_file {error}; write the path of a file that holds the API key, not the key itself"
+                    "sink.api_key_file {error}; write the path of a file that holds the API key, such as \"./api-key\", not the key itself"
                 )
             };
             let found = missing(source, origin.to_string(), &message, around, warnings);

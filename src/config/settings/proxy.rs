@@ -11,7 +11,8 @@ pub fn find(source: &mut Source, url: &SinkUrl, around: &Surroundings) -> Option
         secure, endpoint, ..
     } = url
     else {
-        if source.is_set("sink.proxy") {
+        let is_empty = |text: &str| Ok::<_, String>(text.is_empty());
+        if source.secret("sink.proxy", is_empty) == Some(false) {
             source.refuse(
                 "sink.proxy",
                 "is for https:// and http:// sinks; take it out or change sink.url",

@@ -28,20 +28,21 @@ pub async fn send(report: &mut Report, settings: &Settings) -> Result<(), Stop> 
         report.misconfigured(STEP, &problem.to_string())
     })?;
     report.waits(STEP, &format!("delivering {shown}"));
-    let began = Instant::now();
     let delivered = deliver(sink, settings).await;
-    let time = took(began.elapsed());
-    delivered.map_err(|failure| report.failed(STEP, &failure))?;
+    let time = delivered.map_err(|failure| report.failed(STEP, &failure))?;
     let meaning = match settings.sink.url {
         SinkUrl::Http { .. } => "the upstream has taken it",
         SinkUrl::Udp(_) => "handed to the network; nobody confirms datagrams",
         _ => "the upstream's kernel has acknowledged it",
     };
-    report.good(STEP, &format!("{shown}, in {time}: {meaning}"));
+    report.good(STEP, &format!("{shown}, in {}: {meaning}", took(time)));
     Ok(())
 }
 
-async fn deliver(mut sink: Sink, settings: &Settings) -> Result<(), Failure> {
+/// How long it took. The goodbye to the upstream, which may be slow to answer it, is
+/// no part of that.
+async fn deliver(mut sink: Sink, settings: &Settings) -> Result<Duration, Failure> {
+    let began = Instant::now();
     let queue = Queue::new(Limits {
         block_bytes: settings.batch_bytes,
         queue_bytes: settings.queue_bytes,
@@ -72,6 +73,7 @@ async fn deliver(mut sink: Sink, settings: &Settings) -> Result<(), Failure> {
             Err(Failure::unavailable(FailureKind::Timeout, message))
         })?;
     }
+    let took = began.elapsed();
     sink.close().await;
-    Ok(())
+    Ok(took)
 }

@@ -66,6 +66,11 @@ impl Metrics {
         self.samples.keys().map(String::as_str)
     }
 
+    /// The names that were introduced with their type.
+    pub fn families(&self) -> &BTreeSet<String> {
+        &self.types
+    }
+
     /// Whether the name was introduced with its type.
     pub fn has_type(&self, name: &str) -> bool {
         self.types.contains(name)

@@ -178,6 +178,25 @@ fn a_datagram_that_is_too_large_loses_its_cut_line_alone() {
 }
 
 #[test]
+fn the_last_newline_begins_no_line() {
+    for how in ["", "--datagram"] {
+        let config = Config::to("tcp://carbon.example:2003");
+        let launch = Launch::with(&config).args(["explain"]);
+        let launch = match how {
+            "" => launch,
+            how => launch.args([how]),
+        };
+        let outcome = launch.input("a 1 5\nb 2 5\n").run();
+        assert_eq!(outcome.printed, ["<key>.a 1 5", "<key>.b 2 5"]);
+        assert!(
+            outcome.said.ends_with("2 lines: 2 would leave, 0 rejected"),
+            "{}",
+            outcome.said
+        );
+    }
+}
+
+#[test]
 fn a_user_who_may_not_read_the_key_is_helped_all_the_same() {
     let config = Config::to("tcp://carbon.example:2003");
     let nowhere = config.path("nowhere");

@@ -145,6 +145,11 @@ fn aggregates(page: &mut Page, counters: &Counters) {
         "Series of StatsD samples that are held, gauges that are remembered among them.",
         counters.statsd_names.load(Relaxed),
     );
+    page.single_counter(
+        "statsd_gauges_forgotten_total",
+        "Remembered gauges that had to go: a change to one begins at 0.",
+        counters.statsd_gauges_forgotten.load(Relaxed),
+    );
 }
 
 fn clients(page: &mut Page, counters: &Counters) {

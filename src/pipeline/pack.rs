@@ -175,9 +175,9 @@ impl Pack {
         }
     }
 
-    /// Counts a value that is part of an aggregate now.
-    pub fn note_aggregated(&mut self) {
-        self.aggregated += 1;
+    /// Counts values that are part of an aggregate, or of another value, now.
+    pub fn note_aggregated(&mut self, values: u64) {
+        self.aggregated += values;
     }
 
     /// Counts a value for which no aggregate had room.

@@ -187,6 +187,8 @@ pub struct Counters {
     pub rejected_lines: RejectedLines,
     /// Series of StatsD samples that are held.
     pub statsd_names: AtomicU64,
+    /// Gauges that were forgotten for want of memory.
+    pub statsd_gauges_forgotten: AtomicU64,
     /// Connections made to the upstream.
     pub sink_connects: AtomicU64,
     /// Lines that the peer's kernel acknowledged shortly before a reset, so
@@ -218,6 +220,7 @@ impl Default for Counters {
             upstream: Upstream::default(),
             rejected_lines: RejectedLines::default(),
             statsd_names: AtomicU64::new(0),
+            statsd_gauges_forgotten: AtomicU64::new(0),
             sink_connects: AtomicU64::new(0),
             lines_at_risk: AtomicU64::new(0),
             lines_uncertain: AtomicU64::new(0),

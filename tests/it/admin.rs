@@ -113,7 +113,7 @@ fn every_number_is_there_from_the_start() {
 }
 
 /// The names that others rely on, with their types and labels.
-const NAMES: [(&str, &str, &[&str]); 28] = [
+const NAMES: [(&str, &str, &[&str]); 29] = [
     ("lines_received_total", "counter", &["listener"]),
     ("lines_generated_total", "counter", &[]),
     ("lines_rejected_total", "counter", &["reason"]),
@@ -131,6 +131,7 @@ const NAMES: [(&str, &str, &[&str]); 28] = [
     ("queue_horizon_seconds", "gauge", &[]),
     ("drain_seconds", "gauge", &[]),
     ("statsd_names", "gauge", &[]),
+    ("statsd_gauges_forgotten_total", "counter", &[]),
     ("udp_kernel_drops_total", "counter", &["listener"]),
     ("connections", "gauge", &["listener"]),
     (

@@ -192,6 +192,26 @@ fn the_memory_does_not_hold_it_before_a_name_that_a_client_stamped() {
     assert_no_stamped_names(&daemon, "memory.datagram");
 }
 
+/// With tags, with a blank, of no type, and with a tag that is none.
+#[test]
+fn the_memory_does_not_hold_it_before_a_name_of_a_sample() {
+    let port = Port::reserve();
+    let config = Config::to(port.url())
+        .set("listen.statsd", ["127.0.0.1:0"])
+        .set("statsd.interval", "1h");
+    let daemon = Daemon::start(&config);
+    let name = format!("{}{KEY}.memory", ".".repeat(40));
+    let mut client = TcpStream::connect(daemon.address("statsd")).expect("a StatsD listener");
+    let samples = format!(
+        "{name}.tagged:1|c|#env:prod\n{name}.with blank:1|c\n{name}.odd:1|x|#a:b\n{name}.tag:1|c|#:b\n"
+    );
+    client
+        .write_all(samples.as_bytes())
+        .expect("the daemon reads");
+    daemon.wait_received(4);
+    assert_no_stamped_names(&daemon, "memory.tagged");
+}
+
 /// In frames: whole, in two reads, refused as a whole, too large, and cut off.
 #[test]
 fn the_memory_does_not_hold_it_before_a_name_that_a_client_pickled() {

@@ -34,9 +34,18 @@ pub fn find(source: &mut Source, host_name: Option<&str>) -> StatsdSettings {
     let prefix = source.text("statsd.prefix", |text| {
         prefix::parse(text, "stats.{host}", host_name)
     });
+    let percentiles = source.numbers("statsd.percentiles", Percentile::parse);
+    let is_twice = |at: &usize| percentiles[..*at].contains(&percentiles[*at]);
+    if let Some(at) = (1..percentiles.len()).find(is_twice) {
+        let number = percentiles[at].label.replace('_', ".");
+        source.refuse(
+            "statsd.percentiles",
+            format!("has {number} twice; write it once"),
+        );
+    }
     StatsdSettings {
         interval,
-        percentiles: source.numbers("statsd.percentiles", Percentile::parse),
+        percentiles,
         prefix: prefix.unwrap_or_default(),
         bytes: bytes_within(source, "statsd.bytes", 64 << 10, 4 << 30),
     }

@@ -14,7 +14,7 @@ use crate::pipeline::queue::Pushed;
 use crate::stats::{Counters, ListenerCounters, RejectReason, RejectedLine, Throttle};
 
 /// How often each kind of rejection, or loss, may be logged.
-const LOG_INTERVAL: Duration = Duration::from_secs(10);
+pub const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Tells what goes wrong with what comes in.
 #[derive(Debug)]

@@ -21,14 +21,17 @@ mod timer;
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use tokio::sync::Notify;
+use tracing::warn;
 
 use crate::config::StatsdSettings;
 use crate::pipeline::line::{Reject, Rules};
 use crate::pipeline::pack::{Intake, Pack};
-use crate::stats::Counters;
+use crate::stats::{Counters, Throttle};
 
+use super::notices::LOG_INTERVAL;
 use aggregates::Aggregates;
 use render::{Points, Style};
 use sample::Sample;
@@ -40,6 +43,8 @@ pub struct Statsd {
     gathered: Mutex<Gathered>,
     /// Something has come after nothing was there, or other settings have.
     changed: Notify,
+    /// How often it may be said that gauges were forgotten.
+    forgetting: Throttle,
     counters: Arc<Counters>,
 }
 
@@ -50,6 +55,8 @@ struct Gathered {
     style: Style,
     /// Values that pass as they are.
     passing: Points,
+    /// The second of the flush that has begun last.
+    second: u64,
 }
 
 /// What is gathered, held for one read.
@@ -76,8 +83,10 @@ impl Statsd {
                 series: Series::default(),
                 style: Style::of(settings),
                 passing: Points::default(),
+                second: 0,
             }),
             changed: Notify::new(),
+            forgetting: Throttle::new(LOG_INTERVAL),
             counters,
         }
     }
@@ -89,6 +98,28 @@ impl Statsd {
             was_due: gathered.aggregates.is_due(),
             statsd: self,
             gathered,
+        }
+    }
+
+    /// Brings the numbers that others see up to date, and says what was forgotten.
+    fn tell(&self, aggregates: &mut Aggregates) {
+        let Counters {
+            statsd_names,
+            statsd_gauges_forgotten,
+            ..
+        } = &*self.counters;
+        statsd_names.store(aggregates.series() as u64, Relaxed);
+        let gauges = aggregates.take_forgotten();
+        if gauges > 0 {
+            let before = statsd_gauges_forgotten.fetch_add(gauges, Relaxed);
+            match self.forgetting.allow(Instant::now()) {
+                Some(_) => warn!(
+                    gauges,
+                    total = before + gauges,
+                    "statsd.bytes is used up, gauges that were not touched for long are forgotten, a change to one begins at 0; send fewer names, or raise it"
+                ),
+                None => self.counters.leave_out_log_line(),
+            }
         }
     }
 
@@ -116,10 +147,11 @@ impl Folding<'_> {
             series,
             style,
             passing,
+            ..
         } = self.gathered;
         let Some(second) = sample.second else {
             if aggregates.fold(series.text(), sample.measure) {
-                self.pack.note_aggregated();
+                self.pack.note_aggregated(sample.values);
             } else {
                 self.pack.note_crowded_out();
             }
@@ -128,6 +160,7 @@ impl Folding<'_> {
         passing.clear();
         style.render_as_is(series.text(), sample.measure, second, passing);
         self.pack.add_made(&passing.bytes);
+        self.pack.note_aggregated(sample.values - 1);
     }
 }
 
@@ -156,10 +189,8 @@ impl Intake for Folding<'_> {
 
 impl Drop for Reading<'_> {
     fn drop(&mut self) {
-        let aggregates = &self.gathered.aggregates;
-        let series = aggregates.series() as u64;
-        self.statsd.counters.statsd_names.store(series, Relaxed);
-        if aggregates.is_due() && !self.was_due {
+        self.statsd.tell(&mut self.gathered.aggregates);
+        if self.gathered.aggregates.is_due() && !self.was_due {
             self.statsd.changed.notify_one();
         }
     }

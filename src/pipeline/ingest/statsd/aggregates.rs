@@ -40,6 +40,8 @@ pub struct Aggregates {
     flushing: Option<usize>,
     /// A sample has come, or something is left to be forgotten.
     is_due: bool,
+    /// Gauges that had to go since that was last asked.
+    forgotten: u64,
 }
 
 #[derive(Debug)]
@@ -66,6 +68,7 @@ impl Aggregates {
             all_touched_in: None,
             flushing: None,
             is_due: false,
+            forgotten: 0,
         }
     }
 
@@ -156,7 +159,17 @@ impl Aggregates {
         self.flushing.is_some()
     }
 
-    /// A new bound. To be set after a flush: nothing that was gathered goes.
+    /// Counts the flushes that have begun.
+    pub fn flushes(&self) -> u64 {
+        self.interval
+    }
+
+    /// How many gauges had to go since this was last asked.
+    pub fn take_forgotten(&mut self) -> u64 {
+        std::mem::take(&mut self.forgotten)
+    }
+
+    /// A new bound. Nothing goes that is to be part of the next flush.
     pub fn set_limit(&mut self, limit: usize) {
         self.limit = limit;
         if self.allocated() > limit {
@@ -166,9 +179,9 @@ impl Aggregates {
                     self.remove(place);
                 }
             }
-            self.shrink();
+            self.shrink_to(self.entries.len());
             while self.allocated() > limit && self.forget_gauges() {
-                self.shrink();
+                self.shrink_to(self.entries.len());
             }
         }
     }
@@ -268,6 +281,7 @@ impl Aggregates {
             return false;
         }
         let goes = touched.len().div_ceil(4);
+        self.forgotten += goes as u64;
         let (older, latest, _) = touched.select_nth_unstable(goes - 1);
         let latest = *latest;
         // Of those that were touched last among them, not all have to go.
@@ -307,13 +321,15 @@ impl Aggregates {
     /// Gives memory back after many have gone.
     fn shrink(&mut self) {
         let entries = self.entries.len();
-        if entries < self.entries.capacity() / 4 {
-            self.entries.shrink_to(entries);
+        if entries < self.entries.capacity() / 4 || entries < self.index.capacity() / 4 {
+            self.shrink_to(entries);
         }
-        if entries < self.index.capacity() / 4 {
-            let Self { entries, index, .. } = self;
-            index.shrink_to(0, |place| entries[*place as usize].hash);
-        }
+    }
+
+    fn shrink_to(&mut self, most: usize) {
+        let Self { entries, index, .. } = self;
+        entries.shrink_to(most);
+        index.shrink_to(most, |place| entries[*place as usize].hash);
     }
 }
 

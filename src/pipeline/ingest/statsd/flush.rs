@@ -2,7 +2,6 @@
 //!
 //! It sleeps for as long as nothing is gathered: an idle daemon does not wake.
 
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, SystemTime};
 
 use tokio::select;
@@ -17,6 +16,9 @@ use super::{Gathered, Statsd, schedule};
 
 /// So many series are looked at before others have their turn.
 const SERIES_A_TURN: usize = 256;
+
+/// How long it sleeps at most: a sleep is not moved when the clock is.
+const LOOKS_AT_THE_CLOCK: Duration = Duration::from_secs(20);
 
 impl Statsd {
     /// Flushes at the end of each interval in which something has come. What each
@@ -47,49 +49,71 @@ impl Statsd {
         self.flush_all(&mut gathered, queue, &told);
     }
 
-    /// Other settings from now on. What was gathered leaves as it was meant to.
+    /// Other settings from now on. What was gathered goes on being gathered; where
+    /// points get other names, it leaves as it was meant to.
     pub fn reconfigure(&self, settings: &StatsdSettings, queue: &Queue, told: impl Fn(Pushed)) {
         let mut gathered = self.lock();
         let style = Style::of(settings);
-        if gathered.style != style || gathered.aggregates.limit() > settings.bytes {
+        if !gathered.style.names_as(&style) {
             self.flush_all(&mut gathered, queue, &told);
-            gathered.style = style;
         }
+        gathered.style = style;
         gathered.aggregates.set_limit(settings.bytes);
-        self.count(&gathered);
+        self.tell(&mut gathered.aggregates);
         self.changed.notify_one();
     }
 
     async fn flush(&self, queue: &Queue, told: &impl Fn(Pushed)) {
-        let second = schedule::second(SystemTime::now());
-        while self.flush_some(&mut self.lock(), second, queue, told) {
+        let mut begun = None;
+        while self.go_on(&mut begun, queue, told) {
             tokio::task::yield_now().await;
         }
     }
 
-    fn flush_all(&self, gathered: &mut Gathered, queue: &Queue, told: &impl Fn(Pushed)) {
-        let second = schedule::second(SystemTime::now());
-        // One that has begun leaves behind what came to series after their turn.
-        let flushes = if gathered.aggregates.is_flushing() {
-            2
-        } else {
-            1
-        };
-        for _ in 0..flushes {
-            while self.flush_some(gathered, second, queue, told) {}
-        }
-    }
-
-    /// Flushes some series; whether there are more.
-    fn flush_some(
+    /// Goes on with a flush, or begins one. Whether there is more of it; there is
+    /// not where somebody else has finished it.
+    pub(super) fn go_on(
         &self,
-        gathered: &mut Gathered,
-        second: u64,
+        begun: &mut Option<u64>,
         queue: &Queue,
         told: &impl Fn(Pushed),
     ) -> bool {
+        let mut gathered = self.lock();
+        match *begun {
+            None => {
+                let end = schedule::last(SystemTime::now(), gathered.style.interval());
+                gathered.second = schedule::second(end);
+            }
+            Some(number) => {
+                let aggregates = &gathered.aggregates;
+                if number != aggregates.flushes() || !aggregates.is_flushing() {
+                    return false;
+                }
+            }
+        }
+        let has_more = self.flush_some(&mut gathered, queue, told);
+        *begun = Some(gathered.aggregates.flushes());
+        has_more
+    }
+
+    fn flush_all(&self, gathered: &mut Gathered, queue: &Queue, told: &impl Fn(Pushed)) {
+        if gathered.aggregates.is_flushing() {
+            while self.flush_some(gathered, queue, told) {}
+        }
+        // The rest is of an interval that has not ended. Of the one that has, there is
+        // a point already, whose place it must not take.
+        let end = schedule::next(SystemTime::now(), gathered.style.interval());
+        gathered.second = schedule::second(end);
+        while self.flush_some(gathered, queue, told) {}
+    }
+
+    /// Flushes some series; whether there are more.
+    fn flush_some(&self, gathered: &mut Gathered, queue: &Queue, told: &impl Fn(Pushed)) -> bool {
         let Gathered {
-            aggregates, style, ..
+            aggregates,
+            style,
+            second,
+            ..
         } = gathered;
         let mut points = Points::default();
         let hand_on = |points: &mut Points| {
@@ -99,20 +123,15 @@ impl Statsd {
             }
         };
         let has_more = aggregates.flush(SERIES_A_TURN, |series, aggregate| {
-            style.render(series, aggregate, second, &mut points);
+            style.render(series, aggregate, *second, &mut points);
             // Names may be long.
             if points.bytes.len() >= BYTES_A_PUSH {
                 hand_on(&mut points);
             }
         });
         hand_on(&mut points);
-        self.count(gathered);
+        self.tell(aggregates);
         has_more
-    }
-
-    fn count(&self, gathered: &Gathered) {
-        let series = gathered.aggregates.series() as u64;
-        self.counters.statsd_names.store(series, Relaxed);
     }
 }
 
@@ -120,6 +139,7 @@ impl Statsd {
 async fn sleep_until_end(interval: Duration) {
     let end = schedule::next(SystemTime::now(), interval);
     while let Some(left) = schedule::wait(end, SystemTime::now(), interval) {
-        sleep(left).await;
+        // The clock may be set meanwhile.
+        sleep(left.min(LOOKS_AT_THE_CLOCK)).await;
     }
 }

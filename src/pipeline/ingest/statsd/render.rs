@@ -66,6 +66,11 @@ impl Style {
         }
     }
 
+    /// Whether another one gives points the same names.
+    pub fn names_as(&self, other: &Self) -> bool {
+        self.prefix == other.prefix
+    }
+
     /// The time between two flushes.
     pub fn interval(&self) -> Duration {
         self.interval

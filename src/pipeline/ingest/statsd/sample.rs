@@ -47,6 +47,8 @@ pub struct Sample<'a> {
     pub measure: Measure<'a>,
     /// The second that it is of, where the client has aggregated it already.
     pub second: Option<u64>,
+    /// How many values it is made of: those of one second are one point.
+    pub values: u64,
 }
 
 /// Values that share a type, and what follows it.
@@ -67,6 +69,7 @@ const EVENT: &str = "a DogStatsD event; Graphite has points only, send events el
 const CHECK: &str = "a DogStatsD service check; Graphite has points only, send a gauge instead";
 const NOT_OF_TIME: &str =
     "only counters and plain gauges may have a time of their own; leave |T out";
+const NOT_ALONE: &str = "values of several types have no time of their own; write a line for each";
 
 /// Takes a line apart, given without its newline. `None` is a blank line.
 pub fn read<'a>(raw: &'a [u8], rules: &Rules) -> Result<Option<Written<'a>>, Reject> {
@@ -90,6 +93,9 @@ pub fn read<'a>(raw: &'a [u8], rules: &Rules) -> Result<Option<Written<'a>>, Rej
     let Some(colon) = memchr::memchr(b':', raw) else {
         return Err(Reject::new(RejectReason::Fields, raw.len(), NO_VALUE));
     };
+    if let Some(bar) = memchr::memchr(b'|', &raw[..colon]) {
+        return Err(Reject::new(RejectReason::Fields, bar, NO_VALUE));
+    }
     Ok(Some(Written {
         name: raw[start..colon].trim_ascii_end(),
         tags: tags(&raw[colon..]),
@@ -116,7 +122,14 @@ impl<'a> Written<'a> {
             let group = Group::read(self.raw, begin);
             at = match group {
                 Ok((group, next)) => {
-                    group.each(&mut take);
+                    let is_alone = begin == self.values_at && next.is_none();
+                    match group.time {
+                        // A short line would become many long ones.
+                        Some((at, _)) if !is_alone => {
+                            take(Err(Reject::new(RejectReason::Timestamp, at, NOT_ALONE)));
+                        }
+                        _ => group.each(&mut take),
+                    }
                     next
                 }
                 // Where the next value would begin is anybody's guess.
@@ -183,9 +196,18 @@ impl<'a> Group<'a> {
             return take(self.sample(self.at, self.values));
         }
         let mut at = self.at;
+        let mut of_one_second = None;
         for value in self.values.split(|byte| *byte == b':') {
-            take(self.sample(at, value));
+            match self.sample(at, value) {
+                Ok(sample) if sample.second.is_some() => {
+                    of_one_second = Some(sample.behind(of_one_second));
+                }
+                sample => take(sample),
+            }
             at += value.len() + 1;
+        }
+        if let Some(sample) = of_one_second {
+            take(Ok(sample));
         }
     }
 
@@ -218,7 +240,30 @@ impl<'a> Group<'a> {
                 }
             }
         };
-        Ok(Sample { measure, second })
+        Ok(Sample {
+            measure,
+            second,
+            values: 1,
+        })
+    }
+}
+
+impl Sample<'_> {
+    /// What this value and those before it in the line are together.
+    fn behind(self, before: Option<Self>) -> Self {
+        let Some(before) = before else { return self };
+        let measure = match (before.measure, self.measure) {
+            (Measure::Count(sum), Measure::Count(more)) => {
+                Measure::Count((sum + more).clamp(f64::MIN, f64::MAX))
+            }
+            // It is so much in the end.
+            (_, last) => last,
+        };
+        Self {
+            measure,
+            values: before.values + self.values,
+            ..self
+        }
     }
 }
 

@@ -11,6 +11,11 @@ pub fn next(now: SystemTime, interval: Duration) -> SystemTime {
     now + Duration::from_nanos(u64::try_from(wait).unwrap_or(u64::MAX))
 }
 
+/// The last multiple of the interval that is not after now.
+pub fn last(now: SystemTime, interval: Duration) -> SystemTime {
+    next(now, interval) - interval
+}
+
 /// How long to wait for a flush that is due then; none if it is. A clock that was
 /// set back makes the flush no later than an interval.
 pub fn wait(due: SystemTime, now: SystemTime, interval: Duration) -> Option<Duration> {
@@ -41,6 +46,9 @@ mod tests {
     fn flushes_are_due_at_multiples() {
         for (now, due) in [(0, 10_000), (1, 10_000), (9_999, 10_000), (10_000, 20_000)] {
             assert_eq!(next(at(now), INTERVAL), at(due), "{now}");
+        }
+        for (now, ended) in [(10_000, 10_000), (19_999, 10_000), (20_000, 20_000)] {
+            assert_eq!(last(at(now), INTERVAL), at(ended), "{now}");
         }
         assert_eq!(second(at(19_999)), 19);
     }

@@ -6,12 +6,17 @@
 
 use std::ops::Range;
 
+use zeroize::Zeroize;
+
 use crate::pipeline::line::name::{self, BadName};
 use crate::pipeline::line::{Reject, Rules};
 use crate::stats::RejectReason;
 
 /// The value of a tag that is written without one.
 const IS_SET: &[u8] = b"true";
+
+/// A tag of one letter, behind its comma, becomes `;a=true`.
+const MOST_GROWTH: usize = 4;
 
 const NO_KEY: &str = "a tag without a name; write #key:value";
 
@@ -31,12 +36,23 @@ impl Series {
     /// Finds the series of a name and tags.
     pub fn find(&mut self, name: &[u8], tags: &[u8], rules: &Rules) -> Result<(), Reject> {
         let is_plain = |byte: &u8| !matches!(byte, b' ' | b'\t' | b';');
-        let written = if tags.is_empty() && name.iter().all(is_plain) {
-            name
+        let found = if tags.is_empty() && name.iter().all(is_plain) {
+            self.check(name, rules)
         } else {
-            self.gather(name, tags)?;
-            &self.written
+            let gathered = self.gather(name, tags);
+            let written = std::mem::take(&mut self.written);
+            let found = gathered.and_then(|()| self.check(&written, rules));
+            self.written = written;
+            found
         };
+        if found.is_err() || self.carried_key {
+            self.written.zeroize();
+            self.mended.zeroize();
+        }
+        found
+    }
+
+    fn check(&mut self, written: &[u8], rules: &Rules) -> Result<(), Reject> {
         let checked = name::check(written, rules).map_err(reject)?;
         self.carried_key = checked.carried_key;
         self.text.clear();
@@ -60,6 +76,10 @@ impl Series {
         self.written.clear();
         self.mended.clear();
         self.tags.clear();
+        // At once: while it grows, it would leave copies of our key behind.
+        let most = MOST_GROWTH * (name.len() + tags.len()) + IS_SET.len();
+        self.written.reserve(most);
+        self.mended.reserve(most);
         push_without_blanks(path, &mut self.written);
         let own = name[path.len()..].split(|byte| *byte == b';');
         for tag in own {

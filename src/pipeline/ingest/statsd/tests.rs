@@ -126,7 +126,114 @@ fn our_own_key_before_a_name_leaves_a_mark() {
 }
 
 #[test]
-fn other_settings_begin_with_nothing_lost() {
+fn short_lines_do_not_become_many_long_ones() {
+    let statsd = statsd(1 << 20);
+    let rules = Rules {
+        max_line_bytes: 64 << 10,
+        ..rules()
+    };
+    let line = format!(
+        "{}:1{}|c|T1700000000",
+        "n".repeat(30_000),
+        ":1".repeat(15_000)
+    );
+    let mut pack = Pack::default();
+    pack.begin(SystemTime::now());
+    statsd.read().fold(&mut pack).add(line.as_bytes(), &rules);
+    assert_eq!((pack.lines(), pack.aggregated()), (1, 15_000));
+    let count = b".count 15001 1700000000\n";
+    assert!(pack.bytes().ends_with(count) && pack.bytes().len() < 31_000);
+}
+
+/// The seconds of all points that wait.
+fn seconds(queue: &Queue) -> Vec<u64> {
+    let mut seconds = Vec::new();
+    while let Some(lease) = queue.lease() {
+        let text = std::str::from_utf8(lease.bytes()).unwrap();
+        let of_line = |line: &str| line.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap();
+        seconds.extend(text.lines().map(of_line));
+        lease.settle_all();
+    }
+    seconds
+}
+
+#[test]
+fn a_flush_before_its_time_takes_no_points_place() {
+    let (statsd, queue) = (statsd(1 << 20), queue());
+    take(&statsd, &queue, "a:1|c\n");
+    // As at the end of an interval, whose points are of its end.
+    let before = schedule::second(SystemTime::now());
+    assert!(!statsd.go_on(&mut None, &queue, &|_| {}));
+    let after = schedule::second(SystemTime::now());
+    let regular = seconds(&queue);
+    assert!(regular.iter().all(|second| second % 10 == 0), "{regular:?}");
+    assert!(
+        before - 10 < regular[0] && regular[0] <= after,
+        "{regular:?}"
+    );
+    // As at a stop.
+    take(&statsd, &queue, "a:1|c\n");
+    statsd.flush_now(&queue, |_| {});
+    let early = seconds(&queue);
+    assert!(early.iter().all(|second| second % 10 == 0), "{early:?}");
+    assert!(early[0] > regular[0] && early[0] > after - 10, "{early:?}");
+}
+
+#[test]
+fn a_flush_that_somebody_else_has_finished_does_not_go_on() {
+    let (statsd, queue) = (statsd(8 << 20), queue());
+    let names: String = (0..1000).map(|name| format!("n.{name}:1|c\n")).collect();
+    take(&statsd, &queue, &names);
+    let mut begun = None;
+    assert!(statsd.go_on(&mut begun, &queue, &|_| {}));
+    // Other names for the points: all of it leaves at once.
+    let mut other = settings(8 << 20);
+    other.prefix = "other".into();
+    statsd.reconfigure(&other, &queue, |_| {});
+    assert_eq!(waiting(&queue).len(), 2000);
+    take(&statsd, &queue, "n.0:1|c\n");
+    assert!(!statsd.go_on(&mut begun, &queue, &|_| {}));
+    assert_eq!(waiting(&queue), [""; 0]);
+}
+
+#[test]
+fn settings_that_change_no_name_flush_nothing() {
+    let (statsd, queue) = (statsd(1 << 20), queue());
+    take(&statsd, &queue, "a:1|ms\na:3|ms\n");
+    let mut other = settings(64 << 10);
+    other.percentiles = vec![Percentile::parse("50").unwrap()];
+    other.interval = Duration::from_secs(2);
+    statsd.reconfigure(&other, &queue, |_| {});
+    assert_eq!(waiting(&queue), [""; 0]);
+    take(&statsd, &queue, "a:2|ms\n");
+    statsd.flush_now(&queue, |_| {});
+    let lines = waiting(&queue);
+    for line in ["stats.timers.a.sum 6", "stats.timers.a.count_ps 1.5"] {
+        assert!(lines.contains(&line.to_owned()), "{line} in {lines:?}");
+    }
+    assert!(lines.iter().any(|line| line.contains("upper_50 ")));
+    assert!(!lines.iter().any(|line| line.contains("upper_90 ")));
+}
+
+#[test]
+fn gauges_that_are_forgotten_are_counted() {
+    let (statsd, queue) = (statsd(64 << 10), queue());
+    let lines = |kind: &str, count: usize| -> String {
+        (0..count)
+            .map(|name| format!("n.{name}:1|{kind}\n"))
+            .collect()
+    };
+    take(&statsd, &queue, &lines("g", 100));
+    statsd.flush_now(&queue, |_| {});
+    let forgotten = || statsd.counters.statsd_gauges_forgotten.load(Relaxed);
+    assert_eq!(forgotten(), 0);
+    take(&statsd, &queue, &lines("c", 2000));
+    let gone = forgotten();
+    assert!(gone > 0 && gone <= 100, "{gone}");
+}
+
+#[test]
+fn other_names_begin_with_nothing_lost() {
     let (statsd, queue) = (statsd(1 << 20), queue());
     take(&statsd, &queue, "a:1|c\n");
     let mut other = settings(1 << 20);

@@ -55,7 +55,7 @@ impl Timer {
             self.values.reserve_exact(self.grown() - self.values.len());
         }
         self.values.push(value);
-        self.weight += weight;
+        self.weight = (self.weight + weight).min(f64::MAX);
     }
 
     /// Whether the next value needs more memory.

@@ -40,6 +40,7 @@ fn measures<'a>(line: &'a str, expected: &[Measure<'a>]) -> Read<'a> {
         Ok(Sample {
             measure: *measure,
             second: None,
+            values: 1,
         })
     };
     let expected: Vec<_> = expected.iter().map(plain).collect();
@@ -108,7 +109,16 @@ fn tags_and_what_is_of_no_use_here() {
 #[test]
 fn a_time_of_its_own_is_for_counters_and_gauges() {
     let read = |line: &'static str| samples(line.as_bytes()).unwrap().unwrap().2;
-    let at = |measure, second| vec![Ok(Sample { measure, second })];
+    let of = |values| {
+        move |measure, second| {
+            vec![Ok(Sample {
+                measure,
+                second,
+                values,
+            })]
+        }
+    };
+    let at = of(1);
     assert_eq!(
         read("a:1|c|@0.5|T1700000000"),
         at(Measure::Count(2.0), Some(1_700_000_000))
@@ -118,6 +128,38 @@ fn a_time_of_its_own_is_for_counters_and_gauges() {
         at(Measure::Level(5.0), Some(1_700_000_000))
     );
     assert_eq!(read("a:5|g|T-1"), at(Measure::Level(5.0), None));
+    // One point a second: Graphite would keep the last of several.
+    assert_eq!(
+        read("a:1:2:4|c|@0.5|T1700000000"),
+        of(3)(Measure::Count(14.0), Some(1_700_000_000))
+    );
+    assert_eq!(
+        read("a:1:2:4|g|T1700000000"),
+        of(3)(Measure::Level(4.0), Some(1_700_000_000))
+    );
+    assert_eq!(
+        read("a:1:x:4|c|T1700000000"),
+        [
+            vec![Err(RejectReason::Value)],
+            of(2)(Measure::Count(5.0), Some(1_700_000_000))
+        ]
+        .concat()
+    );
+    assert_eq!(
+        read("a:1e308:1e308|c|T1700000000"),
+        of(2)(Measure::Count(f64::MAX), Some(1_700_000_000))
+    );
+    let alone = Ok(Sample {
+        measure: Measure::Count(1.0),
+        second: None,
+        values: 1,
+    });
+    let refused = Err(RejectReason::Timestamp);
+    assert_eq!(
+        read("a:1|c|T1700000000:1|c"),
+        [refused.clone(), alone.clone()]
+    );
+    assert_eq!(read("a:1|c:1|c|T1700000000"), [alone, refused]);
     for line in [
         "a:1|ms|T1700000000",
         "a:1|s|T1700000000",
@@ -137,6 +179,8 @@ fn what_is_rejected_says_why() {
     for (line, reason) in [
         (&b"a"[..], Fields),
         (b"a 1 1700000000", Fields),
+        (b"a|#x:1|c", Fields),
+        (b"|c:1|c", Fields),
         (b"_e{5,4}:title|text", Protocol),
         (b"_sc|name|0", Protocol),
         (b"a\xff:1|c", Encoding),

@@ -105,11 +105,6 @@ impl Aggregates {
         self.is_due
     }
 
-    /// The bound of their memory.
-    pub fn limit(&self) -> usize {
-        self.limit
-    }
-
     /// How many series are held.
     pub fn series(&self) -> usize {
         self.entries.len()

@@ -155,10 +155,7 @@ fn a_time_of_its_own_is_for_counters_and_gauges() {
         values: 1,
     });
     let refused = Err(RejectReason::Timestamp);
-    assert_eq!(
-        read("a:1|c|T1700000000:1|c"),
-        [refused.clone(), alone.clone()]
-    );
+    assert_eq!(read("a:1|c|T1700000000:1|c"), [refused, alone]);
     assert_eq!(read("a:1|c:1|c|T1700000000"), [alone, refused]);
     for line in [
         "a:1|ms|T1700000000",

@@ -39,6 +39,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use memchr::memchr;
 use tokio::sync::Notify;
 use tracing::error;
 
@@ -411,6 +412,11 @@ impl Lease {
 
     /// All lines have reached the upstream.
     pub fn settle_all(mut self) {
+        self.settle_rest();
+    }
+
+    /// All lines that are left have reached the upstream.
+    pub fn settle_rest(&mut self) {
         self.settle(self.bytes().len());
     }
 
@@ -435,6 +441,31 @@ impl Lease {
     /// Another lease of the same queue, if one is ready.
     pub fn another(&self) -> Option<Self> {
         self.queue.lease()
+    }
+
+    /// A single line of the same queue, to be asked for whether the upstream takes any.
+    /// `at` says which of those that wait: 0 is the oldest, 1 the newest.
+    pub fn witness(&self, at: f64) -> Option<Self> {
+        let line = self.queue.lock().lend_witness(at);
+        if let Some(line) = line {
+            return Some(Self {
+                queue: self.queue.clone(),
+                block: Some(line),
+            });
+        }
+        // All that waits is compressed.
+        let mut next = self.another()?;
+        let end = memchr(b'\n', next.bytes())? + 1;
+        if end < next.bytes().len() {
+            // It goes back to its place.
+            next.split_off(end);
+        }
+        Some(next)
+    }
+
+    /// How large blocks become.
+    pub fn block_bytes(&self) -> usize {
+        self.queue.lock().limits().block_bytes
     }
 
     /// The first `bytes` bytes, whole lines, are given up.

@@ -164,6 +164,14 @@ impl Lane {
         self.blocks.get(at)
     }
 
+    /// Takes the block at a place out.
+    pub fn take_block(&mut self, place: Place) -> Option<Block> {
+        let at = self.blocks.partition_point(|block| block.place < place);
+        let block = self.blocks.remove(at)?;
+        self.forget(&block);
+        Some(block)
+    }
+
     /// Takes a run of blocks out.
     pub fn take(&mut self, run: Range<usize>) -> Vec<Block> {
         let taken: Vec<Block> = self.blocks.drain(run).collect();

@@ -112,7 +112,9 @@ impl Pace {
             return burst(rate);
         };
         let earned = rate * now.saturating_duration_since(counted).as_secs_f64();
-        (self.credit + earned).min(burst(rate))
+        // What went at another rate, or without one, is not to be paid off at this.
+        let credit = self.credit.max(-burst(rate));
+        (credit + earned).min(burst(rate))
     }
 }
 
@@ -157,6 +159,21 @@ mod tests {
             );
         }
         assert_eq!(Pace::default().allowance(Instant::now()), Ok(u64::MAX));
+    }
+
+    #[test]
+    fn a_lower_pace_begins_at_once() {
+        let start = Instant::now();
+        let mut pace = Pace::new(Some(100_000));
+        // A block may be more than goes at once.
+        pace.spend(8000, start);
+        pace.set_limit(Some(10));
+        let due = pace.allowance(start).unwrap_err();
+        assert!(
+            due <= start + Duration::from_millis(250),
+            "{:?}",
+            due - start
+        );
     }
 
     #[test]

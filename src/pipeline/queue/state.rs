@@ -11,6 +11,7 @@ mod lend;
 mod press;
 mod room;
 mod store;
+mod witness;
 
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -270,7 +271,7 @@ impl State {
             self.keep_buffer(block.into_buffer());
             return;
         }
-        if block.is_untouched() {
+        if block.is_untouched() && block.place.0 < self.live_from {
             self.pace.refund(block.lines());
         }
         block.shrink();

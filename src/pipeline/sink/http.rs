@@ -125,7 +125,7 @@ impl HttpSink {
         Ok(())
     }
 
-    /// Posts the lines of a lease and others that wait; a 2xx settles them.
+    /// Posts the lines of a lease and others that wait.
     pub async fn deliver(&mut self, mut lease: Lease) -> Result<(), Failure> {
         let most = whole_lines(lease.bytes(), self.size.to_cut(Instant::now()));
         if most < lease.bytes().len() {
@@ -133,11 +133,8 @@ impl HttpSink {
             lease.split_off(most);
         }
         let mut leases = self.gather(lease);
-        let begun = Instant::now();
-        let answer = self.post(&mut leases).await;
-        self.learn_size(bytes_of(&leases), &answer, begun.elapsed());
-        match answer? {
-            Answer::Accepted => leases.into_iter().for_each(Lease::settle_all),
+        match self.post(&mut leases).await? {
+            Answer::Accepted => {}
             Answer::Refused(words) => self.find_culprits(Triage::new(leases, words)).await?,
             // They go back, and come with fewer others.
             Answer::TooLarge(words) => drop(self.too_large(leases, &words)),
@@ -146,9 +143,10 @@ impl HttpSink {
         Ok(())
     }
 
-    /// A lease and those after it, as many as a request may hold.
+    /// A lease and those after it, as many as a request may hold. What was refused
+    /// with others has come back in pieces, which go together again.
     fn gather(&self, first: Lease) -> Vec<Lease> {
-        let most = self.size.to_fill(Instant::now());
+        let most = self.size.to_fill(first.block_bytes(), Instant::now());
         let mut bytes = first.bytes().len();
         let mut leases = vec![first];
         while bytes < most
@@ -162,18 +160,6 @@ impl HttpSink {
             leases.push(next);
         }
         leases
-    }
-
-    /// What an answer, or none, means for the size of the next request.
-    fn learn_size(&mut self, bytes: usize, answer: &Result<Answer, Failure>, took: Duration) {
-        match answer {
-            Ok(Answer::Accepted) => self.size.accepted(bytes, took),
-            Ok(Answer::Refused(_) | Answer::TooLarge(_)) => {}
-            Err(failure) if failure.cause().kind == FailureKind::Timeout => {
-                self.size.timed_out(bytes);
-            }
-            Ok(Answer::Failed(_)) | Err(_) => self.size.failed(),
-        }
     }
 
     /// Watches the idle connection. Ends when it has ended; never without one.
@@ -192,10 +178,7 @@ impl HttpSink {
         loop {
             match triage.next() {
                 Next::Try(mut piece) => match self.post(slice::from_mut(&mut piece)).await? {
-                    Answer::Accepted => {
-                        piece.settle_all();
-                        triage.accepted();
-                    }
+                    Answer::Accepted => triage.accepted(),
                     Answer::Refused(words) => {
                         let culprit = triage.refused(piece, words);
                         self.give_up(culprit);

@@ -8,8 +8,9 @@
 //! is a mistake in the configuration, for which no line may be dropped. A
 //! suspect is a culprit when it is refused again after the upstream has accepted
 //! other lines. So where refusals go on without an acceptance, witnesses are called: the last
-//! line at hand, then a line of another lease. If they are refused too,
-//! everything goes back to the queue. No I/O: a simulation can drive it.
+//! line at hand, the newest that waits, then any, at hand and waiting: one client
+//! can bring many such lines in a row. If all of them are refused too, everything
+//! goes back to the queue. No I/O: a simulation can drive it.
 
 use memchr::{memchr, memrchr};
 
@@ -18,6 +19,10 @@ use crate::pipeline::queue::Lease;
 /// Refused in a row, beyond twice the halvings of a lease, before a witness is
 /// called.
 const SPARE_REFUSALS: u32 = 2;
+
+/// So many strangers are asked: where half of all lines are refused, one of a
+/// thousand times in vain.
+const STRANGERS: u32 = 10;
 
 /// The search in one lease.
 #[derive(Debug)]
@@ -52,8 +57,8 @@ enum Witness {
     NotNeeded,
     /// The last line at hand is asked.
     Last,
-    /// A line of another lease is asked.
-    Stranger,
+    /// A line from elsewhere is asked, after so many others.
+    Stranger(u32),
     /// All were refused.
     Exhausted,
 }
@@ -105,7 +110,10 @@ impl Triage {
         let called = match self.witness {
             Witness::NotNeeded => None,
             Witness::Last => self.last_line(),
-            Witness::Stranger => self.stranger(),
+            Witness::Stranger(asked) => match self.stranger(asked) {
+                None => return self.refuses_everything(),
+                stranger => stranger,
+            },
             Witness::Exhausted => return self.refuses_everything(),
         };
         if let Some(witness) = called {
@@ -124,9 +132,9 @@ impl Triage {
                 self.next()
             }
             // Nothing but suspects: somebody else has to say.
-            None => match self.stranger() {
+            None => match self.stranger(0) {
                 Some(stranger) => {
-                    self.witness = Witness::Stranger;
+                    self.witness = Witness::Stranger(0);
                     Next::Try(stranger)
                 }
                 None => self.refuses_everything(),
@@ -166,8 +174,9 @@ impl Triage {
         self.witness = match self.witness {
             Witness::NotNeeded if self.refusals <= self.patience => Witness::NotNeeded,
             Witness::NotNeeded => Witness::Last,
-            Witness::Last => Witness::Stranger,
-            Witness::Stranger | Witness::Exhausted => Witness::Exhausted,
+            Witness::Last => Witness::Stranger(0),
+            Witness::Stranger(asked) if asked + 1 < STRANGERS => Witness::Stranger(asked + 1),
+            Witness::Stranger(_) | Witness::Exhausted => Witness::Exhausted,
         };
         None
     }
@@ -196,14 +205,49 @@ impl Triage {
         last.split_off(at)
     }
 
-    /// The first line of a lease that has nothing to do with this.
-    fn stranger(&self) -> Option<Lease> {
+    /// A line that has little to do with those that were refused: the newest that
+    /// waits, then any of those that wait and of those at hand, in turns.
+    fn stranger(&mut self, asked: u32) -> Option<Lease> {
+        let at = if asked == 0 { 1.0 } else { fastrand::f64() };
+        if asked.is_multiple_of(2) {
+            self.waiting_line(at).or_else(|| self.line_at_hand())
+        } else {
+            self.line_at_hand().or_else(|| self.waiting_line(at))
+        }
+    }
+
+    fn waiting_line(&self, at: f64) -> Option<Lease> {
         let any = self.suspects.first().map(|suspect| &suspect.lease);
-        let mut stranger = any.or(self.pieces.first())?.another()?;
-        let end = memchr(b'\n', stranger.bytes())? + 1;
-        // The rest goes back to its place at once.
-        stranger.split_off(end);
-        Some(stranger)
+        any.or(self.pieces.first())?.witness(at)
+    }
+
+    /// Cuts any line out of the pieces.
+    fn line_at_hand(&mut self) -> Option<Lease> {
+        let lines = || self.pieces.iter().map(|piece| piece.bytes().len());
+        let mut at = fastrand::usize(..lines().sum::<usize>().max(1));
+        let index = lines().position(|length| {
+            let is_here = at < length;
+            if !is_here {
+                at -= length;
+            }
+            is_here
+        })?;
+        let piece = &mut self.pieces[index];
+        let begin = memrchr(b'\n', &piece.bytes()[..at]).map_or(0, |newline| newline + 1);
+        let end = begin + memchr(b'\n', &piece.bytes()[begin..])? + 1;
+        let behind = (end < piece.bytes().len())
+            .then(|| piece.split_off(end))
+            .flatten();
+        if begin > 0 {
+            let line = piece.split_off(begin);
+            // Those that come first are last.
+            self.pieces.splice(index..index, behind);
+            return line;
+        }
+        Some(match behind {
+            Some(behind) => std::mem::replace(piece, behind),
+            None => self.pieces.remove(index),
+        })
     }
 }
 

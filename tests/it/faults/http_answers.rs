@@ -124,6 +124,35 @@ fn bad_lines_one_after_the_other() {
     assert_eq!(books.twice, 0, "{books:?}");
 }
 
+/// As one client can bring them in a moment, while others go on.
+#[test]
+fn a_long_run_of_bad_lines_does_not_hold_the_others() {
+    let upstream = Scripted::start(|asked| {
+        if asked.lines.iter().any(|line| line.starts_with("bad.")) {
+            Reply::status(400)
+        } else {
+            Reply::take()
+        }
+    });
+    let daemon = Daemon::start(&config(upstream.url()));
+    let mut sent = numbered("good.before", 10);
+    daemon.tcp(payload(&sent));
+    daemon.wait_delivered(10);
+    let bad = numbered("bad", 1500);
+    daemon.tcp(payload(&bad));
+    sent.extend(bad);
+    wait_for("all bad lines to go", || {
+        let good = numbered(&format!("good.{}", sent.len()), 20);
+        daemon.tcp(payload(&good));
+        sent.extend(good);
+        daemon.wait_received(sent.len());
+        daemon.ledger().dropped == 1500
+    });
+    let books = Books::close(daemon, upstream, &sent);
+    assert_eq!((books.lost, books.said.refused), (1500, 1500), "{books:?}");
+    assert_eq!(books.twice, 0, "{books:?}");
+}
+
 /// The requests that one culprit may cost: 2·log2(lines) + 2.
 fn a_culprit(lines: usize) -> usize {
     let lines = u32::try_from(lines).expect("not too many lines");

@@ -79,8 +79,15 @@ impl State {
 
     /// Whether there is something that the relay will not notice by itself.
     pub(super) fn is_news(&self, now: Instant) -> bool {
-        let sleeps = self.relay_sleeps_until.is_some_and(|until| now < until);
-        !sleeps || !self.live.is_empty()
+        let Some(until) = self.relay_sleeps_until.filter(|until| now < *until) else {
+            return true;
+        };
+        // It may sleep until the backlog may go on, which is nothing to live lines.
+        match self.live_readiness(now) {
+            Readiness::Ready => true,
+            Readiness::At(due) => due < until,
+            Readiness::Idle | Readiness::Finished => false,
+        }
     }
 
     /// Lends the block whose turn it is, if one is ready.

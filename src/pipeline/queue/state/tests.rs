@@ -341,6 +341,49 @@ fn the_backlog_keeps_its_pace_and_live_lines_do_not_care() {
 }
 
 #[test]
+fn a_witness_is_any_line_whatever_its_turn() {
+    let mut state = State::new(Limits {
+        max_lines_per_second: Some(1),
+        ..limits(64, 1 << 20)
+    });
+    let start = Instant::now();
+    state.push(LISTENER, &numbered(0..100), start);
+    state.upstream_away(0.0);
+    // Nothing else may go now.
+    let now = start + Duration::from_secs(5);
+    let first = lend(&mut state, now).expect("one a second");
+    assert_eq!(first.bytes(), b"m.0 0 5\n");
+    assert!(lend(&mut state, now).is_none());
+    for (at, expected) in [(1.0, 99), (0.5, 50), (0.0, 1), (1.0, 98)] {
+        let line = state.lend_witness(at).expect("lines that wait");
+        let number = numbers(std::str::from_utf8(line.bytes()).unwrap());
+        assert_eq!((number, line.lines()), (vec![expected], 1), "{at}");
+    }
+    assert_eq!(state.ledger().in_flight(), 5);
+}
+
+#[test]
+fn live_lines_are_news_while_the_backlog_is_paced() {
+    let mut state = State::new(Limits {
+        max_lines_per_second: Some(1),
+        ..limits(1 << 20, 8 << 20)
+    });
+    let start = Instant::now();
+    state.push(LISTENER, &numbered(0..100), start);
+    state.upstream_away(0.0);
+    let now = start + Duration::from_secs(5);
+    let first = lend(&mut state, now).expect("one a second");
+    state.give_back(first);
+    let first = lend(&mut state, now).expect("the same again");
+    state.upstream_back();
+    assert!(matches!(state.relay_readiness(now), Readiness::At(due) if due > now));
+    let pushed = state.push(LISTENER, &numbered(100..101), now);
+    assert!(pushed.is_news);
+    assert_eq!(state.readiness(now), Readiness::Ready);
+    drop(first);
+}
+
+#[test]
 fn lines_that_come_back_unsent_have_not_used_the_pace() {
     let mut state = State::new(Limits {
         max_lines_per_second: Some(100),
@@ -426,6 +469,8 @@ enum Step {
     Push(u32),
     Generate,
     Lend,
+    /// In hundredths of what waits.
+    LendWitness(u8),
     SettleLine,
     GiveUpLine,
     GiveBack(usize),
@@ -442,6 +487,7 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (1..60_u32).prop_map(Step::Push),
         1 => Just(Step::Generate),
         3 => Just(Step::Lend),
+        2 => (0..=100_u8).prop_map(Step::LendWitness),
         2 => Just(Step::SettleLine),
         1 => Just(Step::GiveUpLine),
         2 => (0..4_usize).prop_map(Step::GiveBack),
@@ -474,7 +520,12 @@ proptest! {
                 // Sorted before all others, as they go before them.
                 Step::Generate => state.generate(numbered(0..1).bytes(), 1, now),
                 Step::Lend if lent.len() < 4 => lent.extend(lend(&mut state, now)),
-                Step::Lend => {}
+                Step::LendWitness(at) if lent.len() < 4 => {
+                    let witness = state.lend_witness(f64::from(at) / 100.0);
+                    prop_assert!(witness.as_ref().is_none_or(|line| line.lines() == 1));
+                    lent.extend(witness);
+                }
+                Step::Lend | Step::LendWitness(_) => {}
                 Step::SettleLine | Step::GiveUpLine => {
                     if let Some(block) = lent.first_mut()
                         && let Some(newline) = memchr(b'\n', block.bytes())

@@ -42,16 +42,17 @@ struct Unanswered {
 
 impl HttpSink {
     /// One request and its answer, on a connection that is made if there is
-    /// none. What became of lines without an answer is settled here.
+    /// none. A 2xx settles the lines; what became of those without an answer is
+    /// settled here, too.
     pub(super) async fn post(&mut self, leases: &mut [Lease]) -> Result<Answer, Failure> {
         self.connect().await?;
-        let mut answer = self.exchange(leases).await;
+        let mut answer = self.measured(leases).await;
         if let Err(Unanswered {
             fate: Fate::Stale, ..
         }) = answer
         {
             self.connect().await?;
-            answer = self.exchange(leases).await;
+            answer = self.measured(leases).await;
         }
         let unanswered = match answer {
             Ok(answer) => return Ok(answer),
@@ -62,6 +63,22 @@ impl HttpSink {
             doubt(leases, failure, self.manner.uncertain, &self.counters);
         }
         Err(unanswered.failure)
+    }
+
+    /// One exchange, and what it means for the size of the next request.
+    async fn measured(&mut self, leases: &mut [Lease]) -> Result<Answer, Unanswered> {
+        let bytes = leases.iter().map(|lease| lease.bytes().len()).sum();
+        let begun = Instant::now();
+        let answer = self.exchange(leases).await;
+        match &answer {
+            Ok(Answer::Accepted) => self.size.accepted(bytes, begun.elapsed()),
+            Ok(Answer::Refused(_) | Answer::TooLarge(_)) => {}
+            Err(unanswered) if unanswered.failure.cause().kind == FailureKind::Timeout => {
+                self.size.timed_out(bytes);
+            }
+            Ok(Answer::Failed(_)) | Err(_) => self.size.failed(),
+        }
+        answer
     }
 
     async fn exchange(&mut self, leases: &mut [Lease]) -> Result<Answer, Unanswered> {
@@ -98,7 +115,13 @@ impl HttpSink {
         pending.over();
         let mut was_reset = false;
         let failure = match answer {
-            Ok(Ok(response)) => return Ok(self.finish(connection, response, deadline).await),
+            Ok(Ok(response)) => {
+                if response.status().is_success() {
+                    // At once: the body may take its time, and say nothing.
+                    leases.iter_mut().for_each(Lease::settle_rest);
+                }
+                return Ok(self.finish(connection, response, deadline).await);
+            }
             Ok(Err(error)) if error.is_canceled() => {
                 let fate = connection.stale_or(Fate::Incomplete);
                 let failure = Failure::unavailable(FailureKind::Closed, with_sources(&error));
@@ -119,7 +142,11 @@ impl HttpSink {
                 Failure::unavailable(FailureKind::Timeout, message)
             }
         };
-        let fate = connection.fate(complete_at, was_reset).await;
+        let fate = match connection.fate(complete_at, was_reset).await {
+            // Its time is over, on whichever connection.
+            Fate::Stale if failure.cause().kind == FailureKind::Timeout => Fate::Incomplete,
+            fate => fate,
+        };
         Err(Unanswered { failure, fate })
     }
 

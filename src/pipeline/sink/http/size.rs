@@ -2,8 +2,9 @@
 //! to be done within its time.
 //!
 //! An answer takes as long to come for many lines as for few, so requests grow.
-//! Over a slow link a large one would never be done, so they grow only while
-//! answers come easily, and shrink when none came.
+//! Over a slow link a large one would never be done, so they grow only as far as
+//! half of the time would do if all of it were the link's, and shrink when no
+//! answer came.
 //!
 //! No clock: the caller brings the time.
 
@@ -15,8 +16,11 @@ const MOST: usize = 512 << 10;
 /// The least that a request comes down to when none is answered in time.
 const LEAST: usize = 4 << 10;
 
-/// Requests become larger while answers come within so small a part of their time.
-const EASILY: u32 = 4;
+/// The part of its time that a request may be expected to take.
+const PART: f64 = 0.5;
+
+/// So many times as large is the next one at most.
+const GROWTH: f64 = 2.0;
 
 /// How long a server's limit is remembered.
 const REMEMBERED: Duration = Duration::from_secs(600);
@@ -45,9 +49,9 @@ impl RequestSize {
         }
     }
 
-    /// How much is put together for a request.
-    pub fn to_fill(&self, now: Instant) -> usize {
-        self.fill.min(self.to_cut(now))
+    /// How much is put together for a request, where blocks have this size.
+    pub fn to_fill(&self, block: usize, now: Instant) -> usize {
+        self.fill.max(block).min(self.to_cut(now))
     }
 
     /// How much a request may hold, though one line is always let through.
@@ -57,16 +61,23 @@ impl RequestSize {
     }
 
     /// So many bytes were accepted, after so long.
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "sizes of requests, which need not be exact"
+    )]
     pub fn accepted(&mut self, bytes: usize, took: Duration) {
-        if took > self.timeout / EASILY {
+        let room = self.timeout.as_secs_f64() * PART / took.as_secs_f64();
+        if room <= 1.0 {
             return;
         }
-        let twice = bytes.saturating_mul(2);
-        self.fill = self.fill.max(twice).min(MOST);
-        self.cut = if twice >= MOST {
+        let next = (bytes as f64 * room.min(GROWTH)) as usize;
+        self.fill = self.fill.max(next).min(MOST);
+        self.cut = if next >= MOST {
             usize::MAX
         } else {
-            self.cut.max(twice)
+            self.cut.max(next)
         };
     }
 
@@ -75,10 +86,13 @@ impl RequestSize {
         self.fill = 0;
     }
 
-    /// There was no answer in time.
+    /// There was no answer in time. Of a small request, that says nothing about the
+    /// link.
     pub fn timed_out(&mut self, bytes: usize) {
         self.fill = 0;
-        self.cut = (bytes / 2).max(LEAST);
+        if bytes > LEAST {
+            self.cut = (bytes / 2).max(LEAST);
+        }
     }
 
     /// The server takes so much at once no more.
@@ -93,60 +107,65 @@ mod tests {
 
     const TIMEOUT: Duration = Duration::from_secs(10);
     const SOON: Duration = Duration::from_millis(20);
-    const LATE: Duration = Duration::from_secs(3);
+    const LATE: Duration = Duration::from_secs(6);
     const BLOCK: usize = 64 << 10;
 
     /// What the next request takes of blocks that wait.
     fn next(size: &RequestSize) -> usize {
-        let now = Instant::now();
-        size.to_fill(now).max(BLOCK).min(size.to_cut(now))
+        size.to_fill(BLOCK, Instant::now())
     }
 
-    /// The requests over a link that passes so many bytes a second.
-    fn requests_over(bytes_a_second: u64) -> (RequestSize, Vec<usize>) {
-        let mut size = RequestSize::within(TIMEOUT);
-        let requests = (0..20).map(|_| {
-            let bytes = next(&size);
-            let took = Duration::from_micros(bytes as u64 * 1_000_000 / bytes_a_second);
-            if took < TIMEOUT {
-                size.accepted(bytes, took);
+    /// Twenty requests that take so long, by their size.
+    fn requests(size: &mut RequestSize, takes: impl Fn(usize) -> Duration) -> Vec<usize> {
+        let request = |_| {
+            let bytes = next(size);
+            if takes(bytes) < TIMEOUT {
+                size.accepted(bytes, takes(bytes));
             } else {
                 size.timed_out(bytes);
             }
             bytes
-        });
-        let requests = requests.collect();
-        (size, requests)
+        };
+        (0..20).map(request).collect()
+    }
+
+    fn over_a_link(bytes_a_second: u64) -> impl Fn(usize) -> Duration {
+        move |bytes| Duration::from_micros(bytes as u64 * 1_000_000 / bytes_a_second)
     }
 
     #[test]
     fn requests_grow_as_the_link_allows() {
         for (bytes_a_second, last) in [
-            (10 << 20, MOST),
-            (100 << 10, 256 << 10),
-            (50 << 10, 2 * BLOCK),
-            (10 << 10, BLOCK),
+            (10 << 20, MOST..=MOST),
+            (100 << 10, 480 << 10..=MOST),
+            (50 << 10, 240 << 10..=250 << 10),
+            (10 << 10, BLOCK..=BLOCK),
             // A block takes longer than it has.
-            (4 << 10, BLOCK / 2),
-            (2 << 10, BLOCK / 4),
-            (1 << 10, BLOCK / 8),
-            (100, LEAST),
+            (4 << 10, BLOCK / 2..=BLOCK / 2),
+            (2 << 10, BLOCK / 4..=BLOCK / 4),
+            (1 << 10, BLOCK / 8..=BLOCK / 8),
+            (100, LEAST..=LEAST),
         ] {
-            let (_, requests) = requests_over(bytes_a_second);
+            let mut size = RequestSize::within(TIMEOUT);
+            let requests = requests(&mut size, over_a_link(bytes_a_second));
             assert_eq!(requests[0], BLOCK);
-            assert!(
-                requests[10..].contains(&last),
-                "{bytes_a_second}: {requests:?}"
-            );
-            let is_too_large = |bytes: &&usize| **bytes > last;
-            let too_large = requests[10..].iter().filter(is_too_large).count();
-            assert_eq!(too_large, 0, "{bytes_a_second}: {requests:?}");
+            let settled = requests[10..].iter().all(|bytes| last.contains(bytes));
+            assert!(settled, "{bytes_a_second}: {requests:?}");
         }
     }
 
     #[test]
+    fn a_server_that_takes_its_time_gets_large_requests_all_the_same() {
+        let mut size = RequestSize::within(TIMEOUT);
+        size.timed_out(BLOCK);
+        let requests = requests(&mut size, |_| Duration::from_secs(3));
+        assert_eq!((requests[0], requests[19]), (BLOCK / 2, MOST));
+    }
+
+    #[test]
     fn a_failure_brings_it_back_to_a_block() {
-        let (mut size, _) = requests_over(10 << 20);
+        let mut size = RequestSize::within(TIMEOUT);
+        requests(&mut size, |_| SOON);
         assert_eq!(next(&size), MOST);
         size.failed();
         assert_eq!(next(&size), BLOCK);
@@ -155,6 +174,9 @@ mod tests {
     #[test]
     fn what_time_has_cut_grows_again() {
         let mut size = RequestSize::within(TIMEOUT);
+        // That one was no matter of size.
+        size.timed_out(LEAST);
+        assert_eq!(next(&size), BLOCK);
         (0..9).for_each(|_| size.timed_out(next(&size)));
         assert_eq!(next(&size), LEAST);
         // Few lines, or late answers, say nothing about many.
@@ -163,22 +185,20 @@ mod tests {
         assert_eq!(next(&size), LEAST);
         size.accepted(LEAST, SOON);
         assert_eq!(next(&size), 2 * LEAST);
-        (0..9).for_each(|_| size.accepted(next(&size), SOON));
+        requests(&mut size, |_| SOON);
         assert_eq!((next(&size), size.cut), (MOST, usize::MAX));
     }
 
     #[test]
     fn a_limit_of_the_server_holds_for_a_while() {
         let now = Instant::now();
-        let (mut size, _) = requests_over(10 << 20);
+        let mut size = RequestSize::within(TIMEOUT);
+        requests(&mut size, |_| SOON);
+        let both = |size: &RequestSize, at| (size.to_fill(BLOCK, at), size.to_cut(at));
         size.too_large(MOST, now);
-        assert_eq!((size.to_fill(now), size.to_cut(now)), (MOST / 2, MOST / 2));
+        assert_eq!(both(&size, now), (MOST / 2, MOST / 2));
         size.accepted(MOST / 2, SOON);
         assert_eq!(size.to_cut(now), MOST / 2);
-        let later = now + REMEMBERED;
-        assert_eq!(
-            (size.to_fill(later), size.to_cut(later)),
-            (MOST, usize::MAX)
-        );
+        assert_eq!(both(&size, now + REMEMBERED), (MOST, usize::MAX));
     }
 }

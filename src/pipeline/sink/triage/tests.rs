@@ -12,6 +12,10 @@ use crate::stats::{DropReason, ListenerId};
 const LINES_A_BLOCK: u32 = 64;
 
 fn queue_of(blocks: u32) -> Queue {
+    paced_queue_of(blocks, 1_000_000_000)
+}
+
+fn paced_queue_of(blocks: u32, max_lines_per_second: u32) -> Queue {
     let rules = Rules {
         names: NameRule::Any,
         max_line_bytes: 99,
@@ -21,7 +25,7 @@ fn queue_of(blocks: u32) -> Queue {
         block_bytes: LINES_A_BLOCK as usize * "m000 1 5\n".len(),
         queue_bytes: 1 << 20,
         linger: Duration::ZERO,
-        max_lines_per_second: None,
+        max_lines_per_second: Some(max_lines_per_second),
         gather: Duration::ZERO,
     });
     let mut pack = Pack::default();
@@ -115,7 +119,7 @@ fn an_upstream_that_refuses_everything_costs_no_line() {
         let queue = queue_of(blocks);
         let outcome = run(&queue, |_| true);
         assert!(outcome.held && outcome.refused.is_empty() && outcome.delivered.is_empty());
-        assert!(outcome.requests <= 2 * 7 + 2 + 4, "{outcome:?}");
+        assert!(outcome.requests <= 2 * 7 + 2 + 4 + STRANGERS, "{outcome:?}");
         // All are back, in order.
         let back = run(&queue, |_| false);
         assert_eq!(
@@ -137,6 +141,33 @@ fn a_block_of_culprits_goes_when_another_lease_is_accepted() {
 fn a_block_of_culprits_alone_is_held() {
     let outcome = run(&queue_of(1), |_| true);
     assert!(outcome.held);
+}
+
+/// As one client can bring them in a moment.
+#[test]
+fn a_long_run_of_culprits_does_not_hold_what_comes_after_it() {
+    let is_bad = |number| (10..500).contains(&number);
+    let queue = queue_of(15);
+    let mut outcome = Outcome::default();
+    let mut attempts = 0;
+    // As the relay does: what is held is tried again.
+    while outcome.delivered.len() + outcome.refused.len() < 960 {
+        attempts += 1;
+        assert!(attempts < 1000, "{outcome:?}");
+        let Some(lease) = queue.lease() else { continue };
+        deliver(lease, &is_bad, &mut outcome);
+    }
+    outcome.refused.sort_unstable();
+    assert_eq!(outcome.refused, (10..500).collect::<Vec<_>>());
+    assert!(attempts < 100, "{attempts}");
+}
+
+/// A queue so small that a block is a quarter of it, and a pace of one line at
+/// a time: neither keeps witnesses away.
+#[test]
+fn a_block_of_culprits_goes_whatever_else_may() {
+    let outcome = run(&paced_queue_of(4, 1), |number| number == 0);
+    assert_eq!((outcome.refused, outcome.held), (vec![0], false));
 }
 
 proptest! {

@@ -373,6 +373,35 @@ fn a_frame_cannot_grow_out_of_all_proportion() {
     }
 }
 
+/// A number of a thousand bits takes more to write than its digits say, and
+/// thousands of points may share one. Those of up to 16 bytes are shared freely.
+#[test]
+fn a_long_number_is_not_written_over_and_over() {
+    const POINTS: u64 = 100_000;
+    let mut rules = rules();
+    rules.max_line_bytes = 1000;
+    for (bytes, most) in [(128, 8000), (64, 25_000), (16, POINTS), (1, POINTS)] {
+        let shared = [
+            &b"U\x01aq\x000\x8a"[..],
+            &[bytes],
+            &vec![1; bytes.into()],
+            b"q\x010",
+        ];
+        let points = b"h\x00K\x05h\x01\x86\x86".repeat(100_000);
+        let pickle = [&shared.concat(), &b"]("[..], &points, b"e."].concat();
+        let mut pack = Pack::default();
+        pack.begin(UNIX_EPOCH);
+        let fed = Pickles::default().feed(&framed(&pickle), &rules, &mut pack);
+        assert!(fed.is_continue());
+        let lines = pack.lines();
+        assert!(lines <= most && lines >= most / 2, "{bytes}: {lines}");
+        assert!(most < POINTS || lines == POINTS, "{bytes}: {lines}");
+        let rejected: Vec<_> = pack.rejected().collect();
+        let expected = (RejectReason::TooLong, POINTS - lines);
+        assert_eq!(rejected, [expected][usize::from(lines == POINTS)..]);
+    }
+}
+
 /// `pickle.Pickler` goes on counting when nobody tells it to forget.
 #[test]
 fn a_pickler_may_number_from_anywhere() {

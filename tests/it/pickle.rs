@@ -336,7 +336,8 @@ fn clients_that_mean_harm() {
         point(&vec![b'x'; 500_000], 200_000),
         framed(&[&b"]".repeat(500_000)[..], &b"a".repeat(499_999), b"."].concat()),
         framed(&b"(".repeat(1 << 20)),
-        framed(b"]r\xff\xff\xff\x7f."),
+        framed(b"]r\xff\xff\xff\x7f.").repeat(10_000),
+        framed(b"]r\x00\x00\x08\x00.").repeat(10_000),
     ] {
         stream.write_all(&frame).expect("the daemon reads");
     }

@@ -14,6 +14,7 @@
 
 mod frames;
 mod machine;
+mod memo;
 mod opcode;
 mod point;
 mod text;

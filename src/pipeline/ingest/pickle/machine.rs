@@ -6,11 +6,17 @@
 //! memory, and nothing recurses, however deep the pickle does. A list may hold
 //! itself: who walks through a value goes as deep as a point, and no deeper.
 
+use super::memo::Memo;
 use super::opcode::{self, Leaf, Opcode, Unreadable};
 
 /// More values are in no list of points that fits into a frame: there, a value
 /// takes two bytes and more. So a machine stays below some 20 MiB.
 const MAX_VALUES: usize = 1 << 19;
+
+/// What is remembered out of turn is in a map, where it takes the memory of so
+/// many values. Picklers number without gaps, even one that forgets nothing from
+/// one pickle to the next.
+const OUT_OF_TURN: usize = 2;
 
 /// What is on the stack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,9 +63,10 @@ struct Machine {
     stack: Vec<Value>,
     /// How high the stack was at each mark.
     marks: Vec<usize>,
-    memo: Vec<Option<Value>>,
+    memo: Memo,
     values: Values,
-    pushed: usize,
+    /// Values so far, whatever became of them.
+    counted: usize,
 }
 
 /// Runs a pickle.
@@ -90,7 +97,7 @@ impl Machine {
                 self.push(Value::Leaf(at))?;
             }
             Opcode::Mark => {
-                self.count()?;
+                self.count(1)?;
                 self.marks.push(self.stack.len());
             }
             Opcode::Pop => {
@@ -120,10 +127,13 @@ impl Machine {
                 let mark = self.marks.pop().ok_or(Unreadable::Odd)?;
                 self.append(mark)?;
             }
-            Opcode::Put(number) => self.put(number as usize)?,
-            Opcode::Memoize => self.put(self.memo.len())?,
+            Opcode::Put(number) => self.put(number)?,
+            Opcode::Memoize => {
+                let number = u32::try_from(self.memo.len());
+                self.put(number.map_err(|_| Unreadable::TooMuch)?)?;
+            }
             Opcode::Get(number) => {
-                let value = self.memo.get(number as usize).copied().flatten();
+                let value = self.memo.get(number);
                 self.push(value.ok_or(Unreadable::Odd)?)?;
             }
         }
@@ -147,29 +157,27 @@ impl Machine {
     }
 
     fn push(&mut self, value: Value) -> Result<(), Unreadable> {
-        self.count()?;
+        self.count(1)?;
         self.stack.push(value);
         Ok(())
     }
 
-    fn count(&mut self) -> Result<(), Unreadable> {
-        self.pushed += 1;
-        if self.pushed > MAX_VALUES {
+    fn count(&mut self, values: usize) -> Result<(), Unreadable> {
+        self.counted += values;
+        if self.counted > MAX_VALUES {
             return Err(Unreadable::TooMuch);
         }
         Ok(())
     }
 
-    fn put(&mut self, number: usize) -> Result<(), Unreadable> {
+    fn put(&mut self, number: u32) -> Result<(), Unreadable> {
         let value = self.top()?;
-        // Picklers number what they remember from 0 or 1 on.
-        if number > MAX_VALUES {
+        if self.memo.len() == MAX_VALUES {
             return Err(Unreadable::TooMuch);
         }
-        if number >= self.memo.len() {
-            self.memo.resize(number + 1, None);
+        if self.memo.put(number, value) {
+            self.count(OUT_OF_TURN)?;
         }
-        self.memo[number] = Some(value);
         Ok(())
     }
 
@@ -280,10 +288,12 @@ mod tests {
 
     #[test]
     fn a_machine_stays_small() {
-        let most = size_of::<Value>()
-            + size_of::<Option<Value>>()
-            + size_of::<Sequence>()
-            + size_of::<Node>();
-        assert!(MAX_VALUES * most <= 20 << 20);
+        let counted = size_of::<Value>() + size_of::<Sequence>() + size_of::<Node>();
+        let run = size_of::<Value>();
+        assert!(MAX_VALUES * (counted + run) <= 20 << 20);
+        // A map has twice as many places as it fills to seven eighths, a byte
+        // beside each, and half of that once more while it grows.
+        let place = size_of::<(u32, Value)>() + 1;
+        assert!(place * 16 / 7 * 3 / 2 <= OUT_OF_TURN * counted);
     }
 }

@@ -336,15 +336,20 @@ fn odd_programs_do_no_harm() {
 
 #[test]
 fn a_frame_cannot_grow_out_of_all_proportion() {
-    // Marks, values, sequences: a million of each, and a far place in the memo.
+    // Marks, values, sequences: a million of each.
     for byte in [b'(', b'N', b']', b')'] {
         let pickle = [byte].repeat(frames::MAX_FRAME);
         assert_eq!(machine::run(&pickle).unwrap_err(), Unreadable::TooMuch);
     }
-    assert_eq!(
-        machine::run(b"]r\xff\xff\xff\xff.").unwrap_err(),
-        Unreadable::TooMuch
-    );
+    // As much in the memo, in turn and out of it.
+    for start in [&b"N"[..], b"Nq\x00r\xff\xff\xff\xff"] {
+        let mut pickle = start.to_vec();
+        pickle.resize(frames::MAX_FRAME, b'\x94');
+        assert_eq!(machine::run(&pickle).unwrap_err(), Unreadable::TooMuch);
+        let mut pickle = [start, &b"\x94".repeat(200_000)].concat();
+        pickle.push(b'.');
+        assert!(machine::run(&pickle).is_ok());
+    }
 
     // One point, a hundred thousand times; one long text, as often.
     let mut rules = rules();
@@ -365,6 +370,65 @@ fn a_frame_cannot_grow_out_of_all_proportion() {
         let rejected: u64 = pack.rejected().map(|(_, lines)| lines).sum();
         assert_eq!(pack.lines() + rejected, 100_001);
         assert!(pack.lines() > 100);
+    }
+}
+
+/// A number of a thousand bits takes more to write than its digits say, and
+/// thousands of points may share one. Those of up to 16 bytes are shared freely.
+#[test]
+fn a_long_number_is_not_written_over_and_over() {
+    const POINTS: u64 = 100_000;
+    let mut rules = rules();
+    rules.max_line_bytes = 1000;
+    for (bytes, most) in [(128, 8000), (64, 25_000), (16, POINTS), (1, POINTS)] {
+        let shared = [
+            &b"U\x01aq\x000\x8a"[..],
+            &[bytes],
+            &vec![1; bytes.into()],
+            b"q\x010",
+        ];
+        let points = b"h\x00K\x05h\x01\x86\x86".repeat(100_000);
+        let pickle = [&shared.concat(), &b"]("[..], &points, b"e."].concat();
+        let mut pack = Pack::default();
+        pack.begin(UNIX_EPOCH);
+        let fed = Pickles::default().feed(&framed(&pickle), &rules, &mut pack);
+        assert!(fed.is_continue());
+        let lines = pack.lines();
+        assert!(lines <= most && lines >= most / 2, "{bytes}: {lines}");
+        assert!(most < POINTS || lines == POINTS, "{bytes}: {lines}");
+        let rejected: Vec<_> = pack.rejected().collect();
+        let expected = (RejectReason::TooLong, POINTS - lines);
+        assert_eq!(rejected, [expected][usize::from(lines == POINTS)..]);
+    }
+}
+
+/// `pickle.Pickler` goes on counting when nobody tells it to forget.
+#[test]
+fn a_pickler_may_number_from_anywhere() {
+    for start in [0, 1, 300, 524_287, 10_000_000, u32::MAX - 3] {
+        let put = |number: u32| [&b"r"[..], &(start + number).to_le_bytes()].concat();
+        let get = [&b"j"[..], &(start + 1).to_le_bytes()].concat();
+        let point = |name: &[u8]| [name, b"K\x05K\x01\x86", &put(2), b"\x86", &put(3)].concat();
+        let pickle = [
+            &b"\x80\x02]"[..],
+            &put(0),
+            b"(",
+            &point(&[&b"U\x03a.b"[..], &put(1)].concat()),
+            &point(&get),
+            b"e.",
+        ];
+        let (stored, rejected) = unpickled(&pickle.concat());
+        assert_eq!(stored, "a.b 1 5\na.b 1 5\n", "{start}");
+        assert_eq!(rejected, []);
+    }
+    // One that leaves numbers out, and one that counts what is remembered.
+    for pickle in [
+        &b"]q\x05(U\x03a.bq\x09K\x05K\x01\x86\x86r\xff\xff\xff\xffh\x09K\x05K\x01\x86\x86j\xff\xff\xff\xff1h\x050]2(U\x03a.bq\x02K\x05K\x01\x86q\x09\x86h\x02h\x09\x86e."[..],
+        b"](U\x03a.bq\x07\x94K\x05K\x01\x86\x94\x86h\x01h\x02\x86e.",
+    ] {
+        let (stored, rejected) = unpickled(pickle);
+        assert_eq!(stored, "a.b 1 5\na.b 1 5\n");
+        assert_eq!(rejected, []);
     }
 }
 

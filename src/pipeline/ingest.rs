@@ -84,8 +84,8 @@ struct Scratch {
 enum Turn {
     /// There are no more for now.
     Empty,
-    /// There may be more.
-    Over,
+    /// There may be more; so many bytes have come.
+    Over(usize),
 }
 
 /// What every listener needs: a handle.
@@ -312,7 +312,7 @@ impl Ingest {
                     datagrams.zeroize();
                 }
                 Ok(if datagrams.is_full() {
-                    Turn::Over
+                    Turn::Over(datagrams.bytes())
                 } else {
                     Turn::Empty
                 })

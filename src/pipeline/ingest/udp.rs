@@ -28,6 +28,10 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 /// So many batches are received before other tasks have their turn.
 const BATCHES_A_TURN: usize = 4;
 
+/// Or about so many bytes, where datagrams are large: as much as streams bring in a
+/// turn, of sixteen reads.
+const BYTES_A_TURN: usize = 1 << 20;
+
 /// What the kernel has dropped at one socket, however often a reload hands the
 /// socket on.
 #[derive(Debug, Default)]
@@ -127,7 +131,7 @@ pub async fn serve<S: AsFd + Send + 'static>(
                 });
                 match turn {
                     Ok(Turn::Empty) => {}
-                    Ok(Turn::Over) => tokio::task::yield_now().await,
+                    Ok(Turn::Over(_)) => tokio::task::yield_now().await,
                     Err(error) => {
                         complain(error);
                         sleep(REST).await;
@@ -142,7 +146,7 @@ pub async fn serve<S: AsFd + Send + 'static>(
     // to the system itself. An error is as good as an end here.
     let receive_now = |datagrams: &mut Datagrams| datagrams.receive(&socket, named_by);
     while !stopping.leaves_datagrams()
-        && let Ok(Turn::Over) = ingest.read_datagrams(&counters, dialect, receive_now)
+        && let Ok(Turn::Over(_)) = ingest.read_datagrams(&counters, dialect, receive_now)
     {
         tokio::task::yield_now().await;
     }
@@ -151,13 +155,17 @@ pub async fn serve<S: AsFd + Send + 'static>(
 
 /// Receives some batches, before others have their turn.
 fn a_turn(mut read: impl FnMut() -> io::Result<Turn>) -> io::Result<Turn> {
-    for _ in 1..BATCHES_A_TURN {
-        let turn = read()?;
-        if turn != Turn::Over {
-            return Ok(turn);
+    let mut received = 0;
+    for _ in 0..BATCHES_A_TURN {
+        match read()? {
+            Turn::Empty => return Ok(Turn::Empty),
+            Turn::Over(bytes) => received += bytes,
+        }
+        if received >= BYTES_A_TURN {
+            break;
         }
     }
-    read()
+    Ok(Turn::Over(received))
 }
 
 /// Receives a batch. One that is not full has emptied the socket: the runtime is
@@ -188,5 +196,32 @@ impl KernelDrops {
         // Systems that do not say have dropped none that we know of.
         let total = os::dropped_datagrams(socket).unwrap_or(0);
         total.wrapping_sub(self.seen.swap(total, Relaxed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_turn_is_over_when_there_are_no_more_or_others_have_waited_enough() {
+        const SMALL: Turn = Turn::Over(8 << 10);
+        const LARGE: Turn = Turn::Over(600 << 10);
+        const HUGE: Turn = Turn::Over(8 << 20);
+        let turns: [(&[Turn], Turn, usize); 5] = [
+            (&[Turn::Empty], Turn::Empty, 1),
+            (&[SMALL, SMALL, Turn::Empty], Turn::Empty, 3),
+            (&[SMALL; 9], Turn::Over(32 << 10), BATCHES_A_TURN),
+            (&[LARGE; 9], Turn::Over(1200 << 10), 2),
+            (&[HUGE; 9], HUGE, 1),
+        ];
+        for (batches, ends_as, received) in turns {
+            let mut left = batches.iter();
+            let turn = a_turn(|| Ok(*left.next().unwrap()));
+            assert_eq!(turn.unwrap(), ends_as, "{batches:?}");
+            assert_eq!(batches.len() - left.len(), received, "{batches:?}");
+        }
+        let broken = a_turn(|| Err(io::ErrorKind::NotConnected.into()));
+        assert_eq!(broken.unwrap_err().kind(), io::ErrorKind::NotConnected);
     }
 }

@@ -87,8 +87,7 @@ pub async fn serve<S: AsFd + Send + 'static>(
     } = service;
     let mut next_look = std::pin::pin!(sleep(LOOK_INTERVAL));
     let mut has_received = false;
-    // Only a large buffer holds a hundred times what comes in a moment.
-    let is_small = os::receive_buffer(&socket) < os::RECEIVE_BUFFER / 2;
+    let is_small = overflows_in_a_moment(named_by, os::receive_buffer(&socket));
     let _impatient = is_small.then(Impatient::begin);
     let look = || {
         let dropped = drops.new_ones(&socket);
@@ -151,6 +150,14 @@ pub async fn serve<S: AsFd + Send + 'static>(
         tokio::task::yield_now().await;
     }
     look();
+}
+
+/// Whether a socket's senders must not wait for a thread that rests. Only a large
+/// buffer holds a hundred times what comes in a moment. And a Unix socket keeps
+/// `net.unix.max_dgram_qlen` datagrams, ten where nobody raised it, whatever its
+/// buffer is.
+fn overflows_in_a_moment(named_by: NamedBy, buffer: usize) -> bool {
+    named_by == NamedBy::Process || buffer < os::RECEIVE_BUFFER / 2
 }
 
 /// Receives some batches, before others have their turn.
@@ -223,5 +230,14 @@ mod tests {
         }
         let broken = a_turn(|| Err(io::ErrorKind::NotConnected.into()));
         assert_eq!(broken.unwrap_err().kind(), io::ErrorKind::NotConnected);
+    }
+
+    #[test]
+    fn a_small_buffer_overflows_in_a_moment_and_a_unix_socket_always() {
+        let (small, large) = (208 << 10, os::RECEIVE_BUFFER);
+        assert!(overflows_in_a_moment(NamedBy::Address, small));
+        assert!(!overflows_in_a_moment(NamedBy::Address, large));
+        assert!(overflows_in_a_moment(NamedBy::Process, small));
+        assert!(overflows_in_a_moment(NamedBy::Process, large));
     }
 }

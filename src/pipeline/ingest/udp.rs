@@ -3,8 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
@@ -36,7 +35,9 @@ const BYTES_A_TURN: usize = 1 << 20;
 /// socket on.
 #[derive(Debug, Default)]
 pub struct KernelDrops {
-    seen: AtomicU32,
+    /// Held over the question to the kernel: of two tasks on one socket, as at a
+    /// reload, none must come back with an older answer than the other's.
+    seen: Mutex<u32>,
 }
 
 /// Opens a receiving socket.
@@ -90,7 +91,7 @@ pub async fn serve<S: AsFd + Send + 'static>(
     let is_small = overflows_in_a_moment(named_by, os::receive_buffer(&socket));
     let _impatient = is_small.then(Impatient::begin);
     let look = || {
-        let dropped = drops.new_ones(&socket);
+        let dropped = drops.new_ones(|| os::dropped_datagrams(&socket));
         if dropped > 0 {
             ingest
                 .notices()
@@ -199,10 +200,11 @@ fn receive(
 
 impl KernelDrops {
     /// How many datagrams were dropped since last asked.
-    fn new_ones(&self, socket: impl AsFd) -> u32 {
+    fn new_ones(&self, ask: impl FnOnce() -> io::Result<u32>) -> u32 {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         // Systems that do not say have dropped none that we know of.
-        let total = os::dropped_datagrams(socket).unwrap_or(0);
-        total.wrapping_sub(self.seen.swap(total, Relaxed))
+        let total = ask().unwrap_or(*seen);
+        total.wrapping_sub(std::mem::replace(&mut seen, total))
     }
 }
 
@@ -230,6 +232,26 @@ mod tests {
         }
         let broken = a_turn(|| Err(io::ErrorKind::NotConnected.into()));
         assert_eq!(broken.unwrap_err().kind(), io::ErrorKind::NotConnected);
+    }
+
+    #[test]
+    fn drops_are_counted_once_whoever_asks() {
+        let drops = KernelDrops::default();
+        let answers = [
+            (Some(3), 3),
+            (Some(3), 0),
+            (None, 0),
+            (Some(u32::MAX), u32::MAX - 3),
+            // The kernel's count is as wide.
+            (Some(1), 2),
+        ];
+        for (total, new) in answers {
+            let asked = drops.new_ones(|| {
+                assert!(drops.seen.try_lock().is_err(), "another may ask meanwhile");
+                total.ok_or_else(|| io::ErrorKind::Unsupported.into())
+            });
+            assert_eq!(asked, new, "{total:?}");
+        }
     }
 
     #[test]

@@ -51,7 +51,10 @@ impl Binder<'_> {
                     .map(|(socket, path)| (Bound::UnixStream(socket).ours(), path)),
             },
             Place::UnixDatagram(address) => match self.given.unix_datagram(address) {
-                Some(given) => given.map(|socket| (Bound::UnixDatagram(socket).given(), None)),
+                Some(given) => given.map(|socket| {
+                    os::name_processes(&socket);
+                    (Bound::UnixDatagram(socket).given(), None)
+                }),
                 None => unix::bind_datagram(address)
                     .map(|(socket, path)| (Bound::UnixDatagram(socket).ours(), path)),
             },

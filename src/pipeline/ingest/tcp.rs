@@ -16,6 +16,7 @@ use tokio::select;
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
+use crate::os::Sender;
 use crate::stats::{CloseReason, ListenerCounters};
 
 use super::client::{Client, Ending};
@@ -128,10 +129,12 @@ pub async fn serve<A: Acceptor>(acceptor: A, service: Service) {
             }
         }
     }
-    while !stopped.leaves_clients()
-        && let Ok(connection) = acceptor.accept_now()
-    {
-        serve(&mut clients, connection);
+    while !stopped.leaves_clients() {
+        match acceptor.accept_now() {
+            Ok(connection) => serve(&mut clients, connection),
+            Err(error) if others_may_wait(&error) => {}
+            Err(_) => break,
+        }
     }
     while let Some(ended) = clients.join_next().await {
         propagate(ended);
@@ -280,6 +283,13 @@ fn is_transient(error: &io::Error) -> bool {
     )
 }
 
+/// The errors of accept(2) after which it has more to give.
+fn others_may_wait(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let passing = [Errno::CONNABORTED, Errno::INTR];
+    Errno::from_io_error(error).is_some_and(|errno| passing.contains(&errno))
+}
+
 /// The errors of accept(2) that stay until something is closed.
 fn is_exhaustion(error: &io::Error) -> bool {
     use rustix::io::Errno;
@@ -299,9 +309,12 @@ impl Acceptor for TcpListener {
     }
 
     fn accept_now(&self) -> io::Result<(TcpStream, String)> {
-        let stream = std::net::TcpStream::from(rustix::net::accept(self)?);
+        // Of a client that has reset already, only this tells the address.
+        let (stream, peer) = rustix::net::acceptfrom(self)?;
+        let peer = peer.and_then(|peer| peer.try_into().ok());
+        let peer = peer.map_or(Sender::Unknown, Sender::Address).to_string();
+        let stream = std::net::TcpStream::from(stream);
         stream.set_nonblocking(true)?;
-        let peer = stream.peer_addr()?.to_string();
         Ok((TcpStream::from_std(stream)?, peer))
     }
 }
@@ -325,5 +338,43 @@ impl ReadyStream for TcpStream {
             }
         });
         read.map_or_else(|| asked.map(|()| 0), Ok)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::io::Errno;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_client_that_is_gone_already_hides_no_other() {
+        let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let gone = std::net::TcpStream::connect(address).unwrap();
+        let gone_from = gone.local_addr().unwrap();
+        // Its close is a reset.
+        SockRef::from(&gone)
+            .set_linger(Some(Duration::ZERO))
+            .unwrap();
+        drop(gone);
+        let other = std::net::TcpStream::connect(address).unwrap();
+        let listener = TcpListener::from_std(listener).unwrap();
+        for from in [gone_from, other.local_addr().unwrap()] {
+            let (_, peer) = listener.accept_now().unwrap();
+            assert_eq!(peer, from.to_string());
+        }
+        let nobody = listener.accept_now().unwrap_err();
+        assert_eq!(nobody.kind(), io::ErrorKind::WouldBlock);
+    }
+
+    #[test]
+    fn an_error_of_one_client_is_not_the_end_of_the_backlog() {
+        for errno in [Errno::CONNABORTED, Errno::INTR] {
+            assert!(others_may_wait(&errno.into()), "{errno}");
+        }
+        for errno in [Errno::AGAIN, Errno::MFILE, Errno::NFILE, Errno::INVAL] {
+            assert!(!others_may_wait(&errno.into()), "{errno}");
+        }
     }
 }

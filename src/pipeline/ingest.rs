@@ -376,7 +376,7 @@ mod tests {
     use crate::config::{ApiKey, NameRule};
     use crate::pipeline::queue::Limits;
 
-    fn ingest() -> Ingest {
+    pub(super) fn ingest() -> Ingest {
         let limits = Limits {
             block_bytes: 64 << 10,
             queue_bytes: 1 << 20,

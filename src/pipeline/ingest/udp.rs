@@ -24,6 +24,10 @@ const REST: Duration = Duration::from_millis(100);
 /// no more until others do: all of them show, and an idle daemon does not wake.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
+/// Datagrams are received for so long after a stop, at most. The largest buffer is
+/// empty long before: what still comes then was sent after the stop, and goes on.
+pub const LAST_READS: Duration = Duration::from_millis(250);
+
 /// So many batches are received before other tasks have their turn.
 const BATCHES_A_TURN: usize = 4;
 
@@ -130,12 +134,16 @@ pub async fn serve<S: AsFd + Send + 'static>(
                     })
                 });
                 match turn {
-                    Ok(Turn::Empty) => {}
+                    Ok(Turn::Empty) => continue,
                     Ok(Turn::Over(_)) => tokio::task::yield_now().await,
                     Err(error) => {
                         complain(error);
                         sleep(REST).await;
                     }
+                }
+                // Where it always is readable, the last branch never has its turn.
+                if stopping.has_come() {
+                    break;
                 }
             }
             () = stopping.wait() => break,
@@ -145,9 +153,16 @@ pub async fn serve<S: AsFd + Send + 'static>(
     // What the runtime knows may be older than the stop: the last questions go
     // to the system itself. An error is as good as an end here.
     let receive_now = |datagrams: &mut Datagrams| datagrams.receive(&socket, named_by);
+    let end = Instant::now() + LAST_READS;
     while !stopping.leaves_datagrams()
         && let Ok(Turn::Over(_)) = ingest.read_datagrams(&counters, dialect, receive_now)
     {
+        if Instant::now() >= end {
+            if ingest.notices().may_complain() {
+                warn!(listener = %counters.label, "datagrams go on coming; they are not waited for");
+            }
+            break;
+        }
         tokio::task::yield_now().await;
     }
     look();

@@ -12,11 +12,13 @@ mod thread;
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::select;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
-use tracing::info;
+use tokio::time::timeout;
+use tracing::{info, warn};
 
 use crate::config::ListenSettings;
 use crate::os::{self, NamedBy};
@@ -28,6 +30,10 @@ pub use bind::BindError;
 use bind::Binder;
 use socket::{Held, ReadySocket};
 use spec::{Place, Spec};
+
+/// So long do the last reads of datagrams take at most, all of them at once. They end
+/// by themselves; twice their time is for a thread that is busy with others.
+const LAST_DATAGRAMS: Duration = udp::LAST_READS.saturating_mul(2);
 
 /// One listener, bound: its sockets, and its path in the file system.
 #[derive(Debug)]
@@ -159,9 +165,11 @@ impl Listeners {
     }
 
     /// Stops accepting, reads what has arrived, and ends. Datagrams come last:
-    /// while streams are read to their ends, their senders go on.
-    pub async fn drain(&mut self, stop: Stop) -> Result<(), JoinError> {
-        for are_datagrams in [false, true] {
+    /// while streams are read to their ends, for so long at most, their senders go
+    /// on. They have a time of their own: whatever streams do, what has come is
+    /// read, and what the kernel has dropped is counted.
+    pub async fn drain(&mut self, stop: Stop, streams: Duration) -> Result<(), JoinError> {
+        for (are_datagrams, limit) in [(false, streams), (true, LAST_DATAGRAMS)] {
             for listener in &self.running {
                 if listener.is_of_datagrams() == are_datagrams {
                     listener.stop.send_replace(stop);
@@ -172,8 +180,18 @@ impl Listeners {
             } else {
                 &mut self.streams
             };
-            while let Some(ended) = tasks.join_next().await {
+            if let Ok(ended) = timeout(limit, end_of(tasks)).await {
                 ended?;
+            } else {
+                warn!(
+                    kind = if are_datagrams {
+                        "datagrams"
+                    } else {
+                        "streams"
+                    },
+                    "what has come takes too long to read; the rest is not waited for"
+                );
+                tasks.shutdown().await;
             }
         }
         self.running.clear();
@@ -242,6 +260,14 @@ impl Listeners {
             ReadySocket::UnixStream(listener) => streams.spawn(tcp::serve(listener, service)),
         };
     }
+}
+
+/// Waits for the end of tasks, or the first that died.
+async fn end_of(tasks: &mut JoinSet<()>) -> Result<(), JoinError> {
+    while let Some(ended) = tasks.join_next().await {
+        ended?;
+    }
+    Ok(())
 }
 
 impl Listener {

@@ -98,14 +98,7 @@ impl Listeners {
     /// before [`Listeners::apply`].
     pub fn plan(&self, settings: &ListenSettings) -> Result<Plan, BindError> {
         let wanted = Spec::all(settings);
-        let (_stays, goes): (Vec<&Listener>, Vec<_>) = self
-            .running
-            .iter()
-            .partition(|listener| wanted.contains(&listener.spec));
-        let binder = Binder {
-            goes,
-            given: &self.given,
-        };
+        let binder = self.binder(&wanted);
         let mut new = Vec::new();
         for spec in &wanted {
             if !self.running.iter().any(|listener| listener.spec == *spec) {
@@ -132,8 +125,23 @@ impl Listeners {
         Ok(Plan { new, wanted })
     }
 
+    fn binder(&self, wanted: &[Spec]) -> Binder<'_> {
+        let (_stays, goes): (Vec<&Listener>, Vec<_>) = self
+            .running
+            .iter()
+            .partition(|listener| wanted.contains(&listener.spec));
+        Binder {
+            goes,
+            given: &self.given,
+        }
+    }
+
     /// Starts what is new, stops what is gone.
-    pub fn apply(&mut self, plan: Plan) {
+    pub fn apply(&mut self, mut plan: Plan) {
+        let binder = self.binder(&plan.wanted);
+        for (listener, ready) in &mut plan.new {
+            ready.extend(listener.widen(&binder));
+        }
         for (listener, ready) in plan.new {
             self.start(listener, ready);
         }
@@ -276,23 +284,40 @@ impl Listener {
     }
 
     fn ready(&self) -> Result<Vec<Ready>, BindError> {
-        let is_of_both = matches!(self.spec.place, Place::UdpAndTcp(_));
-        let ready = |socket: &Held| {
-            let address = match socket.bound.ip_address() {
-                Some(address) => address?.to_string(),
-                None => self.spec.place.to_string(),
-            };
-            Ok(Ready {
-                address,
-                protocol: is_of_both.then(|| socket.bound.protocol()).flatten(),
-                socket: socket.bound.ready()?,
-                is_given: socket.is_given,
-                is_beside: socket.is_beside,
-            })
-        };
-        let sockets = self.sockets.iter().map(ready);
+        let sockets = self.sockets.iter().map(|socket| self.ready_one(socket));
         sockets
             .collect::<io::Result<_>>()
             .map_err(|source| BindError::new(&self.spec, "it", source))
+    }
+
+    /// Adds the sockets for the other threads that receive.
+    fn widen(&mut self, binder: &Binder<'_>) -> Vec<Ready> {
+        let sockets = self.sockets.iter();
+        let beside: Vec<(Held, Ready)> = sockets
+            .flat_map(|first| {
+                binder.bind_beside(&self.spec, first, |socket| {
+                    let ready = self.ready_one(&socket)?;
+                    Ok((socket, ready))
+                })
+            })
+            .collect();
+        let (sockets, ready): (Vec<Held>, Vec<Ready>) = beside.into_iter().unzip();
+        self.sockets.extend(sockets);
+        ready
+    }
+
+    fn ready_one(&self, socket: &Held) -> io::Result<Ready> {
+        let address = match socket.bound.ip_address() {
+            Some(address) => address?.to_string(),
+            None => self.spec.place.to_string(),
+        };
+        let is_of_both = matches!(self.spec.place, Place::UdpAndTcp(_));
+        Ok(Ready {
+            address,
+            protocol: is_of_both.then(|| socket.bound.protocol()).flatten(),
+            socket: socket.bound.ready()?,
+            is_given: socket.is_given,
+            is_beside: socket.is_beside,
+        })
     }
 }

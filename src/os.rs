@@ -117,7 +117,9 @@ pub fn watch_for_datagrams(socket: BorrowedFd<'_>) -> io::Result<AsyncFd<Borrowe
     AsyncFd::with_interest(socket, tokio::io::Interest::READABLE)
 }
 
-/// Asks for the process that sent each datagram of a Unix socket.
+/// Asks for the process that sent each datagram of a Unix socket. The answer fills
+/// the room that is received into beside the datagram: without it, senders could
+/// pass descriptors there, which nobody would ever close.
 pub fn name_processes(socket: impl AsFd) {
     #[cfg(target_os = "linux")]
     {

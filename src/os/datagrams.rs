@@ -16,6 +16,16 @@ pub const BATCH: usize = 1;
 /// No UDP datagram is larger.
 const DATAGRAM_BYTES: usize = 64 << 10;
 
+/// A batch is no larger, but for the first of large datagrams: whoever receives them
+/// has others to attend to.
+const BATCH_BYTES: usize = 1 << 20;
+
+/// More than this on average, and a full batch would be larger.
+const LARGE: usize = BATCH_BYTES / BATCH;
+
+/// So many are received at once then.
+const FEW: usize = BATCH_BYTES / DATAGRAM_BYTES;
+
 /// Between two places. A little more than a datagram, so that the beginnings of
 /// all of them, where most of what comes is, do not share a line of the cache.
 const STRIDE: usize = DATAGRAM_BYTES + 192;
@@ -25,6 +35,10 @@ const STRIDE: usize = DATAGRAM_BYTES + 192;
 pub struct Datagrams {
     buffer: Box<[u8]>,
     received: Vec<Received>,
+    /// How many could have come.
+    places: usize,
+    /// How many may come next.
+    next_places: usize,
 }
 
 /// What is known of one datagram beside its bytes.
@@ -81,6 +95,8 @@ impl Default for Datagrams {
         Self {
             buffer: vec![0; BATCH * STRIDE].into_boxed_slice(),
             received: Vec::with_capacity(BATCH),
+            places: BATCH,
+            next_places: BATCH,
         }
     }
 }
@@ -95,20 +111,28 @@ impl Datagrams {
     /// an error: `WouldBlock` where there is none.
     pub fn receive(&mut self, socket: impl AsFd, named_by: NamedBy) -> io::Result<()> {
         self.clear();
-        let places = self.buffer.chunks_mut(STRIDE);
+        self.places = self.next_places;
+        let places = self.buffer.chunks_mut(STRIDE).take(self.places);
         let places = places.map(|place| &mut place[..DATAGRAM_BYTES]);
         #[cfg(target_os = "linux")]
-        return super::linux::udp::receive(socket.as_fd(), places, named_by, &mut self.received);
+        super::linux::udp::receive(socket.as_fd(), places, named_by, &mut self.received)?;
         #[cfg(not(target_os = "linux"))]
         {
             let _ = named_by;
-            one(socket, places, &mut self.received)
+            one(socket, places, &mut self.received)?;
         }
+        self.next_places = places_after(self.received.len(), self.bytes());
+        Ok(())
     }
 
     /// Whether as many came as could.
     pub fn is_full(&self) -> bool {
-        self.received.len() == BATCH
+        self.received.len() == self.places
+    }
+
+    /// How many bytes came.
+    pub fn bytes(&self) -> usize {
+        self.received.iter().map(|received| received.length).sum()
     }
 
     /// Whether none came.
@@ -130,6 +154,15 @@ impl Datagrams {
         for (place, received) in places.zip(&self.received) {
             place[..received.length].zeroize();
         }
+    }
+}
+
+/// How many datagrams are received at once after so many of so many bytes.
+fn places_after(datagrams: usize, bytes: usize) -> usize {
+    if bytes > LARGE * datagrams {
+        FEW
+    } else {
+        BATCH
     }
 }
 
@@ -159,4 +192,39 @@ fn one<'a>(
             .map_or(Sender::Unknown, Sender::Address),
     });
     Ok(())
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::net::UdpSocket;
+
+    use super::*;
+
+    #[test]
+    fn large_ones_make_the_next_batch_short() {
+        assert_eq!(places_after(0, 0), BATCH);
+        assert_eq!(places_after(BATCH, BATCH * LARGE), BATCH);
+        assert_eq!(places_after(BATCH, BATCH * LARGE + 1), FEW);
+        assert_eq!(places_after(1, DATAGRAM_BYTES), FEW);
+    }
+
+    #[test]
+    fn a_short_batch_is_full_when_its_places_are() {
+        let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+        sender.connect(receiver.local_addr().unwrap()).unwrap();
+        let mut datagrams = Datagrams::default();
+        let mut receive = || {
+            datagrams.receive(&receiver, NamedBy::Address).unwrap();
+            (datagrams.iter().count(), datagrams.is_full())
+        };
+        sender.send(&[b'x'; LARGE + 1]).unwrap();
+        assert_eq!(receive(), (1, false));
+        for _ in 0..=2 * FEW {
+            sender.send(b"small").unwrap();
+        }
+        // Those that follow are small again.
+        assert_eq!(receive(), (FEW, true));
+        assert_eq!(receive(), (FEW + 1, false));
+    }
 }

@@ -84,8 +84,8 @@ struct Scratch {
 enum Turn {
     /// There are no more for now.
     Empty,
-    /// There may be more.
-    Over,
+    /// There may be more; so many bytes have come.
+    Over(usize),
 }
 
 /// What every listener needs: a handle.
@@ -312,7 +312,7 @@ impl Ingest {
                     datagrams.zeroize();
                 }
                 Ok(if datagrams.is_full() {
-                    Turn::Over
+                    Turn::Over(datagrams.bytes())
                 } else {
                     Turn::Empty
                 })
@@ -376,7 +376,7 @@ mod tests {
     use crate::config::{ApiKey, NameRule};
     use crate::pipeline::queue::Limits;
 
-    fn ingest() -> Ingest {
+    pub(super) fn ingest() -> Ingest {
         let limits = Limits {
             block_bytes: 64 << 10,
             queue_bytes: 1 << 20,

@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, Write};
 use std::net::{TcpListener, UdpSocket};
+use std::thread;
 
 use rustix::process::Signal;
 
@@ -157,6 +158,37 @@ fn listeners_come_and_go_and_the_others_keep_their_connections() {
         .expect("the daemon reads");
     upstream.expect(&format!("{KEY}.kept.still 1 1700000000"));
     wait_for("the unused socket to be removed", || !socket.exists());
+}
+
+#[test]
+fn a_client_that_always_has_more_keeps_no_listener() {
+    const ENOUGH: u64 = 10_000;
+    let nobody = Port::reserve();
+    let config = Config::to(nobody.url());
+    let daemon = Daemon::start(&config);
+    let client = UdpSocket::bind("127.0.0.1:0").expect("a client's socket");
+    client.connect(daemon.address("udp")).expect("an address");
+    let mut stream = daemon.connect();
+    let line = "flood.line 1 1700000000\n";
+    let (datagram, lines) = (line.repeat(50), line.repeat(1000));
+    let floods = [
+        thread::spawn(move || {
+            wait_for("a refused datagram", || {
+                (0..1000).any(|_| client.send(datagram.as_bytes()).is_err())
+            });
+        }),
+        thread::spawn(move || {
+            wait_for("a closed connection", || {
+                (0..100).any(|_| stream.write_all(lines.as_bytes()).is_err())
+            });
+        }),
+    ];
+    wait_for("the flood", || daemon.received() > ENOUGH);
+    let without = config.set("listen.udp", [""; 0]);
+    daemon.reload(&without.set("listen.tcp", ["127.0.0.1:0"]));
+    for flood in floods {
+        flood.join().expect("a client that is stopped");
+    }
 }
 
 /// Nobody receives where the UDP listener was.

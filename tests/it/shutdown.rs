@@ -131,6 +131,38 @@ fn what_clients_have_written_already_is_still_read() {
     assert_same_lines(&arrived, &keyed(&sent));
 }
 
+/// Nor are those uncounted that the kernel had no room for.
+#[test]
+fn datagrams_are_read_even_when_streams_are_given_up() {
+    // More than the buffer holds.
+    const DATAGRAMS: usize = 40_000;
+    let upstream = Upstream::tcp();
+    // A client that says nothing is waited for longer.
+    let config = Config::to(upstream.url()).set("shutdown.grace", "100ms");
+    let daemon = Daemon::start(&config);
+    let (log, to) = (Arc::clone(&daemon.log), daemon.address("udp"));
+    let _silent = daemon.connect();
+    wait_for("the client to be accepted", || daemon.connections() == 1);
+    daemon.signal(Signal::STOP);
+    let memory = Memory::of(daemon.id());
+    wait_for("the daemon to stand still", || memory.is_stopped());
+    let sender = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    for number in 0..DATAGRAMS {
+        let line = format!("crowd.{number} 1 1700000000");
+        sender.send_to(line.as_bytes(), to).expect("a datagram");
+    }
+    daemon.signal(Signal::TERM);
+    daemon.signal(Signal::CONT);
+    let ended = daemon.wait_end();
+    assert_eq!(ended.code, Some(0));
+    log.find("the drops", |line| {
+        line.contains("the kernel dropped datagrams")
+    });
+    log.find("streams to be given up", |line| {
+        line.contains("takes too long to read")
+    });
+}
+
 #[test]
 fn a_client_that_has_just_connected_may_still_say_why() {
     let upstream = Upstream::tcp();

@@ -2,7 +2,11 @@
 
 use std::collections::HashSet;
 use std::fs;
-use std::net::{SocketAddr, UdpSocket};
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+
+use rustix::process::Signal;
+use socket2::{Domain, Socket, Type};
 
 use crate::support::{
     Config, Daemon, Launch, Upstream, assert_same_lines, keyed, numbered, wait_for,
@@ -99,6 +103,32 @@ fn a_reload_changes_how_many_they_are_and_loses_nothing() {
     upstream.expect_lines(sent.len());
     daemon.stop();
     arrived_once(upstream, &sent);
+}
+
+/// Sockets that were bound for nothing would take datagrams with them.
+#[test]
+fn a_reload_that_is_refused_shares_no_address() {
+    let upstream = Upstream::tcp();
+    let config = config(&upstream).set(THREADS, 1);
+    let daemon = Daemon::start(&config);
+    let address = daemon.address("udp");
+    let other = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let taken = other.local_addr().expect("a bound socket").to_string();
+    let changed = config.set(THREADS, 4);
+    changed.clone().set("listen.tcp", [taken.as_str()]).write();
+    daemon.signal(Signal::HUP);
+    daemon.log.find("the error", |line| {
+        line.contains(" ERROR ") && line.contains(&taken)
+    });
+    assert_eq!(sockets_at(address), 1);
+    // Nobody may join it, as is so from the first moment that another has.
+    let beside = Socket::new(Domain::IPV4, Type::DGRAM, None).expect("a socket");
+    beside.set_reuse_port(true).expect("an option");
+    let joined = beside.bind(&address.into());
+    assert_eq!(joined.unwrap_err().kind(), ErrorKind::AddrInUse);
+    daemon.reload(&changed);
+    wait_for("the sockets", || sockets_at(address) == 4);
+    daemon.stop();
 }
 
 #[test]

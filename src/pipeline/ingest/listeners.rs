@@ -12,11 +12,13 @@ mod thread;
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::select;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
-use tracing::info;
+use tokio::time::timeout;
+use tracing::{info, warn};
 
 use crate::config::ListenSettings;
 use crate::os::{self, NamedBy};
@@ -28,6 +30,10 @@ pub use bind::BindError;
 use bind::Binder;
 use socket::{Held, ReadySocket};
 use spec::{Place, Spec};
+
+/// So long do the last reads of datagrams take at most, all of them at once. They end
+/// by themselves; twice their time is for a thread that is busy with others.
+const LAST_DATAGRAMS: Duration = udp::LAST_READS.saturating_mul(2);
 
 /// One listener, bound: its sockets, and its path in the file system.
 #[derive(Debug)]
@@ -92,14 +98,7 @@ impl Listeners {
     /// before [`Listeners::apply`].
     pub fn plan(&self, settings: &ListenSettings) -> Result<Plan, BindError> {
         let wanted = Spec::all(settings);
-        let (_stays, goes): (Vec<&Listener>, Vec<_>) = self
-            .running
-            .iter()
-            .partition(|listener| wanted.contains(&listener.spec));
-        let binder = Binder {
-            goes,
-            given: &self.given,
-        };
+        let binder = self.binder(&wanted);
         let mut new = Vec::new();
         for spec in &wanted {
             if !self.running.iter().any(|listener| listener.spec == *spec) {
@@ -126,8 +125,23 @@ impl Listeners {
         Ok(Plan { new, wanted })
     }
 
+    fn binder(&self, wanted: &[Spec]) -> Binder<'_> {
+        let (_stays, goes): (Vec<&Listener>, Vec<_>) = self
+            .running
+            .iter()
+            .partition(|listener| wanted.contains(&listener.spec));
+        Binder {
+            goes,
+            given: &self.given,
+        }
+    }
+
     /// Starts what is new, stops what is gone.
-    pub fn apply(&mut self, plan: Plan) {
+    pub fn apply(&mut self, mut plan: Plan) {
+        let binder = self.binder(&plan.wanted);
+        for (listener, ready) in &mut plan.new {
+            ready.extend(listener.widen(&binder));
+        }
         for (listener, ready) in plan.new {
             self.start(listener, ready);
         }
@@ -159,9 +173,11 @@ impl Listeners {
     }
 
     /// Stops accepting, reads what has arrived, and ends. Datagrams come last:
-    /// while streams are read to their ends, their senders go on.
-    pub async fn drain(&mut self, stop: Stop) -> Result<(), JoinError> {
-        for are_datagrams in [false, true] {
+    /// while streams are read to their ends, for so long at most, their senders go
+    /// on. They have a time of their own: whatever streams do, what has come is
+    /// read, and what the kernel has dropped is counted.
+    pub async fn drain(&mut self, stop: Stop, streams: Duration) -> Result<(), JoinError> {
+        for (are_datagrams, limit) in [(false, streams), (true, LAST_DATAGRAMS)] {
             for listener in &self.running {
                 if listener.is_of_datagrams() == are_datagrams {
                     listener.stop.send_replace(stop);
@@ -172,8 +188,18 @@ impl Listeners {
             } else {
                 &mut self.streams
             };
-            while let Some(ended) = tasks.join_next().await {
+            if let Ok(ended) = timeout(limit, end_of(tasks)).await {
                 ended?;
+            } else {
+                warn!(
+                    kind = if are_datagrams {
+                        "datagrams"
+                    } else {
+                        "streams"
+                    },
+                    "what has come takes too long to read; the rest is not waited for"
+                );
+                tasks.shutdown().await;
             }
         }
         self.running.clear();
@@ -244,29 +270,54 @@ impl Listeners {
     }
 }
 
+/// Waits for the end of tasks, or the first that died.
+async fn end_of(tasks: &mut JoinSet<()>) -> Result<(), JoinError> {
+    while let Some(ended) = tasks.join_next().await {
+        ended?;
+    }
+    Ok(())
+}
+
 impl Listener {
     fn is_of_datagrams(&self) -> bool {
         self.sockets.iter().all(|held| held.bound.is_of_datagrams())
     }
 
     fn ready(&self) -> Result<Vec<Ready>, BindError> {
-        let is_of_both = matches!(self.spec.place, Place::UdpAndTcp(_));
-        let ready = |socket: &Held| {
-            let address = match socket.bound.ip_address() {
-                Some(address) => address?.to_string(),
-                None => self.spec.place.to_string(),
-            };
-            Ok(Ready {
-                address,
-                protocol: is_of_both.then(|| socket.bound.protocol()).flatten(),
-                socket: socket.bound.ready()?,
-                is_given: socket.is_given,
-                is_beside: socket.is_beside,
-            })
-        };
-        let sockets = self.sockets.iter().map(ready);
+        let sockets = self.sockets.iter().map(|socket| self.ready_one(socket));
         sockets
             .collect::<io::Result<_>>()
             .map_err(|source| BindError::new(&self.spec, "it", source))
+    }
+
+    /// Adds the sockets for the other threads that receive.
+    fn widen(&mut self, binder: &Binder<'_>) -> Vec<Ready> {
+        let sockets = self.sockets.iter();
+        let beside: Vec<(Held, Ready)> = sockets
+            .flat_map(|first| {
+                binder.bind_beside(&self.spec, first, |socket| {
+                    let ready = self.ready_one(&socket)?;
+                    Ok((socket, ready))
+                })
+            })
+            .collect();
+        let (sockets, ready): (Vec<Held>, Vec<Ready>) = beside.into_iter().unzip();
+        self.sockets.extend(sockets);
+        ready
+    }
+
+    fn ready_one(&self, socket: &Held) -> io::Result<Ready> {
+        let address = match socket.bound.ip_address() {
+            Some(address) => address?.to_string(),
+            None => self.spec.place.to_string(),
+        };
+        let is_of_both = matches!(self.spec.place, Place::UdpAndTcp(_));
+        Ok(Ready {
+            address,
+            protocol: is_of_both.then(|| socket.bound.protocol()).flatten(),
+            socket: socket.bound.ready()?,
+            is_given: socket.is_given,
+            is_beside: socket.is_beside,
+        })
     }
 }

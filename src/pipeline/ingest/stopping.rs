@@ -34,6 +34,12 @@ impl Stopping {
         let _ = self.stop.wait_for(|stop| *stop != Stop::NotYet).await;
     }
 
+    /// Whether it has come, for those who always have something else to do and would
+    /// never come to wait for it.
+    pub fn has_come(&self) -> bool {
+        *self.stop.borrow() != Stop::NotYet || self.stop.has_changed().is_err()
+    }
+
     /// Whether datagrams that have arrived are to be left where they are.
     pub fn leaves_datagrams(&self) -> bool {
         self.is_given && *self.stop.borrow() == Stop::LeaveTheRest
@@ -43,5 +49,25 @@ impl Stopping {
     /// process: closing what they have just opened would lose what they send.
     pub fn leaves_clients(&self) -> bool {
         self.is_given && *self.stop.borrow() != Stop::NotYet
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stop_has_come_once_it_is_said_or_nobody_could_say_it_any_more() {
+        for said in [Some(Stop::ReadTheRest), Some(Stop::LeaveTheRest), None] {
+            let sender = watch::Sender::new(Stop::NotYet);
+            let stopping = Stopping::new(sender.subscribe(), false);
+            assert!(!stopping.has_come());
+            match said {
+                Some(stop) => drop(sender.send_replace(stop)),
+                // By a reload.
+                None => drop(sender),
+            }
+            assert!(stopping.has_come(), "{said:?}");
+        }
     }
 }

@@ -14,8 +14,10 @@ use tokio::io::Interest;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::select;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tracing::{debug, warn};
 
+use crate::os::Sender;
 use crate::stats::{CloseReason, ListenerCounters};
 
 use super::client::{Client, Ending};
@@ -32,6 +34,15 @@ const KEEPALIVE_IDLE: Duration = Duration::from_secs(120);
 /// A client that has connected and said nothing yet is about to. At a stop it has
 /// so long to begin; then it would speak to a closed connection, and not know.
 const FIRST_WORD: Duration = Duration::from_millis(250);
+
+/// A stream is read for so long after its stop, at most. What waits in its buffers is
+/// read long before, unless many clients have full ones: a client that is not at its
+/// end by then goes on sending, and would keep its listener, or the drain, for ever.
+const LAST_READS: Duration = Duration::from_millis(500);
+
+/// Clients are accepted for so long after the stop, at most: a full backlog takes a
+/// part of it, clients that come as fast as they are accepted have no end.
+const LAST_ACCEPTS: Duration = Duration::from_millis(100);
 
 /// A burst of clients that all reconnect at once should not be turned away;
 /// the system's limit still holds.
@@ -57,6 +68,12 @@ pub trait ReadyStream: AsFd + Send + Sync + 'static {
 
     /// Reads what there is, up to the buffer's end.
     fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize>;
+
+    /// The same, asked of the system itself.
+    fn read_now(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let (length, _) = rustix::net::recv(self, buffer, RecvFlags::DONTWAIT)?;
+        Ok(length)
+    }
 }
 
 /// Opens a listening socket.
@@ -110,8 +127,9 @@ pub async fn serve<A: Acceptor>(acceptor: A, service: Service) {
                 propagate(ended);
                 continue;
             }
-            accepted = acceptor.accept() => accepted,
+            // Before clients, of whom there may always be another.
             () = stopped.wait() => break,
+            accepted = acceptor.accept() => accepted,
         };
         match accepted {
             Ok(connection) => serve(&mut clients, connection),
@@ -128,10 +146,13 @@ pub async fn serve<A: Acceptor>(acceptor: A, service: Service) {
             }
         }
     }
-    while !stopped.leaves_clients()
-        && let Ok(connection) = acceptor.accept_now()
-    {
-        serve(&mut clients, connection);
+    let end = Instant::now() + LAST_ACCEPTS;
+    while !stopped.leaves_clients() && Instant::now() < end {
+        match acceptor.accept_now() {
+            Ok(connection) => serve(&mut clients, connection),
+            Err(error) if others_may_wait(&error) => {}
+            Err(_) => break,
+        }
     }
     while let Some(ended) = clients.join_next().await {
         propagate(ended);
@@ -169,7 +190,7 @@ impl<S: ReadyStream> Reception<S> {
                     let read = readable.and_then(|()| self.read(S::try_read));
                     seat.holds(self.client.held());
                     match self.judge(read) {
-                        ControlFlow::Continue(Progress::Blocked) => {}
+                        ControlFlow::Continue(Progress::Blocked) => continue,
                         ControlFlow::Continue(Progress::Tight) => {
                             seat.active();
                             drop(turn);
@@ -179,9 +200,17 @@ impl<S: ReadyStream> Reception<S> {
                             seat.active();
                             // A client at full speed leaves turns for the others.
                             tokio::task::yield_now().await;
+                            drop(turn);
                         }
-                        ControlFlow::Continue(_) => seat.active(),
+                        ControlFlow::Continue(_) => {
+                            seat.active();
+                            continue;
+                        }
                         ControlFlow::Break(ended) => break ended,
+                    }
+                    // Where it always is readable, the last branch never has its turn.
+                    if stopping.has_come() {
+                        break self.read_the_rest(CloseReason::Shutdown).await;
                     }
                 }
                 () = seat.evicted() => break self.read_the_rest(CloseReason::Limit).await,
@@ -195,12 +224,9 @@ impl<S: ReadyStream> Reception<S> {
         self.counters.closed(reason);
     }
 
-    /// Reads what has arrived, until the stream would block.
+    /// Reads what has arrived, until the stream would block or has had its time.
     async fn read_the_rest(&mut self, reason: CloseReason) -> Ended {
-        let read_now = |stream: &S, buffer: &mut [u8]| {
-            let (length, _) = rustix::net::recv(stream, buffer, RecvFlags::DONTWAIT)?;
-            Ok(length)
-        };
+        let end = Instant::now() + LAST_READS;
         if !self.has_spoken && reason == CloseReason::Shutdown {
             // Either way it is read.
             let _ = tokio::time::timeout(FIRST_WORD, self.stream.readable()).await;
@@ -208,7 +234,7 @@ impl<S: ReadyStream> Reception<S> {
         let ingest = self.ingest.clone();
         loop {
             let turn = ingest.turn().await;
-            let read = self.read(read_now);
+            let read = self.read(S::read_now);
             match self.judge(read) {
                 ControlFlow::Continue(Progress::Blocked) => {
                     return (reason, Some(Ending::Broken));
@@ -219,6 +245,12 @@ impl<S: ReadyStream> Reception<S> {
                 }
                 ControlFlow::Continue(_) => tokio::task::yield_now().await,
                 ControlFlow::Break(ended) => return ended,
+            }
+            if Instant::now() >= end {
+                if ingest.notices().may_complain() {
+                    warn!(peer = %self.peer, listener = %self.counters.label, "a client goes on sending; it is not waited for");
+                }
+                return (reason, Some(Ending::Broken));
             }
         }
     }
@@ -280,6 +312,13 @@ fn is_transient(error: &io::Error) -> bool {
     )
 }
 
+/// The errors of accept(2) after which it has more to give.
+fn others_may_wait(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let passing = [Errno::CONNABORTED, Errno::INTR];
+    Errno::from_io_error(error).is_some_and(|errno| passing.contains(&errno))
+}
+
 /// The errors of accept(2) that stay until something is closed.
 fn is_exhaustion(error: &io::Error) -> bool {
     use rustix::io::Errno;
@@ -299,9 +338,12 @@ impl Acceptor for TcpListener {
     }
 
     fn accept_now(&self) -> io::Result<(TcpStream, String)> {
-        let stream = std::net::TcpStream::from(rustix::net::accept(self)?);
+        // Of a client that has reset already, only this tells the address.
+        let (stream, peer) = rustix::net::acceptfrom(self)?;
+        let peer = peer.and_then(|peer| peer.try_into().ok());
+        let peer = peer.map_or(Sender::Unknown, Sender::Address).to_string();
+        let stream = std::net::TcpStream::from(stream);
         stream.set_nonblocking(true)?;
-        let peer = stream.peer_addr()?.to_string();
         Ok((TcpStream::from_std(stream)?, peer))
     }
 }
@@ -325,5 +367,110 @@ impl ReadyStream for TcpStream {
             }
         });
         read.map_or_else(|| asked.map(|()| 0), Ok)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::BorrowedFd;
+
+    use rustix::io::Errno;
+    use tokio::sync::watch;
+    use tokio::time::timeout;
+
+    use super::super::dialect::Dialect;
+    use super::super::stopping::Stop;
+    use super::super::tests::ingest;
+    use super::*;
+    use crate::stats::Counters;
+
+    /// Much longer than anything here takes.
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    /// A client that has always sent more than is read.
+    struct Endless(std::os::unix::net::UnixStream);
+
+    impl AsFd for Endless {
+        fn as_fd(&self) -> BorrowedFd<'_> {
+            self.0.as_fd()
+        }
+    }
+
+    impl ReadyStream for Endless {
+        async fn readable(&self) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+            const LINE: &[u8] = b"a.b 1 5\n";
+            for place in buffer.chunks_exact_mut(LINE.len()) {
+                place.copy_from_slice(LINE);
+            }
+            Ok(buffer.len())
+        }
+
+        fn read_now(&self, buffer: &mut [u8]) -> io::Result<usize> {
+            self.try_read(buffer)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_without_end_sees_its_stop_and_is_not_read_for_ever() {
+        for said in [Some(Stop::ReadTheRest), None] {
+            let ingest = ingest();
+            let counters = Counters::default().listener("tcp:here");
+            counters.opened();
+            let (stream, _other_end) = std::os::unix::net::UnixStream::pair().unwrap();
+            let reception = Reception {
+                stream: Endless(stream),
+                peer: "there".to_owned(),
+                ingest: ingest.clone(),
+                counters: counters.clone(),
+                client: Client::new(Dialect::Lines),
+                has_spoken: false,
+            };
+            let stop = watch::Sender::new(Stop::NotYet);
+            let stopping = Stopping::new(stop.subscribe(), false);
+            let seat = ingest.connections().seat();
+            let reading = tokio::spawn(reception.run(seat, stopping));
+            tokio::task::yield_now().await;
+            match said {
+                Some(said) => drop(stop.send_replace(said)),
+                None => drop(stop),
+            }
+            timeout(PATIENCE, reading).await.unwrap().unwrap();
+            assert_eq!(counters.closed_for(CloseReason::Shutdown), 1, "{said:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_is_gone_already_hides_no_other() {
+        let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let gone = std::net::TcpStream::connect(address).unwrap();
+        let gone_from = gone.local_addr().unwrap();
+        // Its close is a reset.
+        SockRef::from(&gone)
+            .set_linger(Some(Duration::ZERO))
+            .unwrap();
+        drop(gone);
+        let other = std::net::TcpStream::connect(address).unwrap();
+        let listener = TcpListener::from_std(listener).unwrap();
+        for from in [gone_from, other.local_addr().unwrap()] {
+            let (_, peer) = listener.accept_now().unwrap();
+            assert_eq!(peer, from.to_string());
+        }
+        let nobody = listener.accept_now().unwrap_err();
+        assert_eq!(nobody.kind(), io::ErrorKind::WouldBlock);
+    }
+
+    #[test]
+    fn an_error_of_one_client_is_not_the_end_of_the_backlog() {
+        for errno in [Errno::CONNABORTED, Errno::INTR] {
+            assert!(others_may_wait(&errno.into()), "{errno}");
+        }
+        for errno in [Errno::AGAIN, Errno::MFILE, Errno::NFILE, Errno::INVAL] {
+            assert!(!others_may_wait(&errno.into()), "{errno}");
+        }
     }
 }

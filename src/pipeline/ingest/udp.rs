@@ -3,8 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
@@ -25,14 +24,24 @@ const REST: Duration = Duration::from_millis(100);
 /// no more until others do: all of them show, and an idle daemon does not wake.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
+/// Datagrams are received for so long after a stop, at most. The largest buffer is
+/// empty long before: what still comes then was sent after the stop, and goes on.
+pub const LAST_READS: Duration = Duration::from_millis(250);
+
 /// So many batches are received before other tasks have their turn.
 const BATCHES_A_TURN: usize = 4;
+
+/// Or about so many bytes, where datagrams are large: as much as streams bring in a
+/// turn, of sixteen reads.
+const BYTES_A_TURN: usize = 1 << 20;
 
 /// What the kernel has dropped at one socket, however often a reload hands the
 /// socket on.
 #[derive(Debug, Default)]
 pub struct KernelDrops {
-    seen: AtomicU32,
+    /// Held over the question to the kernel: of two tasks on one socket, as at a
+    /// reload, none must come back with an older answer than the other's.
+    seen: Mutex<u32>,
 }
 
 /// Opens a receiving socket.
@@ -83,11 +92,10 @@ pub async fn serve<S: AsFd + Send + 'static>(
     } = service;
     let mut next_look = std::pin::pin!(sleep(LOOK_INTERVAL));
     let mut has_received = false;
-    // Only a large buffer holds a hundred times what comes in a moment.
-    let is_small = os::receive_buffer(&socket) < os::RECEIVE_BUFFER / 2;
+    let is_small = overflows_in_a_moment(named_by, os::receive_buffer(&socket));
     let _impatient = is_small.then(Impatient::begin);
     let look = || {
-        let dropped = drops.new_ones(&socket);
+        let dropped = drops.new_ones(|| os::dropped_datagrams(&socket));
         if dropped > 0 {
             ingest
                 .notices()
@@ -126,12 +134,16 @@ pub async fn serve<S: AsFd + Send + 'static>(
                     })
                 });
                 match turn {
-                    Ok(Turn::Empty) => {}
-                    Ok(Turn::Over) => tokio::task::yield_now().await,
+                    Ok(Turn::Empty) => continue,
+                    Ok(Turn::Over(_)) => tokio::task::yield_now().await,
                     Err(error) => {
                         complain(error);
                         sleep(REST).await;
                     }
+                }
+                // Where it always is readable, the last branch never has its turn.
+                if stopping.has_come() {
+                    break;
                 }
             }
             () = stopping.wait() => break,
@@ -141,23 +153,42 @@ pub async fn serve<S: AsFd + Send + 'static>(
     // What the runtime knows may be older than the stop: the last questions go
     // to the system itself. An error is as good as an end here.
     let receive_now = |datagrams: &mut Datagrams| datagrams.receive(&socket, named_by);
+    let end = Instant::now() + LAST_READS;
     while !stopping.leaves_datagrams()
-        && let Ok(Turn::Over) = ingest.read_datagrams(&counters, dialect, receive_now)
+        && let Ok(Turn::Over(_)) = ingest.read_datagrams(&counters, dialect, receive_now)
     {
+        if Instant::now() >= end {
+            if ingest.notices().may_complain() {
+                warn!(listener = %counters.label, "datagrams go on coming; they are not waited for");
+            }
+            break;
+        }
         tokio::task::yield_now().await;
     }
     look();
 }
 
+/// Whether a socket's senders must not wait for a thread that rests. Only a large
+/// buffer holds a hundred times what comes in a moment. And a Unix socket keeps
+/// `net.unix.max_dgram_qlen` datagrams, ten where nobody raised it, whatever its
+/// buffer is.
+fn overflows_in_a_moment(named_by: NamedBy, buffer: usize) -> bool {
+    named_by == NamedBy::Process || buffer < os::RECEIVE_BUFFER / 2
+}
+
 /// Receives some batches, before others have their turn.
 fn a_turn(mut read: impl FnMut() -> io::Result<Turn>) -> io::Result<Turn> {
-    for _ in 1..BATCHES_A_TURN {
-        let turn = read()?;
-        if turn != Turn::Over {
-            return Ok(turn);
+    let mut received = 0;
+    for _ in 0..BATCHES_A_TURN {
+        match read()? {
+            Turn::Empty => return Ok(Turn::Empty),
+            Turn::Over(bytes) => received += bytes,
+        }
+        if received >= BYTES_A_TURN {
+            break;
         }
     }
-    read()
+    Ok(Turn::Over(received))
 }
 
 /// Receives a batch. One that is not full has emptied the socket: the runtime is
@@ -184,9 +215,66 @@ fn receive(
 
 impl KernelDrops {
     /// How many datagrams were dropped since last asked.
-    fn new_ones(&self, socket: impl AsFd) -> u32 {
+    fn new_ones(&self, ask: impl FnOnce() -> io::Result<u32>) -> u32 {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         // Systems that do not say have dropped none that we know of.
-        let total = os::dropped_datagrams(socket).unwrap_or(0);
-        total.wrapping_sub(self.seen.swap(total, Relaxed))
+        let total = ask().unwrap_or(*seen);
+        total.wrapping_sub(std::mem::replace(&mut seen, total))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_turn_is_over_when_there_are_no_more_or_others_have_waited_enough() {
+        const SMALL: Turn = Turn::Over(8 << 10);
+        const LARGE: Turn = Turn::Over(600 << 10);
+        const HUGE: Turn = Turn::Over(8 << 20);
+        let turns: [(&[Turn], Turn, usize); 5] = [
+            (&[Turn::Empty], Turn::Empty, 1),
+            (&[SMALL, SMALL, Turn::Empty], Turn::Empty, 3),
+            (&[SMALL; 9], Turn::Over(32 << 10), BATCHES_A_TURN),
+            (&[LARGE; 9], Turn::Over(1200 << 10), 2),
+            (&[HUGE; 9], HUGE, 1),
+        ];
+        for (batches, ends_as, received) in turns {
+            let mut left = batches.iter();
+            let turn = a_turn(|| Ok(*left.next().unwrap()));
+            assert_eq!(turn.unwrap(), ends_as, "{batches:?}");
+            assert_eq!(batches.len() - left.len(), received, "{batches:?}");
+        }
+        let broken = a_turn(|| Err(io::ErrorKind::NotConnected.into()));
+        assert_eq!(broken.unwrap_err().kind(), io::ErrorKind::NotConnected);
+    }
+
+    #[test]
+    fn drops_are_counted_once_whoever_asks() {
+        let drops = KernelDrops::default();
+        let answers = [
+            (Some(3), 3),
+            (Some(3), 0),
+            (None, 0),
+            (Some(u32::MAX), u32::MAX - 3),
+            // The kernel's count is as wide.
+            (Some(1), 2),
+        ];
+        for (total, new) in answers {
+            let asked = drops.new_ones(|| {
+                assert!(drops.seen.try_lock().is_err(), "another may ask meanwhile");
+                total.ok_or_else(|| io::ErrorKind::Unsupported.into())
+            });
+            assert_eq!(asked, new, "{total:?}");
+        }
+    }
+
+    #[test]
+    fn a_small_buffer_overflows_in_a_moment_and_a_unix_socket_always() {
+        let (small, large) = (208 << 10, os::RECEIVE_BUFFER);
+        assert!(overflows_in_a_moment(NamedBy::Address, small));
+        assert!(!overflows_in_a_moment(NamedBy::Address, large));
+        assert!(overflows_in_a_moment(NamedBy::Process, small));
+        assert!(overflows_in_a_moment(NamedBy::Process, large));
     }
 }

@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 
 use memchr::memmem;
 use rustix::process::{Resource, getrlimit, setrlimit};
@@ -33,6 +34,15 @@ impl Memory {
     pub fn command_line(&self) -> String {
         let bytes = fs::read(self.path("cmdline")).expect("the command line of a child");
         String::from_utf8_lossy(&bytes).replace('\0', " ")
+    }
+
+    /// How many of its descriptors are of a file.
+    pub fn open(&self, file: &Path) -> usize {
+        let descriptors = fs::read_dir(self.path("fd")).expect("the descriptors of a child");
+        let targets = descriptors
+            .flatten()
+            .map(|entry| fs::read_link(entry.path()));
+        targets.flatten().filter(|target| target == file).count()
     }
 
     /// The processor time that it has used, in ticks of 10 ms.

@@ -1,12 +1,16 @@
 //! Sockets that the manager has bound.
 
-use std::io::Write;
+use std::fs::File;
+use std::io::{IoSlice, Write};
+use std::mem::MaybeUninit;
 use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsFd;
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use rustix::process::Signal;
 
-use crate::support::{Config, KEY, Manager, Port, Upstream};
+use crate::support::{Config, KEY, Manager, Memory, Port, Upstream};
 
 #[test]
 fn all_kinds_are_matched_by_address_and_the_others_named() {
@@ -100,6 +104,34 @@ fn a_reload_may_let_a_socket_go_and_have_it_again() {
         "again.line 1 5\n",
     );
     upstream.expect(&format!("{KEY}.again.line 1 5"));
+    daemon.stop();
+}
+
+/// Whoever may send could use up all that the daemon may open.
+#[test]
+fn descriptors_that_come_with_datagrams_do_not_stay() {
+    const DATAGRAMS: usize = 5;
+    let upstream = Upstream::tcp();
+    let config = Config::to(upstream.url());
+    let path = config.path("datagrams.sock");
+    let config = config.set("listen.unix_datagram", [path.to_str().expect("UTF-8")]);
+    let manager = Manager::new().with_socket(UnixDatagram::bind(&path).expect("a socket"));
+    let daemon = manager.start(&config);
+    let passed = config.path("passed");
+    let file = File::create(&passed).expect("a file");
+    let client = UnixDatagram::unbound().expect("a socket");
+    client.connect(&path).expect("a listener");
+    for number in 0..DATAGRAMS {
+        let line = format!("with.descriptor.{number} 1 5");
+        let descriptors = [file.as_fd()];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut beside = SendAncillaryBuffer::new(&mut space);
+        assert!(beside.push(SendAncillaryMessage::ScmRights(&descriptors)));
+        let bytes = [IoSlice::new(line.as_bytes())];
+        sendmsg(&client, &bytes, &mut beside, SendFlags::empty()).expect("a datagram");
+    }
+    daemon.wait_received(DATAGRAMS);
+    assert_eq!(Memory::of(daemon.id()).open(&passed), 0);
     daemon.stop();
 }
 

@@ -51,7 +51,10 @@ impl Binder<'_> {
                     .map(|(socket, path)| (Bound::UnixStream(socket).ours(), path)),
             },
             Place::UnixDatagram(address) => match self.given.unix_datagram(address) {
-                Some(given) => given.map(|socket| (Bound::UnixDatagram(socket).given(), None)),
+                Some(given) => given.map(|socket| {
+                    os::name_processes(&socket);
+                    (Bound::UnixDatagram(socket).given(), None)
+                }),
                 None => unix::bind_datagram(address)
                     .map(|(socket, path)| (Bound::UnixDatagram(socket).ours(), path)),
             },
@@ -92,11 +95,7 @@ impl Binder<'_> {
         for address in &listen.addresses {
             let first_port = || bound.first().and_then(|first| ip_port(&first.bound));
             match self.bind_address(spec, *address, port.or_else(first_port), is_udp) {
-                Ok(first) => {
-                    let beside = self.bind_beside(spec, *address, &first);
-                    bound.push(first);
-                    bound.extend(beside.map_err(|error| BindError::new(spec, address, error))?);
-                }
+                Ok(socket) => bound.push(socket),
                 Err(error) if os::is_missing_family(&error) => missing = Some((address, error)),
                 Err(error) => {
                     let given = || self.given.at_port(is_udp, address.port());
@@ -158,11 +157,19 @@ impl Binder<'_> {
         bind(address)
     }
 
-    /// The sockets for the other threads that receive at an address.
-    fn bind_beside(&self, spec: &Spec, address: SocketAddr, first: &Held) -> io::Result<Vec<Held>> {
-        let Bound::Udp(_, socket, _) = &first.bound else {
-            return Ok(Vec::new());
+    /// The sockets for the other threads that receive where one is bound, each made
+    /// ready. From now on the kernel deals datagrams to them, so that nothing may
+    /// fail any more: as many as can be had.
+    pub fn bind_beside<T>(
+        &self,
+        spec: &Spec,
+        first: &Held,
+        ready: impl Fn(Held) -> io::Result<T>,
+    ) -> Vec<T> {
+        let Bound::Udp(address, socket, _) = &first.bound else {
+            return Vec::new();
         };
+        let address = *address;
         let why_not = if first.is_given {
             Some("the service manager has bound this socket")
         } else if !os::SHARES_PORTS {
@@ -172,7 +179,7 @@ impl Binder<'_> {
         };
         if let (Some(why), 2..) = (why_not, spec.threads) {
             info!(listener = %spec.label(), %address, why, "one thread receives here, whatever listen.udp_threads says");
-            return Ok(Vec::new());
+            return Vec::new();
         }
         let mut ours = self.ours_at(spec, address, true).skip(1);
         let beside = || match ours.next() {
@@ -182,8 +189,12 @@ impl Binder<'_> {
                 ..Bound::Udp(address, socket, Arc::default()).ours()
             }),
         };
+        let complain = |error: &io::Error| {
+            warn!(listener = %spec.label(), %address, %error, "fewer threads receive here than listen.udp_threads says");
+        };
         std::iter::repeat_with(beside)
             .take(spec.threads - 1)
+            .map_while(|bound| bound.and_then(&ready).inspect_err(complain).ok())
             .collect()
     }
 

@@ -43,7 +43,7 @@ const RESERVED_FILES: u64 = 64;
 
 /// Clients that never stop sending must not keep the drain from beginning. Each stream
 /// ends by itself in half of that; the rest is for a thousand that share a thread.
-const LAST_READS: Duration = Duration::from_secs(1);
+const LAST_READS: Duration = Duration::from_secs(2);
 
 /// However long clients go on, so much of the grace is kept for the drain, half
 /// of a short one: to read the sockets' rest, and for an upstream that is there

@@ -13,6 +13,9 @@ pub const BATCH: usize = 128;
 #[cfg(not(target_os = "linux"))]
 pub const BATCH: usize = 1;
 
+/// What the kernel charges a socket's buffer for a datagram at least, beside its bytes.
+const CHARGE: usize = 512;
+
 /// No UDP datagram is larger.
 const DATAGRAM_BYTES: usize = 64 << 10;
 
@@ -130,9 +133,13 @@ impl Datagrams {
         self.received.len() == self.places
     }
 
-    /// How many bytes came.
-    pub fn bytes(&self) -> usize {
+    fn bytes(&self) -> usize {
         self.received.iter().map(|received| received.length).sum()
+    }
+
+    /// How much room they have left in the kernel's buffer, at least.
+    pub fn room(&self) -> usize {
+        self.bytes() + self.received.len() * CHARGE
     }
 
     /// Whether none came.

@@ -84,7 +84,7 @@ struct Scratch {
 enum Turn {
     /// There are no more for now.
     Empty,
-    /// There may be more; so many bytes have come.
+    /// There may be more; those that came have left so much room in the kernel's buffer.
     Over(usize),
 }
 
@@ -312,7 +312,7 @@ impl Ingest {
                     datagrams.zeroize();
                 }
                 Ok(if datagrams.is_full() {
-                    Turn::Over(datagrams.bytes())
+                    Turn::Over(datagrams.room())
                 } else {
                     Turn::Empty
                 })

@@ -31,9 +31,9 @@ use bind::Binder;
 use socket::{Held, ReadySocket};
 use spec::{Place, Spec};
 
-/// So long do the last reads of datagrams take at most, all of them at once. They end
-/// by themselves; twice their time is for a thread that is busy with others.
-const LAST_DATAGRAMS: Duration = udp::LAST_READS.saturating_mul(2);
+/// The last reads of datagrams end by themselves, when a buffer's worth was read. So
+/// long they have on a machine that is busy with others.
+const LAST_DATAGRAMS: Duration = Duration::from_secs(2);
 
 /// One listener, bound: its sockets, and its path in the file system.
 #[derive(Debug)]

@@ -38,7 +38,7 @@ const FIRST_WORD: Duration = Duration::from_millis(250);
 /// A stream is read for so long after its stop, at most. What waits in its buffers is
 /// read long before, unless many clients have full ones: a client that is not at its
 /// end by then goes on sending, and would keep its listener, or the drain, for ever.
-const LAST_READS: Duration = Duration::from_millis(500);
+const LAST_READS: Duration = Duration::from_secs(1);
 
 /// Clients are accepted for so long after the stop, at most: a full backlog takes a
 /// part of it, clients that come as fast as they are accepted have no end.

@@ -24,14 +24,10 @@ const REST: Duration = Duration::from_millis(100);
 /// no more until others do: all of them show, and an idle daemon does not wake.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Datagrams are received for so long after a stop, at most. The largest buffer is
-/// empty long before: what still comes then was sent after the stop, and goes on.
-pub const LAST_READS: Duration = Duration::from_millis(250);
-
 /// So many batches are received before other tasks have their turn.
 const BATCHES_A_TURN: usize = 4;
 
-/// Or about so many bytes, where datagrams are large: as much as streams bring in a
+/// Or about so many bytes of its buffer, where datagrams are large: as much as streams bring in a
 /// turn, of sixteen reads.
 const BYTES_A_TURN: usize = 1 << 20;
 
@@ -153,11 +149,14 @@ pub async fn serve<S: AsFd + Send + 'static>(
     // What the runtime knows may be older than the stop: the last questions go
     // to the system itself. An error is as good as an end here.
     let receive_now = |datagrams: &mut Datagrams| datagrams.receive(&socket, named_by);
-    let end = Instant::now() + LAST_READS;
+    // At most as much as the buffer can have held: what comes behind that was sent
+    // after the stop, and may go on for ever.
+    let mut left = os::receive_buffer(&socket).max(os::RECEIVE_BUFFER);
     while !stopping.leaves_datagrams()
-        && let Ok(Turn::Over(_)) = ingest.read_datagrams(&counters, dialect, receive_now)
+        && let Ok(Turn::Over(room)) = ingest.read_datagrams(&counters, dialect, receive_now)
     {
-        if Instant::now() >= end {
+        left = left.saturating_sub(room);
+        if left == 0 {
             if ingest.notices().may_complain() {
                 warn!(listener = %counters.label, "datagrams go on coming; they are not waited for");
             }

@@ -20,6 +20,10 @@ pub fn yield_to_other_threads() {
     let _ = rustix::process::setpriority_process(Some(thread), NICENESS);
 }
 
+/// How often the tables are looked at: while others come and go, one may miss a
+/// socket, as it is read in parts.
+const LOOKS: usize = 3;
+
 /// The process that holds a port: its socket in `/proc/net`, then the process
 /// with a descriptor on that socket (proc(5)).
 pub fn port_owner(is_udp: bool, address: SocketAddr) -> Option<String> {
@@ -33,8 +37,8 @@ pub fn port_owner(is_udp: bool, address: SocketAddr) -> Option<String> {
         format!("/proc/net/{protocol}{family}"),
         format!("/proc/net/{protocol}6"),
     ];
-    tables
-        .iter()
+    std::iter::repeat_n(tables, LOOKS)
+        .flatten()
         .filter_map(|table| fs::read_to_string(table).ok())
         .find_map(|table| socket_inode(&table, is_udp, address.port()))
         .and_then(|inode| process_with_socket(&inode))

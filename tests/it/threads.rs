@@ -120,7 +120,7 @@ fn a_reload_that_is_refused_shares_no_address() {
     daemon.log.find("the error", |line| {
         line.contains(" ERROR ") && line.contains(&taken)
     });
-    assert_eq!(sockets_at(address), 1);
+    wait_for("the one socket", || sockets_at(address) == 1);
     // Nobody may join it, as is so from the first moment that another has.
     let beside = Socket::new(Domain::IPV4, Type::DGRAM, None).expect("a socket");
     beside.set_reuse_port(true).expect("an option");

@@ -456,10 +456,13 @@ mod tests {
         drop(gone);
         let other = std::net::TcpStream::connect(address).unwrap();
         let listener = TcpListener::from_std(listener).unwrap();
+        // A client may take a moment to come: it is waited for.
+        rustix::io::ioctl_fionbio(&listener, false).unwrap();
         for from in [gone_from, other.local_addr().unwrap()] {
             let (_, peer) = listener.accept_now().unwrap();
             assert_eq!(peer, from.to_string());
         }
+        rustix::io::ioctl_fionbio(&listener, true).unwrap();
         let nobody = listener.accept_now().unwrap_err();
         assert_eq!(nobody.kind(), io::ErrorKind::WouldBlock);
     }

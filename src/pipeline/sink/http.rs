@@ -192,6 +192,15 @@ impl HttpSink {
                     Answer::Failed(failure) => return Err(failure),
                 },
                 Next::Done => return Ok(()),
+                // The next line may tell, and should not wait for long.
+                Next::NobodyElse(words) => {
+                    return Err(Failure::unavailable(
+                        FailureKind::Status,
+                        format!(
+                            "the upstream refuses all lines that wait ({words}); they are held until it takes another, check sink.url if it takes none"
+                        ),
+                    ));
+                }
                 Next::RefusesEverything(words) => {
                     return Err(Failure::misconfigured(
                         FailureKind::Status,

@@ -73,6 +73,9 @@ pub enum Next {
     /// Everything is refused, with these words: drop this, and all lines go
     /// back to the queue.
     RefusesEverything(String),
+    /// So are the few lines that there are, and no other could be asked for: the
+    /// same, until others come.
+    NobodyElse(String),
 }
 
 impl Triage {
@@ -111,10 +114,10 @@ impl Triage {
             Witness::NotNeeded => None,
             Witness::Last => self.last_line(),
             Witness::Stranger(asked) => match self.stranger(asked) {
-                None => return self.refuses_everything(),
+                None => return Next::NobodyElse(self.words()),
                 stranger => stranger,
             },
-            Witness::Exhausted => return self.refuses_everything(),
+            Witness::Exhausted => return Next::RefusesEverything(self.words()),
         };
         if let Some(witness) = called {
             return Next::Try(witness);
@@ -137,14 +140,14 @@ impl Triage {
                     self.witness = Witness::Stranger(0);
                     Next::Try(stranger)
                 }
-                None => self.refuses_everything(),
+                None => Next::NobodyElse(self.words()),
             },
         }
     }
 
-    fn refuses_everything(&self) -> Next {
-        let words = self.suspects.first().map(|suspect| suspect.words.clone());
-        Next::RefusesEverything(words.unwrap_or_default())
+    fn words(&self) -> String {
+        let first = self.suspects.first();
+        first.map_or_else(String::new, |suspect| suspect.words.clone())
     }
 
     /// A piece was accepted and is settled. Whoever was refused before it has

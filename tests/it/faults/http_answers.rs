@@ -124,6 +124,30 @@ fn bad_lines_one_after_the_other() {
     assert_eq!(books.twice, 0, "{books:?}");
 }
 
+#[test]
+fn a_bad_line_alone_waits_for_another() {
+    let upstream = Scripted::start(|asked| {
+        if asked.lines.iter().any(|line| line.starts_with("bad.")) {
+            Reply::status(400)
+        } else {
+            Reply::take()
+        }
+    });
+    let daemon = Daemon::start(&config(upstream.url()));
+    let mut sent = numbered("bad", 1);
+    daemon.tcp(payload(&sent));
+    daemon.log.find("what is wrong", |line| {
+        line.contains(" WARN ") && line.contains("refuses all lines that wait (400")
+    });
+    wait_for("another attempt", || upstream.count(400) >= 2);
+    assert_eq!(daemon.ledger().dropped, 0);
+    let good = numbered("good", 1);
+    daemon.tcp(payload(&good));
+    sent.extend(good);
+    let books = Books::close(daemon, upstream, &sent);
+    assert_eq!((books.lost, books.said.refused), (1, 1), "{books:?}");
+}
+
 /// As one client can bring them in a moment, while others go on.
 #[test]
 fn a_long_run_of_bad_lines_does_not_hold_the_others() {

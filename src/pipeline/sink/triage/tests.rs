@@ -91,7 +91,7 @@ fn deliver(lease: Lease, bad: &impl Fn(u32) -> bool, outcome: &mut Outcome) {
                 }
             }
             Next::Done => return,
-            Next::RefusesEverything(_) => {
+            Next::RefusesEverything(_) | Next::NobodyElse(_) => {
                 outcome.held = true;
                 return;
             }

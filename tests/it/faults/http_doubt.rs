@@ -123,7 +123,9 @@ fn a_request_that_was_never_whole_is_certain() {
         .set("sink.uncertain", "drop")
         .set("sink.request_timeout", "10s")
         .set("batch.bytes", "4MiB")
-        .set("batch.linger", "200ms");
+        // All of them in one request, also where the machine is busy: a small one
+        // would be whole in the sockets.
+        .set("batch.linger", "2s");
     let daemon = Daemon::start(&config);
     let sent = numbered("part", 60_000);
     daemon.tcp(payload(&sent));

@@ -4,7 +4,8 @@
 //! bytes allocated are within the bound, and the ledger is balanced. Here is
 //! what there is and what comes back; where lines that come in are put is in
 //! `state/store.rs`, what has to go in `state/room.rs`, which lines go out next in
-//! `state/lend.rs`, which are compressed in `state/press.rs`.
+//! `state/lend.rs`, which go out of turn in `state/witness.rs`, which are compressed in
+//! `state/press.rs`, which leave for another process in `state/handover.rs`.
 
 mod handover;
 mod lend;

@@ -124,15 +124,17 @@ fn bad_lines_one_after_the_other() {
     assert_eq!(books.twice, 0, "{books:?}");
 }
 
+fn refuses_bad_lines(asked: &Asked) -> Reply {
+    if asked.lines.iter().any(|line| line.starts_with("bad.")) {
+        Reply::status(400)
+    } else {
+        Reply::take()
+    }
+}
+
 #[test]
 fn a_bad_line_alone_waits_for_another() {
-    let upstream = Scripted::start(|asked| {
-        if asked.lines.iter().any(|line| line.starts_with("bad.")) {
-            Reply::status(400)
-        } else {
-            Reply::take()
-        }
-    });
+    let upstream = Scripted::start(refuses_bad_lines);
     let daemon = Daemon::start(&config(upstream.url()));
     let mut sent = numbered("bad", 1);
     daemon.tcp(payload(&sent));
@@ -151,13 +153,7 @@ fn a_bad_line_alone_waits_for_another() {
 /// As one client can bring them in a moment, while others go on.
 #[test]
 fn a_long_run_of_bad_lines_does_not_hold_the_others() {
-    let upstream = Scripted::start(|asked| {
-        if asked.lines.iter().any(|line| line.starts_with("bad.")) {
-            Reply::status(400)
-        } else {
-            Reply::take()
-        }
-    });
+    let upstream = Scripted::start(refuses_bad_lines);
     let daemon = Daemon::start(&config(upstream.url()));
     let mut sent = numbered("good.before", 10);
     daemon.tcp(payload(&sent));

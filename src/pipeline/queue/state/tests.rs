@@ -340,17 +340,21 @@ fn the_backlog_keeps_its_pace_and_live_lines_do_not_care() {
     assert_eq!(state.ledger().delivered(), live + backlog as u64);
 }
 
-#[test]
-fn a_witness_is_any_line_whatever_its_turn() {
+/// A hundred lines that have waited long enough, of which so many may go a second.
+fn paced_backlog(lines_per_second: u32, block_bytes: usize) -> (State, Instant) {
     let mut state = State::new(Limits {
-        max_lines_per_second: Some(1),
-        ..limits(64, 1 << 20)
+        max_lines_per_second: Some(lines_per_second),
+        ..limits(block_bytes, 8 << 20)
     });
     let start = Instant::now();
     state.push(LISTENER, &numbered(0..100), start);
     state.upstream_away(0.0);
-    // Nothing else may go now.
-    let now = start + Duration::from_secs(5);
+    (state, start + Duration::from_secs(5))
+}
+
+#[test]
+fn a_witness_is_any_line_whatever_its_turn() {
+    let (mut state, now) = paced_backlog(1, 64);
     let first = lend(&mut state, now).expect("one a second");
     assert_eq!(first.bytes(), b"m.0 0 5\n");
     assert!(lend(&mut state, now).is_none());
@@ -364,14 +368,7 @@ fn a_witness_is_any_line_whatever_its_turn() {
 
 #[test]
 fn live_lines_are_news_while_the_backlog_is_paced() {
-    let mut state = State::new(Limits {
-        max_lines_per_second: Some(1),
-        ..limits(1 << 20, 8 << 20)
-    });
-    let start = Instant::now();
-    state.push(LISTENER, &numbered(0..100), start);
-    state.upstream_away(0.0);
-    let now = start + Duration::from_secs(5);
+    let (mut state, now) = paced_backlog(1, 1 << 20);
     let first = lend(&mut state, now).expect("one a second");
     state.give_back(first);
     let first = lend(&mut state, now).expect("the same again");
@@ -385,14 +382,7 @@ fn live_lines_are_news_while_the_backlog_is_paced() {
 
 #[test]
 fn lines_that_come_back_unsent_have_not_used_the_pace() {
-    let mut state = State::new(Limits {
-        max_lines_per_second: Some(100),
-        ..limits(1 << 20, 8 << 20)
-    });
-    let start = Instant::now();
-    state.push(LISTENER, &numbered(0..2000), start);
-    state.upstream_away(0.0);
-    let now = start + Duration::from_secs(5);
+    let (mut state, now) = paced_backlog(20, 1 << 20);
     for _ in 0..2 {
         let block = lend(&mut state, now).expect("what may go at once");
         assert!(lend(&mut state, now).is_none());

@@ -57,15 +57,7 @@ impl State {
             let rest = self.cut_off(&mut line, end);
             self.put_back(rest);
             // Its buffer was that of all.
-            self.allocated -= line.allocated();
-            if line.stays_loose {
-                self.expanded_bytes -= line.allocated();
-            }
-            line.shrink();
-            self.allocated += line.allocated();
-            if line.stays_loose {
-                self.expanded_bytes += line.allocated();
-            }
+            self.shrink(&mut line);
         }
         line
     }
@@ -80,6 +72,11 @@ impl State {
     }
 
     fn put_back(&mut self, mut block: Block) {
+        self.shrink(&mut block);
+        self.lane_of(block.place.0).insert(block);
+    }
+
+    fn shrink(&mut self, block: &mut Block) {
         let before = block.allocated();
         block.shrink();
         let after = block.allocated();
@@ -87,6 +84,5 @@ impl State {
         if block.stays_loose {
             self.expanded_bytes = self.expanded_bytes - before + after;
         }
-        self.lane_of(block.place.0).insert(block);
     }
 }

@@ -18,7 +18,7 @@ use crate::pipeline::queue::Lease;
 use crate::stats::{Counters, DropReason, FailureKind};
 
 use super::connection::{Connection, Fate};
-use super::{Answer, Failure, HttpSink, MAX_BODY, answer, with_sources};
+use super::{Answer, Failure, HttpSink, MAX_BODY, answer, bytes_of, with_sources};
 
 /// How long the body of a success is read, to keep the connection.
 const BODY_OF_SUCCESS: Duration = Duration::from_secs(1);
@@ -67,7 +67,7 @@ impl HttpSink {
 
     /// One exchange, and what it means for the size of the next request.
     async fn measured(&mut self, leases: &mut [Lease]) -> Result<Answer, Unanswered> {
-        let bytes = leases.iter().map(|lease| lease.bytes().len()).sum();
+        let bytes = bytes_of(leases);
         let begun = Instant::now();
         let answer = self.exchange(leases).await;
         match &answer {

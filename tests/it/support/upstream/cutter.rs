@@ -4,7 +4,7 @@ use std::io::Write;
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use socket2::SockRef;
@@ -79,11 +79,7 @@ fn pass(mut client: TcpStream, server: SocketAddr, limit: usize, resets: bool, s
         return;
     };
     server.set_nodelay(true).expect("an open socket");
-    let back = thread::spawn({
-        let server = server.try_clone().expect("a second handle");
-        let client = client.try_clone().expect("a second handle");
-        move || pass_back(server, client)
-    });
+    let back = passing_back(&server, &client);
     let mut left = limit;
     let mut buffer = vec![0; 16 * 1024];
     while left > 0 {
@@ -104,8 +100,15 @@ fn pass(mut client: TcpStream, server: SocketAddr, limit: usize, resets: bool, s
     back.join().expect("the way back");
 }
 
+/// Has a thread pass on what the server says.
+pub fn passing_back(server: &TcpStream, client: &TcpStream) -> JoinHandle<()> {
+    let server = server.try_clone().expect("a second handle");
+    let client = client.try_clone().expect("a second handle");
+    thread::spawn(move || pass_back(server, client))
+}
+
 /// What a TLS server says. To the end, also when nobody listens any more.
-pub fn pass_back(mut server: TcpStream, mut client: TcpStream) {
+fn pass_back(mut server: TcpStream, mut client: TcpStream) {
     let mut buffer = vec![0; 4096];
     while let Ok(read @ 1..) = read_some(&mut server, &mut buffer) {
         let _ = client.write_all(&buffer[..read]);

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::acceptor::{Acceptor, After};
-use super::cutter::pass_back;
+use super::cutter::passing_back;
 use super::port::Port;
 use crate::support::read::read_some;
 
@@ -59,11 +59,7 @@ fn pass(mut client: TcpStream, server: SocketAddr, is_slow: &AtomicBool) {
         return;
     };
     server.set_nodelay(true).expect("an open socket");
-    let back = thread::spawn({
-        let server = server.try_clone().expect("a second handle");
-        let client = client.try_clone().expect("a second handle");
-        move || pass_back(server, client)
-    });
+    let back = passing_back(&server, &client);
     let mut buffer = vec![0; SIP];
     while let Ok(read @ 1..) = read_some(&mut client, &mut buffer) {
         if is_slow.load(Ordering::SeqCst) {

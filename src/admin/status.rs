@@ -89,6 +89,10 @@ pub struct Sink {
     pub url: String,
     /// Until an attempt fails, and again once lines went out.
     pub up: bool,
+    /// The address of the last connection that was made.
+    pub address: Option<String>,
+    /// Its other addresses that failed then, and why.
+    pub failed_addresses: Option<String>,
     /// For how long it is away.
     pub away_seconds: Option<f64>,
     /// Until it is tried again; 0 while it is being tried.
@@ -174,6 +178,8 @@ impl Sink {
         Self {
             url: upstream.url,
             up: counters.sink_up.load(Relaxed),
+            address: upstream.address.map(|address| address.to_string()),
+            failed_addresses: Some(upstream.failed_addresses).filter(|failed| !failed.is_empty()),
             away_seconds: upstream.away_since.map(since),
             next_attempt_seconds: upstream.next_attempt.map(until),
             last_error: upstream.last_error.map(|error| LastError {

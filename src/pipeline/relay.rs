@@ -16,7 +16,7 @@ use tokio::select;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
-use tracing::field::DebugValue;
+use tracing::field::{DebugValue, display};
 use tracing::{debug, error, info, warn};
 
 use crate::config::RetrySettings;
@@ -212,15 +212,19 @@ impl<S: Deliver + 'static> Relay<S> {
             self.counters.upstream.back();
         }
         let dropped_before = self.dropped_before.take();
+        let address = self.counters.upstream.look().address.map(display);
         match self.outage.delivered(Instant::now()) {
-            Some(News::FirstDelivery) => info!("the upstream takes lines"),
+            Some(News::FirstDelivery) => info!(address, "the upstream takes lines"),
             Some(News::Back { lasted, attempts }) => {
                 let ledger = self.queue.snapshot().ledger;
                 let waiting = ledger.queued() + ledger.in_flight();
                 let dropped = dropped_before
                     .map_or(0, |before| ledger.dropped(DropReason::QueueFull) - before);
                 let lasted = in_seconds(lasted);
-                info!(lasted, attempts, waiting, dropped, "the upstream is back");
+                info!(
+                    address,
+                    lasted, attempts, waiting, dropped, "the upstream is back"
+                );
             }
             Some(News::Away { .. }) | None => {}
         }
@@ -236,6 +240,7 @@ impl<S: Deliver + 'static> Relay<S> {
         }
         let random = fastrand::f64();
         let delay = match failure {
+            Failure::Unavailable(cause) if cause.has_alternative => backoff::LEAST,
             Failure::Unavailable(cause) => {
                 let delay = self.backoff.after_failure(random);
                 cause.retry_after.map_or(delay, |asked| delay.max(asked))

@@ -3,8 +3,10 @@
 //! In: a [`Lease`]. Out: its lines settled, or a [`Failure`] that says what is
 //! to be done; what was not settled is back in the queue by then. The shape of
 //! each transport is in `sink/{stream,udp,http,stdout}`, how connections come
-//! about in `sink/{wire,tcp,tls,proxy,resolve}`.
+//! about in `sink/{connect,addresses,resolve,tcp,proxy,tls}`.
 
+mod addresses;
+mod connect;
 mod counted;
 pub mod encode;
 mod failure;
@@ -40,13 +42,18 @@ use tcp::Timeouts;
 use tls::Tls;
 use udp::UdpSink;
 
+pub use addresses::Addresses;
+pub use connect::{Connector, Route};
 pub use failure::{Cause, Failure};
 pub use http::{Answer, Question, Reply, Target};
 pub use tls::TlsError;
-pub use wire::{Connector, Wire};
+pub use wire::Wire;
 
 /// How long a connection that says goodbye may take to end.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(5);
+
+/// A connection that cannot be renewed goes on, and is renewed later.
+const RENEWAL_PAUSE: Duration = Duration::from_secs(10);
 
 /// What the relay needs of a sink. Its tests script one; the daemon has
 /// [`Sink`].

@@ -115,6 +115,8 @@ const showFacts = ({ status }) => {
   const facts = [
     ["State", sink.up ? "up" : `away for ${lasting(sink.away_seconds ?? 0)}`],
     ["Next attempt", sink.next_attempt_seconds === null ? null : sink.next_attempt_seconds < 1 ? "now" : `in ${lasting(sink.next_attempt_seconds)}`],
+    ["Address", sink.address],
+    ["Addresses that failed", sink.failed_addresses],
     ["Connections made", count(sink.connects)],
     ["Delivered means", /^(tcp|tls):/.test(sink.url) ? sink.ack_mode : null],
     ["Sent again", count(sink.resent)],

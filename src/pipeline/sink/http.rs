@@ -17,7 +17,6 @@ mod target;
 
 use std::slice;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use hyper::client::conn::http1;
@@ -28,10 +27,10 @@ use crate::config::Uncertain;
 use crate::pipeline::queue::Lease;
 use crate::stats::{Counters, DropReason, FailureKind, Throttle};
 
+use super::connect::{Connector, Dialer, Reached};
 use super::failure::Failure;
-use super::jittered_age;
 use super::triage::{Next, Suspect, Triage};
-use super::wire::Connector;
+use super::{RENEWAL_PAUSE, jittered_age};
 
 use connection::Connection;
 use size::RequestSize;
@@ -63,7 +62,7 @@ pub struct Manner {
 /// Posts lines.
 #[derive(Debug)]
 pub struct HttpSink {
-    connector: Connector,
+    dialer: Dialer,
     target: Target,
     manner: Manner,
     counters: Arc<Counters>,
@@ -81,7 +80,7 @@ impl HttpSink {
         counters: Arc<Counters>,
     ) -> Self {
         Self {
-            connector,
+            dialer: Dialer::new(connector, counters.clone()),
             target,
             manner,
             counters,
@@ -95,11 +94,37 @@ impl HttpSink {
     pub async fn connect(&mut self) -> Result<(), Failure> {
         self.connection
             .take_if(|connection| !connection.is_usable());
-        if self.connection.is_some() {
-            return Ok(());
-        }
+        let reached = match &mut self.connection {
+            None => self.dialer.connect().await?,
+            Some(connection) if connection.is_expired() => {
+                // What works is not closed before there is another.
+                let mut renewed = match self.dialer.finished() {
+                    Some(renewed) => renewed.ok(),
+                    None => {
+                        self.dialer.begin();
+                        return Ok(());
+                    }
+                };
+                if let Some(reached) = &mut renewed
+                    && !reached.wire.is_open().await
+                {
+                    renewed = None;
+                }
+                let Some(reached) = renewed else {
+                    connection.expires = Instant::now() + RENEWAL_PAUSE;
+                    return Ok(());
+                };
+                reached
+            }
+            Some(_) => return Ok(()),
+        };
+        self.use_connection(reached).await
+    }
+
+    async fn use_connection(&mut self, reached: Reached) -> Result<(), Failure> {
         let failed = |error: &dyn std::fmt::Display| Failure::unavailable(FailureKind::Io, error);
-        let wire = self.connector.connect().await?;
+        let Reached { wire, address, .. } = reached;
+        let is_confirmed = wire.is_confirmed();
         let socket = wire.socket().try_clone().map_err(|error| failed(&error))?;
         let accepted = wire.socket().accepted_handle();
         let (sender, connection) = http1::Builder::new()
@@ -112,12 +137,13 @@ impl HttpSink {
             let _ = connection.await;
         });
         let now = Instant::now();
-        self.counters.sink_connects.fetch_add(1, Relaxed);
         self.connection = Some(Connection {
             sender,
             driver,
             socket,
             accepted,
+            address,
+            is_confirmed,
             expires: now + jittered_age(self.manner.max_age),
             last_used: now,
             requests: 0,

@@ -2,16 +2,18 @@
 //!
 //! The chain and the name are always verified; there is no switch for it.
 
+use std::cell::Cell;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::client::ResolvesClientCert;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{CertificateError, ClientConfig, RootCertStore};
+use rustls::sign::CertifiedKey;
+use rustls::{CertificateError, ClientConfig, ProtocolVersion, RootCertStore, SignatureScheme};
 use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 use tracing::warn;
 
 use crate::config::{Endpoint, TlsSettings};
@@ -19,6 +21,7 @@ use crate::stats::FailureKind;
 
 use super::counted::Counted;
 use super::failure::Failure;
+use super::wire::{Session, refusal};
 
 /// Two round trips and some arithmetic; a peer that takes longer hangs.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -38,6 +41,32 @@ pub struct TlsError {
 pub struct Tls {
     connector: TlsConnector,
     name: ServerName<'static>,
+    confirm_timeout: Duration,
+}
+
+tokio::task_local! {
+    /// Whether the server has asked for our certificate in the handshake of this task.
+    static WAS_ASKED: Cell<bool>;
+}
+
+/// Notes that a server asks for a certificate: rustls tells nobody else.
+#[derive(Debug)]
+struct Noting(Arc<dyn ResolvesClientCert>);
+
+impl ResolvesClientCert for Noting {
+    fn resolve(&self, issuers: &[&[u8]], schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        // Outside of a handshake there is nothing to note.
+        let _ = WAS_ASKED.try_with(|was_asked| was_asked.set(true));
+        self.0.resolve(issuers, schemes)
+    }
+
+    fn only_raw_public_keys(&self) -> bool {
+        self.0.only_raw_public_keys()
+    }
+
+    fn has_certs(&self) -> bool {
+        self.0.has_certs()
+    }
 }
 
 impl Tls {
@@ -67,20 +96,34 @@ impl Tls {
                     refuse("sink.tls.client_cert_file", message)
                 })?,
         };
+        config.client_auth_cert_resolver = Arc::new(Noting(config.client_auth_cert_resolver));
         if http {
             config.alpn_protocols = vec![b"http/1.1".to_vec()];
         }
         Ok(Self {
             connector: TlsConnector::from(Arc::new(config)),
             name,
+            confirm_timeout: settings.confirm_timeout,
         })
     }
 
-    /// The handshake.
-    pub async fn handshake(&self, stream: Counted) -> Result<TlsStream<Counted>, Failure> {
-        let handshake = self.connector.connect(self.name.clone(), stream);
+    /// The handshake, and in TLS 1.3 the server's verdict on our certificate.
+    pub async fn connect(&self, stream: Counted) -> Result<Session, Failure> {
+        let mut session = self.handshake(stream).await?;
+        session.confirm(self.confirm_timeout).await?;
+        Ok(session)
+    }
+
+    async fn handshake(&self, stream: Counted) -> Result<Session, Failure> {
+        let handshake = WAS_ASKED.scope(Cell::new(false), async {
+            let stream = self.connector.connect(self.name.clone(), stream).await?;
+            let version = stream.get_ref().1.protocol_version();
+            let is_judged_later = version == Some(ProtocolVersion::TLSv1_3);
+            let is_confirmed = !(is_judged_later && WAS_ASKED.with(Cell::get));
+            Ok(Session::new(stream, is_confirmed))
+        });
         match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
-            Ok(Ok(stream)) => Ok(stream),
+            Ok(Ok(session)) => Ok(session),
             Ok(Err(error)) => Err(self.explain(&error)),
             Err(_) => Err(Failure::unavailable(
                 FailureKind::Tls,
@@ -102,10 +145,13 @@ impl Tls {
                 FailureKind::Tls,
                 "the peer does not speak TLS on this port; is it the plain port? Hosted Graphite has TLS on 20030",
             ),
-            Some(error) => Failure::unavailable(
-                FailureKind::Tls,
-                format!("the TLS handshake failed: {error}"),
-            ),
+            Some(error) => Failure::unavailable(FailureKind::Tls, {
+                let refusal = match error {
+                    rustls::Error::AlertReceived(alert) => refusal(*alert),
+                    _ => None,
+                };
+                refusal.unwrap_or_else(|| format!("the TLS handshake failed: {error}"))
+            }),
             None => Failure::unavailable(
                 FailureKind::Tls,
                 format!("the connection broke in the TLS handshake: {error}"),

@@ -17,6 +17,7 @@ use tracing::error;
 use crate::pipeline::queue::{Lease, count_lines};
 use crate::stats::{Counters, DropReason, FailureKind};
 
+use super::RENEWAL_PAUSE;
 use super::encode::{Encoder, WireBuffer};
 use super::failure::Failure;
 use super::resolve::Resolver;
@@ -34,6 +35,9 @@ const REFUSAL_WAIT: Duration = Duration::from_millis(50);
 
 /// A port that took datagrams so recently is not asked again.
 const PROVEN_FOR: Duration = Duration::from_secs(5);
+
+/// How long lines wait for the look-up of an address that still works. The look-up goes on.
+const LOOK_UP_WAIT: Duration = Duration::from_millis(20);
 
 /// Sends lines in datagrams.
 #[derive(Debug)]
@@ -81,12 +85,26 @@ impl UdpSink {
 
     /// Makes sure of a socket with a fresh address.
     pub async fn connect(&mut self) -> Result<(), Failure> {
-        self.connection
-            .take_if(|connection| connection.expires <= Instant::now());
-        if self.connection.is_some() {
-            return Ok(());
-        }
-        let mut addresses = self.resolver.resolve().await?;
+        let mut addresses = match &mut self.connection {
+            None => self.resolver.resolve().await?,
+            Some(connection) if connection.expires <= Instant::now() => {
+                // What works goes on while the name cannot be looked up.
+                let look_up = self.resolver.resolve();
+                match tokio::time::timeout(LOOK_UP_WAIT, look_up).await {
+                    Ok(Ok(addresses)) if addresses.contains(&connection.address) => {
+                        connection.expires = Instant::now() + self.max_age;
+                        return Ok(());
+                    }
+                    Ok(Ok(addresses)) => addresses,
+                    Ok(Err(_)) => {
+                        connection.expires = Instant::now() + RENEWAL_PAUSE;
+                        return Ok(());
+                    }
+                    Err(_) => return Ok(()),
+                }
+            }
+            Some(_) => return Ok(()),
+        };
         let refused = |address: &SocketAddr| Some(*address) == self.refused_by;
         if let Some(at) = addresses.iter().position(refused) {
             addresses.rotate_left(at + 1);
@@ -96,6 +114,7 @@ impl UdpSink {
             match open(address).await {
                 Ok(socket) => {
                     self.counters.sink_connects.fetch_add(1, Relaxed);
+                    self.counters.upstream.connected(address, tried.join("; "));
                     self.connection = Some(Connection {
                         socket,
                         address,

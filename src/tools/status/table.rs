@@ -60,6 +60,15 @@ impl Table {
             Some(away) => paint(BAD, &format!("away for {}", lasted(away))),
         };
         self.row("upstream", &format!("{} {state}", sink.url));
+        if let Some(address) = sink.address.as_ref().filter(|_| sink.up) {
+            self.row("", &paint(FAINT, &format!("connected to {address}")));
+        }
+        if let Some(failed) = &sink.failed_addresses {
+            self.row(
+                "",
+                &paint(ODD, &format!("other addresses failed: {failed}")),
+            );
+        }
         if let Some(error) = &sink.last_error {
             let when = if sink.up {
                 format!(

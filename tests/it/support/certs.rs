@@ -56,7 +56,15 @@ impl Certs {
 
     /// A client certificate and its key, as files.
     pub fn client_files(&self) -> (PathBuf, PathBuf) {
-        let (certificate, key) = self.issue(&["client.example"]);
+        self.client_files_valid(1975..4096)
+    }
+
+    /// The same, valid in these years.
+    pub fn client_files_valid(&self, years: Range<i32>) -> (PathBuf, PathBuf) {
+        let (certificate, key) = self.issue_with(&["client.example"], |params| {
+            params.not_before = rcgen::date_time_ymd(years.start, 1, 1);
+            params.not_after = rcgen::date_time_ymd(years.end, 1, 1);
+        });
         let write = |name: &str, text: String| {
             let path = self.directory.path().join(name);
             fs::write(&path, text).expect("a file for the client certificate");
@@ -85,6 +93,16 @@ impl Certs {
 
     /// A server for `localhost` that wants a client certificate of ours.
     pub fn server_that_asks(&self) -> Arc<ServerConfig> {
+        self.server_that_asks_by(rustls::DEFAULT_VERSIONS, 2)
+    }
+
+    /// The same with these protocol versions; in TLS 1.3 it sends so many
+    /// session tickets.
+    pub fn server_that_asks_by(
+        &self,
+        versions: &[&'static rustls::SupportedProtocolVersion],
+        tickets: usize,
+    ) -> Arc<ServerConfig> {
         let mut roots = RootCertStore::empty();
         roots
             .add(self.authority.der().clone())
@@ -92,10 +110,13 @@ impl Certs {
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
             .build()
             .expect("a verifier");
-        self.finish(
-            builder().with_client_cert_verifier(verifier),
-            &["localhost"],
-        )
+        let builder = ServerConfig::builder_with_provider(provider())
+            .with_protocol_versions(versions)
+            .expect("protocol versions")
+            .with_client_cert_verifier(verifier);
+        let mut config = Arc::unwrap_or_clone(self.finish(builder, &["localhost"]));
+        config.send_tls13_tickets = tickets;
+        Arc::new(config)
     }
 
     fn finish(

@@ -1,6 +1,7 @@
 //! A connection to an HTTP server, and what its socket knows of a request that
 //! got no answer.
 
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -28,6 +29,11 @@ pub struct Connection {
     pub socket: OwnedFd,
     /// How many bytes the socket has accepted.
     pub accepted: Arc<AtomicU64>,
+    /// Where it leads.
+    pub address: SocketAddr,
+    /// Whether the server had accepted our TLS client certificate when the connection was
+    /// made, or had not asked for one.
+    pub is_confirmed: bool,
     pub expires: Instant,
     pub last_used: Instant,
     pub requests: u64,
@@ -47,8 +53,12 @@ pub enum Fate {
 
 impl Connection {
     pub fn is_usable(&self) -> bool {
-        let now = Instant::now();
-        !self.sender.is_closed() && now < self.expires && now < self.last_used + MAX_IDLE
+        !self.sender.is_closed() && Instant::now() < self.last_used + MAX_IDLE
+    }
+
+    /// Whether it is time for another one.
+    pub fn is_expired(&self) -> bool {
+        self.expires <= Instant::now()
     }
 
     /// What is known of the request that just failed. What never was complete

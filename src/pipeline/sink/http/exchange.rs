@@ -18,6 +18,8 @@ use crate::pipeline::queue::Lease;
 use crate::stats::{Counters, DropReason, FailureKind};
 
 use super::connection::{Connection, Fate};
+use crate::pipeline::sink::wire::refusal_in;
+
 use super::{Answer, Failure, HttpSink, MAX_BODY, answer, bytes_of, with_sources};
 
 /// How long the body of a success is read, to keep the connection.
@@ -69,7 +71,20 @@ impl HttpSink {
     async fn measured(&mut self, leases: &mut [Lease]) -> Result<Answer, Unanswered> {
         let bytes = bytes_of(leases);
         let begun = Instant::now();
-        let answer = self.exchange(leases).await;
+        let address = self
+            .connection
+            .as_ref()
+            .map(|connection| connection.address);
+        let mut answer = self.exchange(leases).await;
+        match (&mut answer, address) {
+            (Ok(_), _) => self.dialer.delivered(),
+            (Err(unanswered), Some(address)) if unanswered.fate != Fate::Stale => {
+                let has_another = self.dialer.broke(address);
+                let failure = unanswered.failure.clone();
+                unanswered.failure = failure.with_alternative(has_another);
+            }
+            (Err(_), _) => {}
+        }
         match &answer {
             Ok(Answer::Accepted) => self.size.accepted(bytes, begun.elapsed()),
             Ok(Answer::Refused(_) | Answer::TooLarge(_)) => {}
@@ -114,6 +129,14 @@ impl HttpSink {
         let answer = timeout_at(deadline, answer).await;
         pending.over();
         let mut was_reset = false;
+        let refusal = match &answer {
+            Ok(Err(error)) if !connection.is_confirmed => refusal_in(error),
+            _ => None,
+        };
+        if let Some(words) = refusal {
+            // The server has refused our certificate, so it has read no request.
+            return Err(nothing_sent(Failure::unavailable(FailureKind::Tls, words)));
+        }
         let failure = match answer {
             Ok(Ok(response)) => {
                 if response.status().is_success() {

@@ -111,6 +111,7 @@ impl HttpSink {
                     renewed = None;
                 }
                 let Some(reached) = renewed else {
+                    debug!("the connection is not renewed, it goes on");
                     connection.expires = Instant::now() + RENEWAL_PAUSE;
                     return Ok(());
                 };

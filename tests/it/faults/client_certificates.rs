@@ -9,7 +9,7 @@ use rustls::version::{TLS12, TLS13};
 
 use super::config_for;
 use crate::support::{
-    Books, Certs, Config, Daemon, Faulty, Reply, Scripted, Site, numbered, payload, wait_for,
+    Books, Certs, Config, Daemon, Fault, Faulty, Reply, Scripted, Site, numbered, payload, wait_for,
 };
 
 const LINES: usize = 1000;
@@ -126,4 +126,52 @@ fn accepted(daemon: &Daemon, site: &Site, config: Config) {
             .set("sink.tls.client_cert_file", &certificate)
             .set("sink.tls.client_key_file", &key),
     );
+}
+
+/// A server that sends no tickets and judges after `sink.tls.confirm_timeout`: one batch is
+/// sent, and comes back.
+#[test]
+fn a_late_verdict() {
+    let site = Site::tls().with_server(|certs| certs.server_that_asks_by(&[&TLS13], 0));
+    let upstream = Faulty::far(&site, Duration::from_millis(500));
+    let stranger = Certs::stranger();
+    let (certificate, key) = stranger.client_files();
+    let config = config_for(&site)
+        .set("sink.tls.client_cert_file", &certificate)
+        .set("sink.tls.client_key_file", &key)
+        .set("sink.tls.confirm_timeout", "50ms");
+    let daemon = Daemon::start(&config);
+    let sent = numbered("late", LINES);
+    daemon.tcp(payload(&sent));
+    daemon.wait_received(LINES);
+    wait_for("lines sent and taken back, twice", || {
+        daemon.metric("sidecarbon_lines_resent_total") > 0 && upstream.ended() >= 2
+    });
+    let ledger = daemon.ledger();
+    assert_eq!((ledger.delivered, ledger.dropped), (0, 0), "{ledger:?}");
+    assert_eq!(daemon.metric("sidecarbon_lines_at_risk_total"), 0);
+    accepted(&daemon, &site, config);
+    Books::close(daemon, upstream, &sent).assert_exact();
+}
+
+/// The certificate is right, but no ticket says so: an orderly close does.
+#[test]
+fn an_orderly_close_without_tickets_resends_nothing() {
+    let site = Site::tls().with_server(|certs| certs.server_that_asks_by(&[&TLS13], 0));
+    let upstream = Faulty::at(&site, |number| match number {
+        0 => Fault::EndsIdle(Duration::from_millis(200)),
+        _ => Fault::Reads,
+    });
+    let (certificate, key) = site.certs().expect("an authority").client_files();
+    let config = config_for(&site)
+        .set("sink.tls.client_cert_file", &certificate)
+        .set("sink.tls.client_key_file", &key)
+        .set("sink.tls.confirm_timeout", "50ms");
+    let daemon = Daemon::start(&config);
+    let sent = numbered("orderly", 10);
+    daemon.tcp(payload(&sent));
+    wait_for("the delivery", || daemon.delivered() == 10);
+    let books = Books::close(daemon, upstream, &sent);
+    books.assert_exact();
+    assert_eq!(books.said.resent, 0);
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::config;
 use crate::support::{
-    Books, Certs, Daemon, Fault, Faulty, Launch, PATH, Port, Reply, Scripted, Site,
+    Books, Certs, Config, Daemon, Fault, Faulty, Launch, PATH, Port, Reply, Scripted, Site,
     assert_same_lines, cut_off, keyed, numbered, payload, wait_for, with_hosts,
 };
 
@@ -159,13 +159,7 @@ fn others(site: &Site, addresses: u8, double: impl Fn(&Port) -> Faulty) -> Vec<F
 
 /// A daemon that knows the site by a name with so many addresses, and lines for it.
 fn start(site: &Site, scheme: &str, addresses: u8) -> Option<(Daemon, Vec<String>)> {
-    let path = if scheme == "http" { PATH } else { "" };
-    let port = site.port().address().port();
-    let mut config = config(format!("{scheme}://carbon.test:{port}{path}"))
-        .set("sink.tls.server_name", "localhost");
-    if let Some(file) = site.ca_file() {
-        config = config.set("sink.tls.ca_file", &file);
-    }
+    let config = named(site, scheme);
     let hosts = config.path("hosts");
     let others = (1..addresses).map(|last| Ipv4Addr::new(127, 0, 0, last));
     let names = others.chain([LAST]).map(|at| format!("{at} carbon.test\n"));
@@ -176,6 +170,18 @@ fn start(site: &Site, scheme: &str, addresses: u8) -> Option<(Daemon, Vec<String
     daemon.tcp(payload(&sent));
     daemon.wait_received(1000);
     Some((daemon, sent))
+}
+
+/// The site by its name.
+fn named(site: &Site, scheme: &str) -> Config {
+    let path = if scheme == "http" { PATH } else { "" };
+    let port = site.port().address().port();
+    let config = config(format!("{scheme}://carbon.test:{port}{path}"))
+        .set("sink.tls.server_name", "localhost");
+    match site.ca_file() {
+        Some(file) => config.set("sink.tls.ca_file", &file),
+        None => config,
+    }
 }
 
 /// The address in use, and that the others were tried.
@@ -227,4 +233,62 @@ fn the_address_changes() {
     arrived.extend(new.finish());
     assert_same_lines(&arrived, &keyed(&sent));
     assert_eq!(ledger.delivered, sent.len() as u64, "{ledger:?}");
+}
+
+#[test]
+fn a_connection_goes_on_while_the_name_cannot_be_looked_up() {
+    let site = Site::tcp();
+    let upstream = Faulty::at(&site, |_| Fault::Reads);
+    let Some((daemon, sent)) = goes_on(&site, "tcp", || upstream.connections()) else {
+        return;
+    };
+    Books::close(daemon, upstream, &sent).assert_exact();
+}
+
+#[test]
+fn a_connection_goes_on_while_the_name_cannot_be_looked_up_http() {
+    let site = Site::http();
+    let upstream = Scripted::at(&site, |_| Reply::take());
+    let Some((daemon, sent)) = goes_on(&site, "http", || upstream.connections()) else {
+        return;
+    };
+    Books::close(daemon, upstream, &sent).assert_exact();
+}
+
+/// A connection that has reached its age is closed only once there is another one.
+fn goes_on(
+    site: &Site,
+    scheme: &str,
+    connections: impl Fn() -> usize,
+) -> Option<(Daemon, Vec<String>)> {
+    let config = named(site, scheme).set("sink.max_connection_age", "1s");
+    let hosts = config.path("hosts");
+    let names = format!("{} carbon.test\n", site.port().address().ip());
+    fs::write(&hosts, &names).expect("a host file");
+    let prefix = with_hosts(&hosts)?;
+    let daemon = Launch::by(&prefix, &config).start();
+    let mut sent = Vec::new();
+    let mut deliver = || {
+        let line = format!("{scheme}.age.{:06} 1 1700000000", sent.len());
+        daemon.tcp(&format!("{line}\n"));
+        sent.push(line);
+        wait_for("the line", || daemon.delivered() == sent.len() as u64);
+    };
+    deliver();
+    fs::write(&hosts, "").expect("a host file");
+    let is_kept = |line: &str| line.contains("the connection is not renewed");
+    while !daemon.log.lines().iter().any(|line| is_kept(line)) {
+        deliver();
+    }
+    deliver();
+    assert_eq!(connections(), 1);
+    assert_eq!(
+        daemon.metric("sidecarbon_sink_errors_total{kind=\"dns\"}"),
+        0
+    );
+    fs::write(&hosts, &names).expect("a host file");
+    while connections() < 2 {
+        deliver();
+    }
+    Some((daemon, sent))
 }

@@ -153,15 +153,20 @@ fn over_http(addresses: u8, fault: Fault) {
 
 /// Doubles at the addresses before the site's own.
 fn others(site: &Site, addresses: u8, double: impl Fn(&Port) -> Faulty) -> Vec<Faulty> {
-    let others = (1..addresses).map(|last| Ipv4Addr::new(127, 0, 0, last));
+    let others = broken_addresses(addresses);
     others.map(|at| double(&site.port().at(at))).collect()
+}
+
+/// Addresses that no other test uses: on 127.0.0.1 the port may be taken.
+fn broken_addresses(addresses: u8) -> impl Iterator<Item = Ipv4Addr> {
+    (1..addresses).map(|last| Ipv4Addr::new(127, 0, 77, last))
 }
 
 /// A daemon that knows the site by a name with so many addresses, and lines for it.
 fn start(site: &Site, scheme: &str, addresses: u8) -> Option<(Daemon, Vec<String>)> {
     let config = named(site, scheme);
     let hosts = config.path("hosts");
-    let others = (1..addresses).map(|last| Ipv4Addr::new(127, 0, 0, last));
+    let others = broken_addresses(addresses);
     let names = others.chain([LAST]).map(|at| format!("{at} carbon.test\n"));
     fs::write(&hosts, names.collect::<String>()).expect("a host file");
     let prefix = with_hosts(&hosts)?;

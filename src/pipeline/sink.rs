@@ -42,7 +42,7 @@ use udp::UdpSink;
 
 pub use failure::{Cause, Failure};
 pub use http::{Answer, Question, Reply, Target};
-pub use tls::TlsError;
+pub use tls::{Fingerprint, TlsError, fingerprint};
 pub use wire::{Connector, Wire};
 
 /// How long a connection that says goodbye may take to end.
@@ -102,7 +102,7 @@ impl Sink {
         Ok(match &settings.url {
             SinkUrl::Tls(endpoint) | SinkUrl::Tcp(endpoint) => {
                 let sink = StreamSink::new(
-                    connector(settings, endpoint)?,
+                    connector(settings, endpoint)?.report_to(&counters),
                     Encoder::new(&settings.key),
                     settings.url.is_secure(),
                     timeouts.write,
@@ -124,7 +124,7 @@ impl Sink {
                 endpoint,
                 path,
             } => {
-                let connector = connector(settings, endpoint)?;
+                let connector = connector(settings, endpoint)?.report_to(&counters);
                 let target = Target::new(*secure, endpoint, path, &settings.key);
                 let manner = Manner {
                     timeout: settings.request_timeout,
@@ -136,6 +136,15 @@ impl Sink {
             }
             SinkUrl::Stdout => Self::Stdout(Box::new(StdoutSink::new())),
         })
+    }
+
+    /// When our own certificate expires, as the time since 1970.
+    pub fn client_certificate_expiry(&self) -> Option<Duration> {
+        match self {
+            Self::Stream(sink) => sink.connector().client_certificate_expiry(),
+            Self::Http(sink) => sink.connector().client_certificate_expiry(),
+            Self::Udp(_) | Self::Stdout(_) => None,
+        }
     }
 }
 

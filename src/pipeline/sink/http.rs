@@ -30,6 +30,7 @@ use crate::stats::{Counters, DropReason, FailureKind, Throttle};
 
 use super::failure::Failure;
 use super::jittered_age;
+use super::tls::{self, describe};
 use super::triage::{Next, Suspect, Triage};
 use super::wire::Connector;
 
@@ -89,6 +90,11 @@ impl HttpSink {
             size: RequestSize::within(manner.timeout),
             culprits: Throttle::with_burst(Duration::from_secs(60), CULPRITS_NAMED),
         }
+    }
+
+    /// How it connects.
+    pub fn connector(&self) -> &Connector {
+        &self.connector
     }
 
     /// Makes sure of a connection that is likely to work.
@@ -269,7 +275,11 @@ fn with_sources(error: &hyper::Error) -> String {
     let mut text = error.to_string();
     let mut source = std::error::Error::source(error);
     while let Some(inner) = source {
-        text += &format!(": {inner}");
+        let tls = tls::error_in(inner);
+        text += &tls.map_or_else(
+            || format!(": {inner}"),
+            |tls| format!(": {}", describe(tls)),
+        );
         source = inner.source();
     }
     text

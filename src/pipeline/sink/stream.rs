@@ -137,6 +137,11 @@ impl StreamSink {
         }
     }
 
+    /// How it connects.
+    pub fn connector(&self) -> &Connector {
+        &self.connector
+    }
+
     /// Whether more lines may be handed over before older ones are
     /// acknowledged. Not where the connection is to be renewed.
     pub fn has_room(&self) -> bool {

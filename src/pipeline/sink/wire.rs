@@ -4,6 +4,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
 use crate::config::{Endpoint, Proxy};
-use crate::stats::FailureKind;
+use crate::stats::{Counters, FailureKind, Whose};
 
 use super::counted::Counted;
 use super::encode::{Encoder, WireBuffer};
@@ -20,7 +21,7 @@ use super::failure::Failure;
 use super::proxy;
 use super::resolve::Resolver;
 use super::tcp::{self, Timeouts};
-use super::tls::Tls;
+use super::tls::{self, Tls};
 
 /// How much is read from the upstream in one go, to be thrown away.
 const DISCARD_BYTES: usize = 4096;
@@ -46,6 +47,8 @@ pub struct Connector {
     resolver: Resolver,
     tls: Option<Tls>,
     timeouts: Timeouts,
+    /// Told when the upstream's certificate expires.
+    counters: Option<Arc<Counters>>,
 }
 
 impl Connector {
@@ -65,7 +68,19 @@ impl Connector {
             proxy,
             tls,
             timeouts,
+            counters: None,
         }
+    }
+
+    /// From now on, each handshake tells these when the certificate expires.
+    pub fn report_to(mut self, counters: &Arc<Counters>) -> Self {
+        self.counters = Some(counters.clone());
+        self
+    }
+
+    /// When our own certificate expires, as the time since 1970.
+    pub fn client_certificate_expiry(&self) -> Option<Duration> {
+        self.tls.as_ref().and_then(Tls::client_certificate_expiry)
     }
 
     /// The way to the upstream: resolve, connect, tunnel, handshake.
@@ -109,10 +124,15 @@ impl Connector {
     /// The last: the handshake, if there is to be one.
     pub async fn secure(&self, stream: TcpStream) -> Result<Wire, Failure> {
         let stream = Counted::new(stream);
-        Ok(match &self.tls {
-            None => Wire::Plain(stream),
-            Some(tls) => Wire::Tls(Box::new(tls.handshake(stream).await?)),
-        })
+        let Some(tls) = &self.tls else {
+            return Ok(Wire::Plain(stream));
+        };
+        let stream = tls.handshake(stream).await?;
+        if let Some(counters) = &self.counters {
+            let expiry = tls::certificate_expiry(stream.get_ref().1);
+            counters.certificates.set(Whose::Upstream, expiry);
+        }
+        Ok(Wire::Tls(Box::new(stream)))
     }
 }
 
@@ -239,13 +259,9 @@ fn closed() -> Failure {
 }
 
 fn lost(error: &io::Error) -> Failure {
-    let is_alert = error
-        .get_ref()
-        .and_then(|inner| inner.downcast_ref::<rustls::Error>())
-        .is_some();
-    if is_alert {
+    if let Some(error) = tls::error_in(error) {
         // After the handshake, for example where a client certificate is wanted.
-        return Failure::unavailable(FailureKind::Tls, format!("the upstream ended TLS: {error}"));
+        return Failure::unavailable(FailureKind::Tls, tls::describe(error));
     }
     Failure::unavailable(
         FailureKind::Closed,

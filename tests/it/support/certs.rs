@@ -4,6 +4,7 @@ use std::fs;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rcgen::{
     BasicConstraints, Certificate, CertificateParams, DnType, IsCa, Issuer, KeyPair,
@@ -56,7 +57,16 @@ impl Certs {
 
     /// A client certificate and its key, as files.
     pub fn client_files(&self) -> (PathBuf, PathBuf) {
-        let (certificate, key) = self.issue(&["client.example"]);
+        self.write_client(self.issue(&["client.example"]))
+    }
+
+    /// The same for a certificate that expires in so many days.
+    pub fn client_files_for_days(&self, days: u64) -> (PathBuf, PathBuf) {
+        let issued = self.issue_with(&["client.example"], |params| expire_in(params, days));
+        self.write_client(issued)
+    }
+
+    fn write_client(&self, (certificate, key): (Certificate, KeyPair)) -> (PathBuf, PathBuf) {
         let write = |name: &str, text: String| {
             let path = self.directory.path().join(name);
             fs::write(&path, text).expect("a file for the client certificate");
@@ -80,6 +90,12 @@ impl Certs {
             params.not_before = rcgen::date_time_ymd(years.start, 1, 1);
             params.not_after = rcgen::date_time_ymd(years.end, 1, 1);
         });
+        with_certificate(builder().with_no_client_auth(), &certificate, &key)
+    }
+
+    /// A server for these names whose certificate expires in so many days.
+    pub fn server_for_days(&self, names: &[&str], days: u64) -> Arc<ServerConfig> {
+        let (certificate, key) = self.issue_with(names, |params| expire_in(params, days));
         with_certificate(builder().with_no_client_auth(), &certificate, &key)
     }
 
@@ -126,6 +142,14 @@ impl Certs {
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
         (certificate, key)
     }
+}
+
+fn expire_in(params: &mut CertificateParams, days: u64) {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let now = now.expect("a time after 1970");
+    let day = Duration::from_secs(86_400);
+    params.not_after =
+        rcgen::date_time_ymd(1970, 1, 1) + now + day * u32::try_from(days).expect("a small number");
 }
 
 fn with_certificate(

@@ -360,7 +360,7 @@ fn a_key_check_is_a_question_over_http() {
     let probe = |url: &str| format!("[probe]\nkey_check_url = \"{url}\"");
     assert_eq!(read("").unwrap().key_check, None);
     let proxied = Surroundings {
-        https_proxy: Some("http://proxy:3128".into()),
+        https_proxy: Some(("HTTPS_PROXY", "http://proxy:3128".into())),
         ..Surroundings::default()
     };
     let settings = read_with(&probe(HG), &[], &proxied).unwrap();

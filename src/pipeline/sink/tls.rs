@@ -130,7 +130,7 @@ impl Tls {
                 format!("the TLS handshake failed: {}", error::describe(error))
             }
             (None, None) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                "the upstream closed the connection in the TLS handshake".to_owned()
+                "the upstream closed the connection in the TLS handshake; check that the URL names the port that speaks TLS, and whether the upstream requires a client certificate (sink.tls.client_cert_file)".to_owned()
             }
             (None, None) => format!("the connection broke in the TLS handshake: {error}"),
         };

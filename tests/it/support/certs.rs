@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rcgen::{
-    BasicConstraints, Certificate, CertificateParams, DnType, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
+    BasicConstraints, Certificate, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose,
 };
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::PrivatePkcs8KeyDer;
@@ -96,6 +96,41 @@ impl Certs {
     /// A server for these names whose certificate expires in so many days.
     pub fn server_for_days(&self, names: &[&str], days: u64) -> Arc<ServerConfig> {
         let (certificate, key) = self.issue_with(names, |params| expire_in(params, days));
+        with_certificate(builder().with_no_client_auth(), &certificate, &key)
+    }
+
+    /// A server for `localhost` whose certificate is an authority's, as
+    /// `openssl req -x509` makes them.
+    pub fn server_that_is_an_authority(&self) -> Arc<ServerConfig> {
+        self.server_with(|params| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained))
+    }
+
+    /// A server for `localhost` whose certificate is for clients.
+    pub fn server_for_clients_only(&self) -> Arc<ServerConfig> {
+        self.server_with(|params| {
+            params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        })
+    }
+
+    /// A server for `localhost` that sends its own certificate alone, though
+    /// there is another one between it and the authority.
+    pub fn server_below_an_intermediate(&self) -> Arc<ServerConfig> {
+        let mut params = CertificateParams::default();
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "sidecarbon test intermediate");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        let key = KeyPair::generate().expect("a key pair");
+        let issuer = Issuer::new(params, key);
+        let params = CertificateParams::new(vec!["localhost".to_owned()]).expect("a valid name");
+        let key = KeyPair::generate().expect("a key pair");
+        let certificate = params.signed_by(&key, &issuer).expect("a certificate");
+        with_certificate(builder().with_no_client_auth(), &certificate, &key)
+    }
+
+    fn server_with(&self, change: impl FnOnce(&mut CertificateParams)) -> Arc<ServerConfig> {
+        let (certificate, key) = self.issue_with(&["localhost"], change);
         with_certificate(builder().with_no_client_auth(), &certificate, &key)
     }
 

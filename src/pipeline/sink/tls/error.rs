@@ -99,7 +99,7 @@ pub fn certificate(error: &CertificateError, name: &str, presented: Option<&Pres
         ),
         CertificateError::UnknownIssuer => unknown_issuer(name, presented),
         CertificateError::BadSignature => format!(
-            "the signature of the certificate of {name} is wrong: another authority of the same name has issued it, or it was changed; set sink.tls.ca_file to the authority that has issued it"
+            "the signature of the certificate of {name} is wrong: another authority of the same name has issued it, or it was changed, or a key of the chain is too small (RSA below 2048 bits); set sink.tls.ca_file to the authority that has issued it, or issue another one"
         ),
         CertificateError::BadEncoding => {
             format!("the upstream's certificate cannot be decoded; {ISSUE}")
@@ -310,7 +310,7 @@ fn alert_received(alert: AlertDescription) -> String {
             "the upstream cannot verify a signature of ours; check that {OURS} is the one that it knows"
         ),
         AlertDescription::HandshakeFailure | AlertDescription::InsufficientSecurity => format!(
-            "the upstream accepts none of our TLS settings, or requires a client certificate ({}); it must support TLS 1.2 with ECDHE and AES-GCM or ChaCha20, or TLS 1.3",
+            "the upstream refuses the handshake ({}): it requires a client certificate (set {OURS} and sink.tls.client_key_file), or supports neither TLS 1.3 nor TLS 1.2 with ECDHE and AES-GCM or ChaCha20",
             words(&alert)
         ),
         AlertDescription::ProtocolVersion => {

@@ -79,9 +79,9 @@ mod tests {
         let now = Instant::now();
         let mut warned = Warned::default();
         let mut due = |whose, at| warned.due(&certificates, whose, at).is_some();
-        let in_days = |days: u64| {
+        let in_days = |days: u32| {
             let today = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-            certificates.set(Whose::Client, Some(today + days as u32 * DAY));
+            certificates.set(Whose::Client, Some(today + days * DAY));
         };
         assert!(!due(Whose::Client, now));
         in_days(15);

@@ -73,6 +73,7 @@ impl Connector {
     }
 
     /// From now on, each handshake tells these when the certificate expires.
+    #[must_use]
     pub fn report_to(mut self, counters: &Arc<Counters>) -> Self {
         self.counters = Some(counters.clone());
         self

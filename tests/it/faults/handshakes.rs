@@ -44,7 +44,7 @@ fn only_for_clients() {
 #[test]
 fn an_intermediate_that_is_not_sent() {
     wrong_certificate(
-        |certs| certs.server_below_an_intermediate(),
+        |_| Certs::server_below_an_intermediate(),
         "no intermediate certificate",
     );
 }

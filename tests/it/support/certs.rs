@@ -114,7 +114,7 @@ impl Certs {
 
     /// A server for `localhost` that sends its own certificate alone, though
     /// there is another one between it and the authority.
-    pub fn server_below_an_intermediate(&self) -> Arc<ServerConfig> {
+    pub fn server_below_an_intermediate() -> Arc<ServerConfig> {
         let mut params = CertificateParams::default();
         params
             .distinguished_name

@@ -271,6 +271,19 @@ fn bytes_of(leases: &[Lease]) -> usize {
     leases.iter().map(|lease| lease.bytes().len()).sum()
 }
 
+/// What kind of failure an error of hyper is.
+fn kind_of(error: &hyper::Error) -> FailureKind {
+    let inner = std::error::Error::source(error);
+    if error.is_parse() {
+        FailureKind::Status
+    } else if inner.and_then(tls::error_in).is_some() {
+        // Such as a client certificate that is refused after the handshake.
+        FailureKind::Tls
+    } else {
+        FailureKind::Closed
+    }
+}
+
 fn with_sources(error: &hyper::Error) -> String {
     let mut text = error.to_string();
     let mut source = std::error::Error::source(error);

@@ -18,7 +18,7 @@ use crate::pipeline::queue::Lease;
 use crate::stats::{Counters, DropReason, FailureKind};
 
 use super::connection::{Connection, Fate};
-use super::{Answer, Failure, HttpSink, MAX_BODY, answer, bytes_of, with_sources};
+use super::{Answer, Failure, HttpSink, MAX_BODY, answer, bytes_of, kind_of, with_sources};
 
 /// How long the body of a success is read, to keep the connection.
 const BODY_OF_SUCCESS: Duration = Duration::from_secs(1);
@@ -124,18 +124,13 @@ impl HttpSink {
             }
             Ok(Err(error)) if error.is_canceled() => {
                 let fate = connection.stale_or(Fate::Incomplete);
-                let failure = Failure::unavailable(FailureKind::Closed, with_sources(&error));
+                let failure = Failure::unavailable(kind_of(&error), with_sources(&error));
                 return Err(Unanswered { failure, fate });
             }
             Ok(Err(error)) => {
-                let kind = if error.is_parse() {
-                    FailureKind::Status
-                } else {
-                    FailureKind::Closed
-                };
                 let message = format!("no answer to the request: {}", with_sources(&error));
                 was_reset = !error.is_incomplete_message();
-                Failure::unavailable(kind, message)
+                Failure::unavailable(kind_of(&error), message)
             }
             Err(_) => {
                 let message = format!("no answer within {:?}", self.manner.timeout);

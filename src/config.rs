@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 pub use api_key::{ApiKey, BadKey, KeyFile, KeyFileError, OwnKeys, mask_uuids_in};
 pub use keys::{KEYS, Key};
+use settings::PROXY_VARIABLES;
 pub use settings::{
     KeyCheck, ListenSettings, RetrySettings, SelfMetrics, Settings, SinkSettings, StatsdSettings,
     Surroundings, TlsSettings,
@@ -62,11 +63,14 @@ pub fn load_without_key(overrides: &Overrides) -> Result<Settings, ConfigError> 
 
 fn load_with(overrides: &Overrides, key_is_optional: bool) -> Result<Settings, ConfigError> {
     let variable = |name: &str| std::env::var(name).ok();
+    let not_empty = |name: &str| variable(name).filter(|text| !text.trim().is_empty());
     let surroundings = Surroundings {
         credentials_directory: std::env::var_os("CREDENTIALS_DIRECTORY"),
         platform_key: variable("HOSTEDGRAPHITE_APIKEY").map(Into::into),
-        https_proxy: variable("HTTPS_PROXY").or_else(|| variable("https_proxy")),
-        no_proxy: variable("NO_PROXY").or_else(|| variable("no_proxy")),
+        https_proxy: PROXY_VARIABLES
+            .into_iter()
+            .find_map(|name| Some((name, not_empty(name)?))),
+        no_proxy: not_empty("NO_PROXY").or_else(|| not_empty("no_proxy")),
         host_name: rustix::system::uname()
             .nodename()
             .to_str()

@@ -1,5 +1,6 @@
 //! How the process lives: start, signals, reload, drain, exit.
 
+mod expiry;
 mod logging;
 mod omissions;
 mod reload;
@@ -22,6 +23,7 @@ use crate::config::{Overrides, Settings, SinkUrl};
 use crate::exit::Exit;
 use crate::pipeline::ingest::Stop;
 use crate::pipeline::queue::Queue;
+use crate::pipeline::sink::fingerprint;
 use crate::pipeline::{Pipeline, SetupError};
 use crate::runtime;
 use crate::stats::Counters;
@@ -80,6 +82,8 @@ async fn live(
         }
     };
     let counters = Arc::new(Counters::default());
+    // Taken first: a file that is replaced meanwhile is noticed the next time.
+    let certificates = fingerprint(&settings.sink.tls);
     let mut pipeline = match Pipeline::start(&settings, &counters, Manager::sockets(sockets)) {
         Ok(pipeline) => pipeline,
         Err(error) => return refuse_to_start(&error, &settings),
@@ -112,9 +116,10 @@ async fn live(
         "started"
     );
 
+    tokio::spawn(expiry::warn_before(counters.clone()));
     tokio::spawn(omissions::tell(pipeline.queue().clone(), counters.clone()));
     let mut reporter = Reporter::new(settings.self_metrics.as_ref(), pipeline.queue(), &counters);
-    let mut reloader = Reloader::new(overrides.clone(), settings, counters.clone());
+    let mut reloader = Reloader::new(overrides.clone(), settings, certificates, counters.clone());
     let defect = loop {
         select! {
             signal = signals.recv() => match signal {

@@ -5,10 +5,11 @@
 
 use std::fmt::{Display, Write};
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::SystemTime;
 
 use crate::pipeline::queue::Snapshot;
 use crate::stats::{
-    AckMode, CloseReason, Counters, Delays, DropReason, FailureKind, Ledger, RejectReason,
+    AckMode, CloseReason, Counters, Delays, DropReason, FailureKind, Ledger, RejectReason, Whose,
 };
 
 /// All metrics, from one look at the queue.
@@ -22,6 +23,7 @@ pub fn render(queue: &Snapshot, counters: &Counters, log_lines_dropped: u64) -> 
     aggregates(&mut page, counters);
     clients(&mut page, counters);
     sink(&mut page, counters);
+    certificates(&mut page, counters);
     process(&mut page, counters, log_lines_dropped);
     page.0
 }
@@ -209,6 +211,28 @@ fn sink(page: &mut Page, counters: &Counters) {
     for kind in FailureKind::ALL {
         let labels = [("kind", kind.label())];
         page.value(errors, &labels, counters.sink_failures(kind));
+    }
+}
+
+fn certificates(page: &mut Page, counters: &Counters) {
+    let now = SystemTime::now();
+    for (whose, name, help) in [
+        (
+            Whose::Upstream,
+            "certificate_expiry_seconds",
+            "Seconds until the upstream's certificate expires, as of the last handshake; negative when it has expired.",
+        ),
+        (
+            Whose::Client,
+            "client_certificate_expiry_seconds",
+            "Seconds until our client certificate expires; negative when it has expired.",
+        ),
+    ] {
+        // The name is there from the start, a value only when it is known.
+        page.gauge(name, help);
+        if let Some(left) = counters.certificates.seconds_left(whose, now) {
+            page.value(name, &[], left);
+        }
     }
 }
 

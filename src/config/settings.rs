@@ -82,6 +82,10 @@ pub struct RetrySettings {
     pub max: Duration,
 }
 
+/// The variables that name a proxy for https. `ALL_PROXY` is curl's; `HTTP_PROXY`
+/// is for http, which has none from the environment here.
+pub const PROXY_VARIABLES: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
+
 /// The variables of the environment that say where the key is, and what else
 /// matters beside the `SIDECARBON_` names.
 #[derive(Debug, Default)]
@@ -90,8 +94,9 @@ pub struct Surroundings {
     pub credentials_directory: Option<OsString>,
     /// `HOSTEDGRAPHITE_APIKEY`, set by hosting platforms.
     pub platform_key: Option<zeroize::Zeroizing<String>>,
-    /// `HTTPS_PROXY` or `https_proxy`.
-    pub https_proxy: Option<String>,
+    /// The proxy for https, and the variable that names it: the first that is
+    /// not empty of [`PROXY_VARIABLES`].
+    pub https_proxy: Option<(&'static str, String)>,
     /// `NO_PROXY` or `no_proxy`.
     pub no_proxy: Option<String>,
     /// The name of this host.

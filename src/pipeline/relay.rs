@@ -36,8 +36,8 @@ const DRAIN_DELAY: Duration = Duration::from_millis(500);
 /// sink: as long as a planned close takes.
 const REPLACE_GRACE: Duration = Duration::from_secs(5);
 
-/// How long a key is taken to be the one in its file, while lines flow. Nobody
-/// looks while none do.
+/// How long the key and the certificates are taken to be those in their files,
+/// while lines flow. Nobody looks while none do.
 const KEY_AGE: Duration = Duration::from_secs(20);
 
 /// A new way to the upstream, at a reload.
@@ -149,8 +149,9 @@ impl<S: Deliver + 'static> Relay<S> {
         }
     }
 
-    /// Over TCP, TLS and UDP, a key that is no longer good shows nowhere: its
-    /// file tells, which is read by others, at their leisure.
+    /// Over TCP, TLS and UDP, a key that is no longer good shows nowhere, and a
+    /// certificate that expires shows only when it is too late: their files
+    /// tell, which are read by another task.
     fn mind_the_key(&mut self) {
         if self.key_seen.elapsed() >= KEY_AGE {
             self.key_seen = Instant::now();
@@ -251,7 +252,12 @@ impl<S: Deliver + 'static> Relay<S> {
         self.counters
             .upstream
             .failed(failure.cause().kind, failure.to_string(), now, now + delay);
-        if let Failure::Unauthorized(_) = failure {
+        let is_refused = matches!(failure, Failure::Unauthorized(_))
+            || matches!(
+                failure.cause().kind,
+                FailureKind::Tls | FailureKind::Certificate
+            );
+        if is_refused {
             self.counters.key_refused.notify_one();
         }
         let ledger = self.queue.snapshot().ledger;

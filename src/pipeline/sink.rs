@@ -46,7 +46,7 @@ pub use addresses::Addresses;
 pub use connect::{Connector, Route};
 pub use failure::{Cause, Failure};
 pub use http::{Answer, Question, Reply, Target};
-pub use tls::TlsError;
+pub use tls::{Fingerprint, TlsError, fingerprint};
 pub use wire::Wire;
 
 /// How long a connection that says goodbye may take to end.
@@ -143,6 +143,15 @@ impl Sink {
             }
             SinkUrl::Stdout => Self::Stdout(Box::new(StdoutSink::new())),
         })
+    }
+
+    /// When our own certificate expires, as the time since 1970.
+    pub fn client_certificate_expiry(&self) -> Option<Duration> {
+        match self {
+            Self::Stream(sink) => sink.client_certificate_expiry(),
+            Self::Http(sink) => sink.client_certificate_expiry(),
+            Self::Udp(_) | Self::Stdout(_) => None,
+        }
     }
 }
 

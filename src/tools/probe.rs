@@ -270,6 +270,9 @@ async fn secure(
     for fact in certificate::facts(chain, SystemTime::now()) {
         report.fact(&fact);
     }
+    if let Some(expiry) = route.client_certificate_expiry() {
+        report.fact(&certificate::of_client(expiry, SystemTime::now()));
+    }
     Ok(wire)
 }
 

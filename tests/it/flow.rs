@@ -252,6 +252,23 @@ fn https_goes_through_the_configured_proxy() {
 }
 
 #[test]
+fn lines_over_tls_go_through_a_proxy_that_answers_twice() {
+    let certs = Certs::new();
+    let upstream = Upstream::tls(&certs);
+    // Interim answers are no refusal (RFC 9110, 15.2).
+    let proxy =
+        Proxy::saying("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 102 Processing\r\nA: b\r\n\r\n");
+    let config = Config::to(upstream.url())
+        .set("sink.tls.ca_file", &certs.ca_file())
+        .set("sink.proxy", proxy.url().as_str());
+    let daemon = Daemon::start(&config);
+    daemon.udp("proxy.line 1 1700000000");
+    upstream.expect(&format!("{KEY}.proxy.line 1 1700000000"));
+    let wanted = upstream.url().replace("tls://", "CONNECT ") + " HTTP/1.1";
+    assert_eq!(proxy.asked(), [wanted]);
+}
+
+#[test]
 fn https_goes_through_the_proxy_of_the_environment_but_not_where_that_is_excluded() {
     let certs = Certs::new();
     let upstream = HttpUpstream::tls(&certs);
@@ -266,13 +283,19 @@ fn https_goes_through_the_proxy_of_the_environment_but_not_where_that_is_exclude
     assert_eq!(proxy.asked().len(), 1);
     daemon.stop();
 
+    let daemon = Launch::with(&config).env("ALL_PROXY", proxy.url()).start();
+    daemon.udp("proxy.all 1 1700000000");
+    upstream.expect("proxy.all 1 1700000000");
+    assert_eq!(proxy.asked().len(), 2);
+    daemon.stop();
+
     let daemon = Launch::with(&config)
         .env("HTTPS_PROXY", proxy.url())
-        .env("NO_PROXY", "example.com,localhost")
+        .env("NO_PROXY", "\"example.com localhost\"")
         .start();
     daemon.udp("proxy.avoided 1 1700000000");
     upstream.expect("proxy.avoided 1 1700000000");
-    assert_eq!(proxy.asked().len(), 1);
+    assert_eq!(proxy.asked().len(), 2);
 }
 
 #[test]

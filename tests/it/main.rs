@@ -11,6 +11,7 @@ mod support;
 
 mod admin;
 mod backlog;
+mod certificates;
 mod cli;
 mod environment;
 mod faults;

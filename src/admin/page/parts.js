@@ -122,6 +122,8 @@ const showFacts = ({ status }) => {
     ["Sent again", count(sink.resent)],
     ["At risk", sink.at_risk > 0 ? count(sink.at_risk) : null],
     ["Uncertain", sink.uncertain > 0 ? count(sink.uncertain) : null],
+    ["Its certificate", expiring(sink.certificate_expiry_seconds)],
+    ["Our certificate", expiring(sink.client_certificate_expiry_seconds)],
     ["Last error", ago],
     ["", sink.last_error?.message],
   ].filter(([, value]) => value !== null && value !== undefined);

@@ -21,6 +21,13 @@ pub struct TlsSettings {
     pub confirm_timeout: Duration,
 }
 
+impl TlsSettings {
+    /// Whether they name files, which may be replaced at any time.
+    pub fn reads_files(&self) -> bool {
+        self.ca_file.is_some() || self.client_identity.is_some()
+    }
+}
+
 /// What the source says of it; a certificate and its key belong together.
 pub fn find(source: &mut Source) -> TlsSettings {
     let ca_file = optional_text(source, "sink.tls.ca_file").map(PathBuf::from);

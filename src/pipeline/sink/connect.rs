@@ -12,7 +12,7 @@ use tokio::time::{sleep, timeout};
 use tracing::warn;
 
 use crate::config::{Endpoint, Proxy};
-use crate::stats::{Counters, FailureKind, Throttle};
+use crate::stats::{Counters, FailureKind, Throttle, Whose};
 
 use super::addresses::Addresses;
 use super::counted::Counted;
@@ -20,7 +20,7 @@ use super::failure::{Cause, Failure};
 use super::proxy;
 use super::resolve::Resolver;
 use super::tcp::{self, Timeouts};
-use super::tls::Tls;
+use super::tls::{self, Tls};
 use super::wire::Wire;
 
 /// An address that has not led to a connection in this time is not waited for alone: the
@@ -93,6 +93,11 @@ impl Route {
         })
     }
 
+    /// When our own certificate expires, as the time since 1970.
+    pub fn client_certificate_expiry(&self) -> Option<Duration> {
+        self.tls.as_ref().and_then(Tls::client_certificate_expiry)
+    }
+
     /// The proxy, where there is one.
     pub fn proxy(&self) -> Option<&Proxy> {
         self.proxy.as_ref()
@@ -142,6 +147,11 @@ impl Connector {
     /// How an address is reached, step by step for those who want to watch.
     pub fn route(&self) -> &Arc<Route> {
         &self.route
+    }
+
+    /// When our own certificate expires, as the time since 1970.
+    pub fn client_certificate_expiry(&self) -> Option<Duration> {
+        self.route.client_certificate_expiry()
     }
 
     /// The addresses of the first hop.
@@ -239,6 +249,7 @@ pub fn describe(failed: &[(SocketAddr, Failure)]) -> String {
 /// Makes the connections of a sink, also while an older one is at work.
 #[derive(Debug)]
 pub struct Dialer {
+    client_expiry: Option<Duration>,
     /// None while an attempt is made.
     idle: Option<Box<(Connector, Addresses)>>,
     attempt: JoinSet<Attempt>,
@@ -256,6 +267,7 @@ impl Dialer {
     /// Connects by this connector.
     pub fn new(connector: Connector, counters: Arc<Counters>) -> Self {
         Self {
+            client_expiry: connector.client_certificate_expiry(),
             idle: Some(Box::new((connector, Addresses::default()))),
             attempt: JoinSet::new(),
             broken: Vec::new(),
@@ -263,6 +275,11 @@ impl Dialer {
             warnings: Throttle::new(WARNING_INTERVAL),
             counters,
         }
+    }
+
+    /// When our own certificate expires, as the time since 1970.
+    pub fn client_certificate_expiry(&self) -> Option<Duration> {
+        self.client_expiry
     }
 
     /// Waits for a connection. May be dropped: the attempt then goes on.
@@ -337,8 +354,12 @@ impl Dialer {
         Some(reached)
     }
 
-    /// Tells which address is in use, and why others are not.
+    /// Tells which address is in use, why others are not, and when the upstream's
+    /// certificate expires.
     fn note(&mut self, reached: &Reached) {
+        let session = reached.wire.session();
+        let expiry = session.and_then(tls::certificate_expiry);
+        self.counters.certificates.set(Whose::Upstream, expiry);
         let address = reached.address;
         let failed = describe(&reached.failed);
         if !failed.is_empty()

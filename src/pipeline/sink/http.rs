@@ -29,6 +29,7 @@ use crate::stats::{Counters, DropReason, FailureKind, Throttle};
 
 use super::connect::{Connector, Dialer, Reached};
 use super::failure::Failure;
+use super::tls::{self, describe};
 use super::triage::{Next, Suspect, Triage};
 use super::{RENEWAL_PAUSE, jittered_age};
 
@@ -88,6 +89,11 @@ impl HttpSink {
             size: RequestSize::within(manner.timeout),
             culprits: Throttle::with_burst(Duration::from_secs(60), CULPRITS_NAMED),
         }
+    }
+
+    /// When our own certificate expires, as the time since 1970.
+    pub fn client_certificate_expiry(&self) -> Option<Duration> {
+        self.dialer.client_certificate_expiry()
     }
 
     /// Makes sure of a connection that is likely to work.
@@ -292,11 +298,28 @@ fn bytes_of(leases: &[Lease]) -> usize {
     leases.iter().map(|lease| lease.bytes().len()).sum()
 }
 
+/// What kind of failure an error of hyper is.
+fn kind_of(error: &hyper::Error) -> FailureKind {
+    let inner = std::error::Error::source(error);
+    if error.is_parse() {
+        FailureKind::Status
+    } else if inner.and_then(tls::error_in).is_some() {
+        // Such as a client certificate that is refused after the handshake.
+        FailureKind::Tls
+    } else {
+        FailureKind::Closed
+    }
+}
+
 fn with_sources(error: &hyper::Error) -> String {
     let mut text = error.to_string();
     let mut source = std::error::Error::source(error);
     while let Some(inner) = source {
-        text += &format!(": {inner}");
+        let tls = tls::error_in(inner);
+        text += &tls.map_or_else(
+            || format!(": {inner}"),
+            |tls| format!(": {}", describe(tls)),
+        );
         source = inner.source();
     }
     text

@@ -147,6 +147,11 @@ impl StreamSink {
         }
     }
 
+    /// When our own certificate expires, as the time since 1970.
+    pub fn client_certificate_expiry(&self) -> Option<Duration> {
+        self.dialer.client_certificate_expiry()
+    }
+
     /// Whether more lines may be handed over before older ones are acknowledged. Not where
     /// another connection is to take over, nor before this one is confirmed.
     pub fn has_room(&self) -> bool {

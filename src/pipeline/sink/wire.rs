@@ -6,7 +6,6 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use rustls::AlertDescription;
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio_rustls::client::TlsStream;
 
@@ -15,6 +14,7 @@ use crate::stats::FailureKind;
 use super::counted::Counted;
 use super::encode::{Encoder, WireBuffer};
 use super::failure::Failure;
+use super::tls;
 
 /// How much is read from the upstream in one go, to be thrown away.
 const DISCARD_BYTES: usize = 4096;
@@ -220,7 +220,7 @@ impl Session {
             let mut buffer = ReadBuf::uninit(&mut space);
             match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
                 Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {}
-                Poll::Ready(Err(reason)) if alert(&reason).is_some() => {
+                Poll::Ready(Err(reason)) if is_alert(&reason) => {
                     return Poll::Ready(Err(reason));
                 }
                 _ => break,
@@ -249,46 +249,28 @@ fn closed() -> Failure {
 }
 
 fn lost(error: &io::Error) -> Failure {
-    let Some(alert) = alert(error) else {
-        let what = format!("the connection broke: {error}");
-        return Failure::unavailable(FailureKind::Closed, what);
-    };
-    let what = refusal(alert).unwrap_or_else(|| format!("the upstream ended TLS: {error}"));
-    Failure::unavailable(FailureKind::Tls, what)
-}
-
-/// What an alert says by which a server refuses a handshake.
-pub fn refusal(alert: AlertDescription) -> Option<String> {
-    let what = match u8::from(alert) {
-        40 => "refuses the TLS handshake, perhaps for want of a client certificate",
-        116 => "requires a TLS client certificate",
-        _ if is_of_handshake(alert) => "rejects our TLS client certificate",
-        _ => return None,
-    };
-    Some(format!(
-        "the upstream {what} (alert {alert:?}); check sink.tls.client_cert_file and sink.tls.client_key_file"
-    ))
-}
-
-/// The TLS alert with which the upstream ended the connection.
-fn alert(error: &io::Error) -> Option<AlertDescription> {
-    match error.get_ref()?.downcast_ref::<rustls::Error>()? {
-        rustls::Error::AlertReceived(alert) => Some(*alert),
-        _ => None,
+    match tls::error_in(error) {
+        Some(error) => Failure::unavailable(FailureKind::Tls, tls::describe(error)),
+        None => Failure::unavailable(
+            FailureKind::Closed,
+            format!("the connection broke: {error}"),
+        ),
     }
 }
 
-/// The words of [`refusal`] where an error, or one of its sources, is such an alert.
-pub fn refusal_in(error: &(dyn std::error::Error + 'static)) -> Option<String> {
-    let io = error.downcast_ref::<io::Error>();
-    let words = io.and_then(alert).and_then(refusal);
-    words.or_else(|| refusal_in(error.source()?))
+fn is_alert(error: &io::Error) -> bool {
+    matches!(tls::error_in(error), Some(rustls::Error::AlertReceived(_)))
 }
 
-/// `handshake_failure`, those about certificates, `access_denied`, `decrypt_error` and
-/// `certificate_required` (RFC 8446, 6).
-fn is_of_handshake(alert: AlertDescription) -> bool {
-    matches!(u8::from(alert), 40 | 42..=49 | 51 | 116)
+/// Whether an error, or one of its sources, is an alert by which a server refuses a
+/// handshake: `handshake_failure`, those about certificates, `access_denied`,
+/// `decrypt_error` and `certificate_required` (RFC 8446, 6).
+pub fn is_refusal(error: &(dyn std::error::Error + 'static)) -> bool {
+    let alert = match tls::error_in(error) {
+        Some(rustls::Error::AlertReceived(alert)) => u8::from(*alert),
+        _ => return error.source().is_some_and(is_refusal),
+    };
+    matches!(alert, 40 | 42..=49 | 51 | 116)
 }
 
 impl AsyncRead for Wire {

@@ -135,16 +135,18 @@ fn remedy(kind: FailureKind) -> &'static str {
         FailureKind::Connect => {
             "check host and port in the URL, and firewalls on the way; Hosted Graphite takes TLS on 20030 and plain lines on 2003"
         }
-        FailureKind::Tls | FailureKind::Ended => {
+        // Its words say it.
+        FailureKind::Tls => "",
+        FailureKind::Ended => {
             "check that the URL names the port that speaks TLS, and whether the upstream wants a client certificate (sink.tls.client_cert_file)"
         }
         FailureKind::Certificate => {
-            "lines wait until that is mended: nothing is ever sent to an upstream that is not verified"
+            "lines wait until that is corrected: nothing is ever sent to an upstream that is not verified"
         }
         FailureKind::Unauthorized => {
             "compare the key with the one on your account page; sidecarbon reads its file again by itself"
         }
-        FailureKind::Proxy => "check sink.proxy, or HTTPS_PROXY and NO_PROXY",
+        FailureKind::Proxy => "check sink.proxy, or HTTPS_PROXY, ALL_PROXY and NO_PROXY",
         FailureKind::Timeout | FailureKind::Closed | FailureKind::Io => {
             "try again; if it stays so, something between here and there cuts connections"
         }

@@ -81,7 +81,7 @@ macro_rules! last_of {
     };
 }
 
-/// All addresses but the last are broken above TCP.
+// All addresses but the last are broken above TCP.
 last_of! {
     the_first_of_two_closes_in_the_handshake: over_tls(2, Broken::Plain(Fault::Closes));
     the_first_of_two_is_silent_in_the_handshake: over_tls(2, Broken::Plain(Fault::Stalls));

@@ -1,6 +1,5 @@
 //! A network that goes away under a connection, without a filter's help.
 
-use std::process::Command;
 use std::time::Duration;
 
 use super::config;

@@ -15,12 +15,11 @@ use tracing::error;
 
 use crate::config::Uncertain;
 use crate::pipeline::queue::Lease;
+use crate::pipeline::sink::wire::is_refusal;
 use crate::stats::{Counters, DropReason, FailureKind};
 
 use super::connection::{Connection, Fate};
-use crate::pipeline::sink::wire::refusal_in;
-
-use super::{Answer, Failure, HttpSink, MAX_BODY, answer, bytes_of, with_sources};
+use super::{Answer, Failure, HttpSink, MAX_BODY, answer, bytes_of, kind_of, with_sources};
 
 /// How long the body of a success is read, to keep the connection.
 const BODY_OF_SUCCESS: Duration = Duration::from_secs(1);
@@ -129,14 +128,6 @@ impl HttpSink {
         let answer = timeout_at(deadline, answer).await;
         pending.over();
         let mut was_reset = false;
-        let refusal = match &answer {
-            Ok(Err(error)) if !connection.is_confirmed => refusal_in(error),
-            _ => None,
-        };
-        if let Some(words) = refusal {
-            // The server has refused our certificate, so it has read no request.
-            return Err(nothing_sent(Failure::unavailable(FailureKind::Tls, words)));
-        }
         let failure = match answer {
             Ok(Ok(response)) => {
                 if response.status().is_success() {
@@ -145,20 +136,20 @@ impl HttpSink {
                 }
                 return Ok(self.finish(connection, response, deadline).await);
             }
+            Ok(Err(error)) if !connection.is_confirmed && is_refusal(&error) => {
+                // The server has refused our certificate, so it has read no request.
+                let failure = Failure::unavailable(FailureKind::Tls, with_sources(&error));
+                return Err(nothing_sent(failure));
+            }
             Ok(Err(error)) if error.is_canceled() => {
                 let fate = connection.stale_or(Fate::Incomplete);
-                let failure = Failure::unavailable(FailureKind::Closed, with_sources(&error));
+                let failure = Failure::unavailable(kind_of(&error), with_sources(&error));
                 return Err(Unanswered { failure, fate });
             }
             Ok(Err(error)) => {
-                let kind = if error.is_parse() {
-                    FailureKind::Status
-                } else {
-                    FailureKind::Closed
-                };
                 let message = format!("no answer to the request: {}", with_sources(&error));
                 was_reset = !error.is_incomplete_message();
-                Failure::unavailable(kind, message)
+                Failure::unavailable(kind_of(&error), message)
             }
             Err(_) => {
                 let message = format!("no answer within {:?}", self.manner.timeout);

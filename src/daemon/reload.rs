@@ -214,7 +214,7 @@ impl Reloader {
         }
         admin.watched().is_set(&new);
         self.settings = new;
-        info!(sink = %self.settings.sink.url, "reloaded");
+        info!(sink = self.settings.sink.public_url(), "reloaded");
         Ok(())
     }
 }
@@ -260,6 +260,6 @@ fn wait(time: Duration) {
 
 fn with_key(mut settings: Settings, key: ApiKey) -> Settings {
     info!("the key's file holds another key, which is used from now on");
-    settings.sink.key = key;
+    settings.use_key(key);
     settings
 }

@@ -17,8 +17,8 @@ use crate::pipeline::line::{Line, Reject, Rules, is_documented};
 use crate::pipeline::pack::Intake;
 use crate::words;
 
-use super::printed;
 use super::screen::{BAD, FAINT, ODD, Screen, paint};
+use super::{complain, printed};
 use excerpt::excerpt;
 
 pub(super) use excerpt::{Mask, show_reject};
@@ -26,9 +26,7 @@ pub(super) use excerpt::{Mask, show_reject};
 /// Explains standard input, as a stream or as one datagram.
 pub fn run(settings: &Settings, datagram: bool) -> Exit {
     if settings.sink.key_is_missing {
-        eprintln!(
-            "warning: the key cannot be read here, so names that carry it are not recognised"
-        );
+        complain("warning: the key cannot be read here, so names that carry it are not recognised");
     }
     let rules = settings.listen.rules(&settings.sink.key);
     let mut report = Report::new(settings, Screen::new());
@@ -119,7 +117,9 @@ impl Report {
         line.write(self.receipt.as_bytes(), &mut leaves);
         let leaves = self.mask.apply(&leaves);
         self.text += self.prefix;
-        self.text += &String::from_utf8_lossy(&leaves);
+        // A name may hold characters that change the direction of text.
+        self.text += &words::escape(leaves.trim_ascii_end());
+        self.text.push('\n');
         if rules.names == NameRule::Any
             && let Some(at) = undocumented(raw)
         {
@@ -169,12 +169,12 @@ impl Report {
             0 => String::new(),
             blank => format!(", {blank} blank"),
         };
-        eprintln!(
+        complain(format_args!(
             "{}: {} would leave, {} rejected{blank}",
             words::count(lines, "line", "lines"),
             words::thousands(self.leave),
             words::thousands(self.rejected),
-        );
+        ));
         if self.rejected > 0 {
             Exit::No
         } else {

@@ -24,7 +24,7 @@ use crate::pipeline::sink::{
 };
 use crate::stats::FailureKind;
 
-use super::block_on;
+use super::{block_on, complain};
 use crate::words::{count, took};
 use report::{Report, Stop};
 
@@ -42,7 +42,7 @@ pub fn run(overrides: &Overrides, send: bool) -> Exit {
     match walked {
         Ok(outcome) => report.end(outcome),
         Err(error) => {
-            eprintln!("cannot start: {error}");
+            complain(format_args!("cannot start: {error}"));
             Exit::Defect
         }
     }

@@ -13,7 +13,7 @@ use crate::exit::Exit;
 use crate::pipeline::ingest::READ_BYTES;
 use crate::pipeline::ingest::client::{self, Client, Ending};
 use crate::pipeline::ingest::dialect::Dialect;
-use crate::pipeline::line::{Line, Reject, Rules, is_documented};
+use crate::pipeline::line::{self, Line, Reject, Rules, is_documented};
 use crate::pipeline::pack::Intake;
 use crate::words;
 
@@ -207,9 +207,10 @@ impl Intake for Report {
 /// Where the name of a valid line has a character that Hosted Graphite does not
 /// document.
 fn undocumented(raw: &[u8]) -> Option<usize> {
-    let text = std::str::from_utf8(raw).ok()?;
-    let start = text.find(|c| !matches!(c, ' ' | '\t' | '\r'))?;
-    let name = text[start..].split([' ', '\t']).next()?;
+    let content = line::content(raw);
+    let start = content.start;
+    let text = std::str::from_utf8(&raw[content]).ok()?;
+    let name = text.split([' ', '\t']).next()?;
     let at = name.find(|c| !is_documented(c))?;
     Some(start + at)
 }

@@ -8,7 +8,7 @@ mod excerpt;
 use std::io::{self, Read};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::config::{NameRule, Settings, SinkUrl};
+use crate::config::{NameRule, Settings};
 use crate::exit::Exit;
 use crate::pipeline::ingest::READ_BYTES;
 use crate::pipeline::ingest::client::{self, Client, Ending};
@@ -91,12 +91,10 @@ struct Report {
 
 impl Report {
     fn new(settings: &Settings, screen: Screen) -> Self {
-        let sink = &settings.sink;
-        let is_bare = sink.key.is_empty() && !sink.key_is_missing && sink.url != SinkUrl::Stdout;
         Self {
             screen,
             mask: Mask::of(settings),
-            prefix: if is_bare { "" } else { "<key>." },
+            prefix: if settings.sink.is_bare { "" } else { "<key>." },
             receipt: String::new(),
             number: 0,
             leave: 0,

@@ -9,7 +9,7 @@ mod key;
 mod point;
 mod report;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::config::{self, Endpoint, Overrides, Settings, SinkUrl};
+use crate::config::{self, Overrides, Settings, SinkUrl};
 use crate::exit::Exit;
 use crate::pipeline::sink::{
     Answer, Connector, Failure, Question, Target, TlsError, Wire, connector,
@@ -134,14 +134,15 @@ async fn way(report: &mut Report, mut connector: Connector, is_mute: bool) -> Re
 
 async fn look_up(report: &mut Report, connector: &mut Connector) -> Result<Vec<SocketAddr>, Stop> {
     const STEP: &str = "dns";
-    let Endpoint { host, .. } = connector.first_hop().clone();
+    let endpoint = connector.first_hop().clone();
+    let host = &endpoint.host;
     let whose = connector.proxy().map_or("", |_| "the proxy ");
     report.waits(STEP, &format!("looking up {whose}{host}"));
     let began = Instant::now();
     let addresses = connector.resolve().await;
     let time = took(began.elapsed());
     let addresses = addresses.map_err(|failure| report.failed(STEP, &failure))?;
-    if host.parse::<IpAddr>().is_ok() {
+    if endpoint.address().is_some() {
         report.good(
             STEP,
             &format!("{whose}{host} is an address, nothing to look up"),

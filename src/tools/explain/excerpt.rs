@@ -126,11 +126,7 @@ mod tests {
             (b"lonely", "lonely", "      ^"),
             (b"a\t1\t-5", r"a\t1\t-5", "      ^"),
             (b"a\xff 1", r"a\xff 1", " ^"),
-            (
-                "a\u{202e}b nan".as_bytes(),
-                r"a\u{202e}b nan",
-                "           ^",
-            ),
+            ("a\u{202e}b nan".as_bytes(), r"a\u{202e}b nan", " ^"),
             (b"a\x1bb 1", r"a\u{1b}b 1", " ^"),
             ("tür/x 1".as_bytes(), "tür/x 1", " ^"),
             ("a;名=値 1".as_bytes(), "a;名=値 1", "  ^"),

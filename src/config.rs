@@ -6,6 +6,7 @@
 
 mod api_key;
 mod keys;
+mod known_keys;
 mod settings;
 mod source;
 mod values;
@@ -13,8 +14,9 @@ mod values;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-pub use api_key::{ApiKey, BadKey, KeyFile, KeyFileError, OwnKeys, mask_uuids_in};
+pub use api_key::{ApiKey, BadKey, KeyFile, KeyFileError, OwnKeys, mask_uuids, mask_uuids_in};
 pub use keys::{KEYS, Key};
+pub use known_keys::{mask, mask_json};
 use settings::PROXY_VARIABLES;
 pub use settings::{
     KeyCheck, ListenSettings, RetrySettings, SelfMetrics, Settings, SinkSettings, StatsdSettings,
@@ -27,6 +29,8 @@ pub use values::{
 };
 
 use source::Source;
+
+use crate::words::escape;
 
 /// Read when no file is named and nothing is set by flags.
 const DEFAULT_FILE: &str = "/etc/sidecarbon/sidecarbon.toml";
@@ -106,6 +110,7 @@ fn settle(mut source: Source, surroundings: &Surroundings) -> Result<Settings, C
     let (effective, problems) = source.finish();
     if problems.is_empty() {
         settings.effective = effective;
+        settings.take_key_off_prefixes();
         Ok(settings)
     } else {
         Err(ConfigError(problems))
@@ -169,7 +174,9 @@ impl Settings {
                 out += &format!("{gap}[{this_table}]\n");
                 table = this_table;
             }
-            out += &format!("{name} = {}  # {}\n", effective.value, effective.origin);
+            let line = format!("{name} = {}  # {}", effective.value, effective.origin);
+            out += &escape(mask(&line));
+            out.push('\n');
         }
         out
     }

@@ -111,7 +111,7 @@ async fn live(
     manager.ready(pipeline.queue(), &counters);
     info!(
         listens = listens_on(&counters),
-        sink = %settings.sink.url,
+        sink = settings.sink.public_url(),
         version = env!("CARGO_PKG_VERSION"),
         "started"
     );

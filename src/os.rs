@@ -245,3 +245,12 @@ pub fn port_owner(is_udp: bool, address: SocketAddr) -> Option<String> {
         None
     }
 }
+
+/// The number of a network interface, by which the kernel knows the zone of a link-local
+/// address. Only Linux is asked by name.
+pub fn interface_index(name: &str) -> Option<u32> {
+    #[cfg(target_os = "linux")]
+    return linux::interface_index(name);
+    #[cfg(not(target_os = "linux"))]
+    return name.parse().ok();
+}

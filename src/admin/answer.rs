@@ -10,6 +10,9 @@ use hyper::header::{
 use hyper::{Method, Request, Response, StatusCode};
 use serde::Serialize;
 
+use crate::config;
+use crate::words::escape_json;
+
 use super::guard::{self, Reach};
 use super::page::PAGE;
 use super::status::Status;
@@ -105,7 +108,8 @@ fn page() -> Response<Full<Bytes>> {
 
 /// For people as well, who look at it in a terminal.
 fn json(content: &impl Serialize) -> Response<Full<Bytes>> {
-    as_json(serde_json::to_vec_pretty(content))
+    let text = serde_json::to_string_pretty(content);
+    as_json(text.map(|text| escape_json(&config::mask_json(&text)).into_bytes()))
 }
 
 fn as_json(content: serde_json::Result<Vec<u8>>) -> Response<Full<Bytes>> {

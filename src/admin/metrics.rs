@@ -7,10 +7,12 @@ use std::fmt::{Display, Write};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::SystemTime;
 
+use crate::config;
 use crate::pipeline::queue::Snapshot;
 use crate::stats::{
     AckMode, CloseReason, Counters, Delays, DropReason, FailureKind, Ledger, RejectReason, Whose,
 };
+use crate::words::escape;
 
 /// All metrics, from one look at the queue.
 pub fn render(queue: &Snapshot, counters: &Counters, log_lines_dropped: u64) -> String {
@@ -298,10 +300,9 @@ impl Page {
         for (index, (label, text)) in labels.iter().enumerate() {
             let opening = if index == 0 { '{' } else { ',' };
             // A listener's path may hold anything.
-            let text = text
+            let text = escape(config::mask(text))
                 .replace('\\', "\\\\")
-                .replace('"', "\\\"")
-                .replace('\n', "\\n");
+                .replace('"', "\\\"");
             self.write(format_args!("{opening}{label}=\"{text}\""));
         }
         let closing = if labels.is_empty() { "" } else { "}" };

@@ -12,13 +12,15 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use zeroize::{Zeroize, Zeroizing};
 
+use super::known_keys;
+
 /// Far above any key in use (the vendor's is a UUID of 36 characters).
 const MAX_BYTES: usize = 256;
 
 const UUID_BYTES: usize = 36;
 
 /// A shorter beginning of the key tells nobody anything.
-const TELLING_BYTES: usize = 6;
+pub const TELLING_BYTES: usize = 6;
 
 /// A valid API key, or the explicit absence of one.
 ///
@@ -95,7 +97,27 @@ impl ApiKey {
         if key.starts_with('.') || key.ends_with('.') {
             return Err(BadKey::Dot);
         }
-        Ok(Self(Arc::new(Zeroizing::new(key.as_bytes().to_vec()))))
+        let key = Self(Arc::new(Zeroizing::new(key.as_bytes().to_vec())));
+        known_keys::remember(&key);
+        Ok(key)
+    }
+
+    /// The key as it looks inside quotes (TOML, JSON, `Debug`), if that differs.
+    pub fn in_quotes(&self) -> Option<Self> {
+        let escaped = |byte: &u8| matches!(byte, b'"' | b'\\');
+        let extra = self.0.iter().filter(|byte| escaped(byte)).count();
+        if extra == 0 {
+            return None;
+        }
+        // Of its final size at once, so that growing leaves no copy.
+        let mut quoted = Zeroizing::new(Vec::with_capacity(self.len() + extra));
+        for byte in self.0.iter() {
+            if escaped(byte) {
+                quoted.push(b'\\');
+            }
+            quoted.push(*byte);
+        }
+        Some(Self(Arc::new(quoted)))
     }
 
     /// The key in a regular file, which holds nothing else.

@@ -18,7 +18,8 @@ use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
 
-use super::source::{Effective, Source};
+use super::api_key::ApiKey;
+use super::source::{Effective, Source, quoted};
 use super::values::{ListenAddress, LogFormat, choice};
 use ranges::duration_within;
 
@@ -103,6 +104,45 @@ pub struct Surroundings {
     pub host_name: Option<String>,
     /// Whether a key that cannot be had is no more than a warning.
     pub key_is_optional: bool,
+}
+
+impl Settings {
+    /// Another key takes the place of the one in use.
+    pub fn use_key(&mut self, key: ApiKey) {
+        self.sink.key = key;
+        self.take_key_off_prefixes();
+    }
+
+    /// Takes the key off prefixes that begin with it. With plain Graphite the key is the
+    /// prefix, so people write it there; here it is put before each name anyway, and
+    /// prefixes are shown to every user of the host.
+    pub(super) fn take_key_off_prefixes(&mut self) {
+        let key = &self.sink.key;
+        let self_metrics = self.self_metrics.as_mut();
+        let prefixes = [
+            Some(("statsd.prefix", &mut self.statsd.prefix)),
+            self_metrics.map(|on| ("self_metrics.prefix", &mut on.prefix)),
+        ];
+        for (path, prefix) in prefixes.into_iter().flatten() {
+            let mut rest = prefix.as_bytes();
+            while let Some(shorter) = key.strip_from(rest) {
+                rest = shorter;
+            }
+            if rest.len() == prefix.len() {
+                continue;
+            }
+            prefix.drain(..prefix.len() - rest.len());
+            let shown = quoted(prefix);
+            if let Some(known) = self.effective.iter_mut().find(|known| known.path == path) {
+                self.warnings.push(format!(
+                    "{}: {path} begins with the API key, which sidecarbon puts before each name itself; it is left out, write {shown}",
+                    known.origin
+                ));
+                known.value = shown;
+            }
+        }
+        self.self_metrics.take_if(|on| on.prefix.is_empty());
+    }
 }
 
 /// Asks the source for every key, in the order of the reference file.

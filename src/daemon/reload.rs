@@ -242,7 +242,7 @@ impl Reloader {
         }
         admin.watched().is_set(&new);
         self.settings = new;
-        info!(sink = %self.settings.sink.url, "reloaded");
+        info!(sink = self.settings.sink.public_url(), "reloaded");
         Ok(())
     }
 }
@@ -281,7 +281,7 @@ fn read_files_again(
     }
     let is_new_key = key.is_some();
     if let Some(key) = key {
-        settings.sink.key = key;
+        settings.use_key(key);
     }
     let outcome = with_sink(settings, counters).unwrap_or_else(Outcome::NoCertificates);
     if matches!(outcome, Outcome::Settings(..)) {

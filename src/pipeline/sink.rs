@@ -141,7 +141,7 @@ impl Sink {
                 let sink = HttpSink::new(connector, target, manner, counters);
                 Self::Http(Box::new(sink))
             }
-            SinkUrl::Stdout => Self::Stdout(Box::new(StdoutSink::new())),
+            SinkUrl::Stdout => Self::Stdout(Box::new(StdoutSink::new(settings.is_bare))),
         })
     }
 

@@ -5,15 +5,16 @@ use hyper::StatusCode;
 use crate::config::Settings;
 use crate::exit::Exit;
 
-use super::block_on;
 use super::get::{admin, get};
+use super::{block_on, complain};
+use crate::words::escape;
 
 /// Asks the local daemon; says why where it is not well.
 pub fn run(settings: &Settings) -> Exit {
     match ask(settings) {
         Ok(()) => Exit::Done,
         Err(why) => {
-            eprintln!("{why}");
+            complain(why);
             Exit::No
         }
     }
@@ -25,9 +26,9 @@ fn ask(settings: &Settings) -> Result<(), String> {
     match answer? {
         (StatusCode::OK, _) => Ok(()),
         (status, body) => {
-            let words = String::from_utf8_lossy(&body);
-            let words = words.lines().next().unwrap_or_default();
-            Err(format!("not well: {} ({status})", words.escape_debug()))
+            let words = body.split(|byte| *byte == b'\n').next();
+            let words = words.unwrap_or_default().trim_ascii_end();
+            Err(format!("not well: {} ({status})", escape(words)))
         }
     }
 }

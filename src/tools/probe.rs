@@ -9,7 +9,7 @@ mod key;
 mod point;
 mod report;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -17,14 +17,14 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::config::{self, Endpoint, Overrides, Settings, SinkUrl};
+use crate::config::{self, Overrides, Settings, SinkUrl};
 use crate::exit::Exit;
 use crate::pipeline::sink::{
     Answer, Connector, Failure, Question, Route, Target, TlsError, Wire, connector,
 };
 use crate::stats::FailureKind;
 
-use super::block_on;
+use super::{block_on, complain};
 use crate::words::{count, took};
 use report::{Report, Stop};
 
@@ -42,7 +42,7 @@ pub fn run(overrides: &Overrides, send: bool) -> Exit {
     match walked {
         Ok(outcome) => report.end(outcome),
         Err(error) => {
-            eprintln!("cannot start: {error}");
+            complain(format_args!("cannot start: {error}"));
             Exit::Defect
         }
     }
@@ -166,14 +166,15 @@ async fn enter(
 
 async fn look_up(report: &mut Report, connector: &mut Connector) -> Result<Vec<SocketAddr>, Stop> {
     const STEP: &str = "dns";
-    let Endpoint { host, .. } = connector.first_hop().clone();
+    let endpoint = connector.first_hop().clone();
+    let host = &endpoint.host;
     let whose = connector.route().proxy().map_or("", |_| "the proxy ");
     report.waits(STEP, &format!("looking up {whose}{host}"));
     let began = Instant::now();
     let addresses = connector.resolve().await;
     let time = took(began.elapsed());
     let addresses = addresses.map_err(|failure| report.failed(STEP, &failure))?;
-    if host.parse::<IpAddr>().is_ok() {
+    if endpoint.address().is_some() {
         report.good(
             STEP,
             &format!("{whose}{host} is an address, nothing to look up"),

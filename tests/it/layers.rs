@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 
 /// Which rooms a room may know.
 const ROOMS: &[(&str, &[&str])] = &[
-    ("config", &[]),
+    ("config", &["os", "words"]),
     ("stats", &[]),
     ("os", &[]),
     ("runtime", &[]),
-    ("pipeline", &["config", "stats", "os", "runtime"]),
-    ("admin", &["config", "stats", "os", "pipeline"]),
+    ("pipeline", &["config", "stats", "os", "runtime", "words"]),
+    ("admin", &["config", "stats", "os", "pipeline", "words"]),
     ("cli", &["config"]),
     ("exit", &[]),
     ("words", &[]),

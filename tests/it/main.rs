@@ -19,6 +19,7 @@ mod flow;
 mod hostile;
 mod layers;
 mod lines;
+mod masks;
 mod outage;
 mod page;
 mod pickle;

@@ -1,9 +1,11 @@
 //! Where lines come from: addresses and paths to listen at.
 
 use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::path::PathBuf;
 use std::str::FromStr;
+
+use crate::os;
 
 /// Where to listen, over IP.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,7 +27,8 @@ impl ListenAddress {
                 ]
             })
         } else {
-            SocketAddr::from_str(text).ok().map(|address| vec![address])
+            let address = SocketAddr::from_str(text).ok();
+            address.or_else(|| in_zone(text)).map(|at| vec![at])
         };
         match addresses {
             Some(addresses) => Ok(Self {
@@ -44,6 +47,24 @@ impl ListenAddress {
             .iter()
             .all(|address| address.ip().is_loopback())
     }
+}
+
+/// Reads `[fe80::1%eth0]:2003`; the standard library knows zones by number only.
+fn in_zone(text: &str) -> Option<SocketAddr> {
+    let (address, port) = text.strip_prefix('[')?.split_once("]:")?;
+    let (address, zone) = address.split_once('%')?;
+    let index = os::interface_index(zone).or_else(|| {
+        // As in a URL, RFC 6874.
+        zone.strip_prefix("25").and_then(os::interface_index)
+    });
+    let is_name = |c: char| c.is_ascii_graphic() && !"[]%/".contains(c);
+    if zone.is_empty() || !zone.chars().all(is_name) {
+        return None;
+    }
+    // The interface may come later; until then, binding answers "no such device".
+    let index = index.unwrap_or(u32::MAX);
+    let address = SocketAddrV6::new(address.parse().ok()?, port.parse().ok()?, 0, index);
+    Some(address.into())
 }
 
 /// Where to listen on a Unix socket.
@@ -92,6 +113,29 @@ mod tests {
         assert!(address.is_loopback());
         assert!(!ListenAddress::parse("0.0.0.0:2003").unwrap().is_loopback());
         for bad in ["2003", "example.com:2003", "localhost:99999", ":2003"] {
+            assert!(ListenAddress::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn link_local_addresses_have_a_zone() {
+        let scope = |text: &str| match ListenAddress::parse(text).unwrap().addresses[..] {
+            [SocketAddr::V6(address)] => address.scope_id(),
+            _ => panic!("{text}"),
+        };
+        let lo = scope("[fe80::1%lo]:2003");
+        assert!((1..u32::MAX).contains(&lo), "{lo}");
+        assert_eq!(scope("[fe80::1%25lo]:2003"), lo);
+        assert_eq!(scope("[fe80::1%7]:2003"), 7);
+        assert_eq!(scope("[fe80::1%missing0]:2003"), u32::MAX);
+        for bad in [
+            "[fe80::1%]:1",
+            "[10.0.0.1%lo]:1",
+            "[fe80::1%lo]",
+            "[fe80::1%l o]:1",
+            "fe80::1%lo:1",
+        ] {
             assert!(ListenAddress::parse(bad).is_err(), "{bad}");
         }
     }

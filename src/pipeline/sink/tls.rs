@@ -84,7 +84,8 @@ impl ResolvesClientCert for Noting {
 impl Tls {
     /// Loads authorities and our own certificate. `http` asks for HTTP/1.1.
     pub fn new(settings: &TlsSettings, endpoint: &Endpoint, http: bool) -> Result<Self, TlsError> {
-        let name = settings.server_name.as_deref().unwrap_or(&endpoint.host);
+        let host = endpoint.without_zone().host;
+        let name = settings.server_name.as_deref().unwrap_or(&host);
         let name = ServerName::try_from(name.to_owned()).map_err(|_| {
             refuse(
                 "sink.url",

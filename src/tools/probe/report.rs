@@ -8,6 +8,7 @@ use crate::stats::FailureKind;
 
 use crate::tools::printed;
 use crate::tools::screen::{BAD, FAINT, GOOD, ODD, STRONG, Screen, paint};
+use crate::words::escape;
 
 /// Where the text begins: behind the verdict and the step.
 const MARGIN: usize = 14;
@@ -41,7 +42,7 @@ impl Report {
         if self.screen.is_terminal {
             self.clear();
             let room = self.screen.width().saturating_sub(MARGIN + 1);
-            let text: String = text.chars().take(room).collect();
+            let text: String = escape(text).chars().take(room).collect();
             // Nobody to tell if that fails; the verdict will notice.
             let _ = self
                 .screen
@@ -120,7 +121,8 @@ impl Report {
             return;
         }
         let verdict = paint(style, &format!("{verdict:<5}"));
-        let row = format!("{verdict}{step:<9}{text}");
+        // Names in certificates, answers, addresses: the text of others.
+        let row = format!("{verdict}{step:<9}{}", escape(text));
         let row = self.screen.wrap(&row, MARGIN);
         let _ = self.screen.print(&format!("{row}\n"));
     }

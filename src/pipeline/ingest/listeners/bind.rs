@@ -150,7 +150,7 @@ impl Binder<'_> {
             bound.map(Bound::ours)
         };
         if let (0, Some(port)) = (address.port(), same_port)
-            && let Ok(bound) = bind(SocketAddr::new(address.ip(), port))
+            && let Ok(bound) = bind(with_port(address, port))
         {
             return Ok(bound);
         }
@@ -219,6 +219,11 @@ impl Binder<'_> {
             Bound::UnixStream(_) | Bound::UnixDatagram(_) => false,
         })
     }
+}
+
+fn with_port(mut address: SocketAddr, port: u16) -> SocketAddr {
+    address.set_port(port);
+    address
 }
 
 fn ip_port(bound: &Bound) -> Option<u16> {

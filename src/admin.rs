@@ -72,6 +72,10 @@ struct Server {
     ended: oneshot::Receiver<()>,
 }
 
+/// A server at another address, not yet alone.
+#[derive(Debug)]
+pub struct Rebound(Option<Server>);
+
 /// A socket of the admin endpoint.
 #[derive(Debug)]
 struct AdminSocket {
@@ -151,22 +155,27 @@ impl Admin {
         }
     }
 
-    /// Serves at another address. On an error the old one stays.
-    pub fn rebind(&mut self, address: Option<&ListenAddress>) -> io::Result<()> {
-        let old: &[AdminSocket] = self.server.as_ref().map_or(&[], |server| &server.sockets);
-        let new = address
-            .map(|at| Server::start(at, self.watched.clone(), old))
-            .transpose()?;
+    /// Serves at another address beside the old one. Dropped, the other one goes.
+    pub fn prepare(&self, address: Option<&ListenAddress>) -> io::Result<Rebound> {
+        let new = address.map(|at| Server::start(at, self.watched.clone(), self.sockets()));
+        Ok(Rebound(new.transpose()?))
+    }
+
+    fn sockets(&self) -> &[AdminSocket] {
+        self.server.as_ref().map_or(&[], |server| &server.sockets)
+    }
+
+    /// Goes on at the other address alone.
+    pub fn apply(&mut self, Rebound(new): Rebound) {
         let kept = |socket: &AdminSocket| {
             let mut new = new.iter().flat_map(|server| &server.sockets);
             new.any(|new| new.asked == socket.asked && socket.asked.port() != 0)
         };
-        for socket in old.iter().filter(|socket| !kept(socket)) {
+        for socket in self.sockets().iter().filter(|socket| !kept(socket)) {
             // Where the system cannot do this, a moment's requests may be lost.
             let _ = os::ignore_connections(&socket.listener);
         }
         self.server = new;
-        Ok(())
     }
 
     /// What it looks at.
@@ -188,11 +197,7 @@ impl Admin {
 
 impl Server {
     /// Starts at an address, at which another server may still have sockets.
-    fn start(
-        address: &ListenAddress,
-        watched: Watched,
-        old: &[AdminSocket],
-    ) -> io::Result<Self> {
+    fn start(address: &ListenAddress, watched: Watched, old: &[AdminSocket]) -> io::Result<Self> {
         let sockets = bind(address, old)?;
         let listeners = sockets.iter().map(|socket| socket.listener.try_clone());
         let listeners = listeners.collect::<io::Result<Vec<_>>>()?;

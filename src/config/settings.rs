@@ -72,6 +72,10 @@ pub struct Settings {
     pub notes: Vec<String>,
     /// Each key with its value and origin, for `check`.
     pub effective: Vec<Effective>,
+    /// The keys that somebody set.
+    pub is_set: Vec<&'static str>,
+    /// Those of them that the file set.
+    pub in_file: Vec<&'static str>,
 }
 
 /// How failed attempts are repeated.
@@ -142,6 +146,8 @@ pub fn settle(source: &mut Source, surroundings: &Surroundings) -> Settings {
         warnings,
         notes,
         effective: Vec::new(),
+        is_set: Vec::new(),
+        in_file: Vec::new(),
     }
 }
 

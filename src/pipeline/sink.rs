@@ -9,6 +9,7 @@ mod counted;
 pub mod encode;
 mod failure;
 mod http;
+mod own;
 mod proxy;
 mod resolve;
 mod stdout;
@@ -42,7 +43,9 @@ use udp::UdpSink;
 
 pub use failure::{Cause, Failure};
 pub use http::{Answer, Question, Reply, Target};
+pub use own::assume_listeners;
 pub use tls::TlsError;
+pub use udp::reach as reach_by_datagrams;
 pub use wire::{Connector, Wire};
 
 /// How long a connection that says goodbye may take to end.

@@ -9,6 +9,7 @@
 
 mod support;
 
+mod addresses;
 mod admin;
 mod backlog;
 mod cli;

@@ -126,7 +126,10 @@ pub fn share_ports(
     let mut streams = listen.by_key(false);
     streams.extend(admin.map(|admin| ("admin.listen", admin)));
     refuse_overlaps(source, &streams);
-    let streams = listen.unix_stream.iter().map(|at| ("listen.unix_stream", at));
+    let streams = listen
+        .unix_stream
+        .iter()
+        .map(|at| ("listen.unix_stream", at));
     let datagrams = listen.unix_datagram.iter();
     let datagrams = datagrams.map(|at| ("listen.unix_datagram", at));
     refuse_same_files(source, &streams.chain(datagrams).collect::<Vec<_>>());

@@ -106,14 +106,23 @@ mod tests {
     fn the_names_of_etc_hosts() {
         let hosts = "127.0.0.1 localhost\n# 10.0.0.1 relay\n10.0.0.2\trelay Relay.example # here\n::1 relay\n";
         let ips = |name| hosts_addresses(hosts, name);
-        assert_eq!(ips("relay.example"), ["10.0.0.2".parse::<IpAddr>().unwrap()]);
+        assert_eq!(
+            ips("relay.example"),
+            ["10.0.0.2".parse::<IpAddr>().unwrap()]
+        );
         assert_eq!(ips("relay").len(), 2);
         assert!(ips("here").is_empty());
     }
 
     #[test]
     fn which_addresses_are_of_this_host() {
-        for own in ["127.0.0.1", "127.9.9.9", "::1", "0.0.0.0", "::ffff:127.0.0.1"] {
+        for own in [
+            "127.0.0.1",
+            "127.9.9.9",
+            "::1",
+            "0.0.0.0",
+            "::ffff:127.0.0.1",
+        ] {
             assert!(is_of_this_host(own.parse().unwrap()), "{own}");
         }
         // Documentation addresses (RFC 5737, RFC 3849) are nobody's.

@@ -141,7 +141,11 @@ mod tests {
             ("[::]:1", true, "[::1]:1", true),
         ] {
             let (from, to) = (bound.parse().unwrap(), target.parse().unwrap());
-            assert_eq!(is_reached_at(from, only_v6, to), reaches, "{bound} {target}");
+            assert_eq!(
+                is_reached_at(from, only_v6, to),
+                reaches,
+                "{bound} {target}"
+            );
         }
     }
 

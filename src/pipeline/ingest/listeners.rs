@@ -103,7 +103,11 @@ impl Listeners {
         let wanted = Spec::all(settings);
         let binder = self.binder(&wanted);
         let mut new = Vec::new();
-        for spec in &wanted {
+        // A socket that takes over a port may get datagrams at once: after that, nothing
+        // should fail any more.
+        let mut specs: Vec<&Spec> = wanted.iter().collect();
+        specs.sort_by_key(|spec| binder.takes_over(spec));
+        for spec in specs {
             if !self.running.iter().any(|running| running.serves(spec)) {
                 let (sockets, mut path) = binder.bind(spec)?;
                 // Datagrams and streams stop one after the other.

@@ -63,10 +63,7 @@ pub fn bind(address: SocketAddr, only_v6: bool, shares_port: bool) -> io::Result
 ///
 /// The first was bound alone, so that an address that is taken shows as such; from
 /// now on others of the same user may join it.
-pub fn bind_beside(
-    first: &std::net::UdpSocket,
-    only_v6: bool,
-) -> io::Result<std::net::UdpSocket> {
+pub fn bind_beside(first: &std::net::UdpSocket, only_v6: bool) -> io::Result<std::net::UdpSocket> {
     SockRef::from(first).set_reuse_port(true)?;
     Ok(bind(first.local_addr()?, only_v6, true)?.into())
 }

@@ -12,6 +12,7 @@ use tracing::debug;
 use crate::stats::FailureKind;
 
 use super::failure::Failure;
+use super::own::refuse_own_listener;
 
 /// A connection that died while idle is noticed within a minute. Where data is
 /// under way, `TCP_USER_TIMEOUT` does that, and keepalive does not run.
@@ -31,11 +32,16 @@ pub struct Timeouts {
 /// Connects to the first address that answers.
 pub async fn connect(addresses: &[SocketAddr], timeouts: Timeouts) -> Result<TcpStream, Failure> {
     let mut tried = Vec::new();
+    let mut own = None;
     for address in addresses {
         let attempt = tokio::time::timeout(timeouts.connect, TcpStream::connect(address));
         let error = match attempt.await {
             Ok(Ok(stream)) if is_ourselves(&stream) => "nobody listens there".to_owned(),
             Ok(Ok(stream)) => {
+                if let Err(failure) = refuse_own_listener(&stream) {
+                    own = Some(failure);
+                    continue;
+                }
                 if let Err(error) = tune(&stream, timeouts) {
                     debug!(%error, "a socket option was refused");
                 }
@@ -47,7 +53,7 @@ pub async fn connect(addresses: &[SocketAddr], timeouts: Timeouts) -> Result<Tcp
         };
         tried.push(format!("{address}: {error}"));
     }
-    Err(Failure::unavailable(FailureKind::Connect, tried.join(", ")))
+    Err(own.unwrap_or_else(|| Failure::unavailable(FailureKind::Connect, tried.join(", "))))
 }
 
 /// Connecting to a free port of this host can draw that very port for our own

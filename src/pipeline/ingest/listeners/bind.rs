@@ -47,14 +47,18 @@ impl Binder<'_> {
             Place::Tcp(address) => return Ok((self.bind_ip(spec, address, false, None)?, None)),
             Place::UdpAndTcp(address) => return Ok((self.bind_both(spec, address)?, None)),
             Place::UnixStream(address) => match self.given.unix_stream(address) {
-                Some(given) => given.map(|socket| (Bound::UnixStream(socket).given(), BoundPath::given(address))),
+                Some(given) => given
+                    .map(|socket| (Bound::UnixStream(socket).given(), BoundPath::given(address))),
                 None => unix::bind_stream(address)
                     .map(|(socket, path)| (Bound::UnixStream(socket).ours(), path)),
             },
             Place::UnixDatagram(address) => match self.given.unix_datagram(address) {
                 Some(given) => given.map(|socket| {
                     os::name_processes(&socket);
-                    (Bound::UnixDatagram(socket).given(), BoundPath::given(address))
+                    (
+                        Bound::UnixDatagram(socket).given(),
+                        BoundPath::given(address),
+                    )
                 }),
                 None => unix::bind_datagram(address)
                     .map(|(socket, path)| (Bound::UnixDatagram(socket).ours(), path)),
@@ -166,6 +170,20 @@ impl Binder<'_> {
         bind(address)
     }
 
+    /// Whether listeners that go have bound one of the ports of another listener.
+    pub fn takes_over(&self, spec: &Spec) -> bool {
+        let (Place::Udp(listen) | Place::Tcp(listen) | Place::UdpAndTcp(listen)) = &spec.place
+        else {
+            return false;
+        };
+        let mut ports = listen.addresses.iter().map(SocketAddr::port);
+        ports.any(|port| {
+            [true, false]
+                .iter()
+                .any(|is_udp| !self.leaving_at(port, *is_udp).is_empty())
+        })
+    }
+
     /// The sockets that listeners that go have bound to a port, at whatever address.
     fn leaving_at(&self, port: u16, is_udp: bool) -> Vec<SockRef<'_>> {
         let sockets = self.goes.iter().flat_map(|listener| &listener.sockets);
@@ -218,12 +236,7 @@ impl Binder<'_> {
     }
 
     /// The sockets of listeners that go that were bound to an address.
-    fn ours_at(
-        &self,
-        spec: &Spec,
-        wanted: Asked,
-        is_udp: bool,
-    ) -> impl Iterator<Item = &Held> {
+    fn ours_at(&self, spec: &Spec, wanted: Asked, is_udp: bool) -> impl Iterator<Item = &Held> {
         // Of several listeners at any port, each keeps to its dialect.
         let dialect = spec.dialect;
         let fits = move |of: &Spec| wanted.address.port() != 0 || of.dialect == dialect;

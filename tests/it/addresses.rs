@@ -15,6 +15,7 @@ use rustix::process::Signal;
 
 use crate::support::{
     Config, Daemon, KEY, Launch, Manager, Upstream, unix_datagram, unix_stream, wait_for,
+    wait_until,
 };
 
 /// Each of the four forms follows each of the others once.
@@ -67,27 +68,23 @@ fn every_form(forms: &[&str], clients_at: &str, threads: u32) {
         return;
     }
     let upstream = Upstream::tcp();
-    let at_any_port = format!("{}:0", forms[0]);
-    let keys = ["listen.udp", "listen.tcp", "listen.statsd", "listen.pickle"];
-    let mut config = Config::to(upstream.url())
-        .set("listen.udp_threads", threads)
-        .set("statsd.interval", "1h")
-        .set("admin.listen", at_any_port.as_str());
-    for key in keys {
-        config = config.set(key, [&at_any_port]);
-    }
-    let daemon = Daemon::start(&config);
-    let port_of = |kind: &str| daemon.socket_addresses(kind)[0].port();
-    let ports = ["udp", "tcp", "statsd", "pickle", "admin"].map(port_of);
-    let load = Load::start(clients_at.parse().expect("an address"), ports);
-    for form in forms {
+    let ports = [(); 5].map(|()| quiet_port());
+    let at = |form: &str| {
         let [udp, tcp, statsd, pickle, admin] = ports.map(|port| format!("{form}:{port}"));
-        config = config
+        Config::to(upstream.url())
+            .set("listen.udp_threads", threads)
+            .set("statsd.interval", "1h")
             .set("listen.udp", [udp])
             .set("listen.tcp", [tcp])
             .set("listen.statsd", [statsd])
             .set("listen.pickle", [pickle])
-            .set("admin.listen", admin.as_str());
+            .set("admin.listen", admin.as_str())
+    };
+    let config = at(forms[0]);
+    let daemon = Daemon::start(&config);
+    let load = Load::start(clients_at.parse().expect("an address"), ports);
+    for form in &forms[1..] {
+        let config = config.like(&at(form));
         let before = load.rounds();
         wait_for("the load", || load.rounds() > before);
         reload_anywhere(&daemon, &config, &load);
@@ -103,6 +100,17 @@ fn every_form(forms: &[&str], clients_at: &str, threads: u32) {
         received + drops >= sent.lines
     });
     daemon.stop();
+}
+
+/// A port that is free at every address, and that the system gives to no client.
+fn quiet_port() -> u16 {
+    wait_until("a free port", || {
+        let port = fastrand::u16(10_000..30_000);
+        let everywhere: SocketAddr = (std::net::Ipv6Addr::UNSPECIFIED, port).into();
+        let _udp = UdpSocket::bind(everywhere).ok()?;
+        let _tcp = std::net::TcpListener::bind(everywhere).ok()?;
+        Some(port)
+    })
 }
 
 /// The admin endpoint may be where [`Daemon::metrics`] does not look.
@@ -242,11 +250,11 @@ fn both_wildcards_of_a_port_serve_one_family_each() {
         return;
     }
     let upstream = Upstream::tcp();
+    let (udp, tcp) = (quiet_port(), quiet_port());
     let config = Config::to(upstream.url())
-        .set("listen.udp", ["0.0.0.0:0"])
-        .set("listen.tcp", ["0.0.0.0:0"]);
+        .set("listen.udp", [format!("0.0.0.0:{udp}")])
+        .set("listen.tcp", [format!("0.0.0.0:{tcp}")]);
     let daemon = Daemon::start(&config);
-    let (udp, tcp) = (daemon.address("udp").port(), daemon.address("tcp").port());
     let both = |port: u16| [format!("0.0.0.0:{port}"), format!("[::]:{port}")];
     let config = config
         .set("listen.udp", both(udp))

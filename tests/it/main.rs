@@ -20,6 +20,7 @@ mod hostile;
 mod layers;
 mod lines;
 mod outage;
+mod own_listeners;
 mod page;
 mod pickle;
 mod reload;

@@ -184,8 +184,8 @@ impl Settings {
         let is_key = |path: &str| matches!(path, "sink.api_key" | "sink.api_key_file");
         let is_still_set = |path: &str| {
             // Wherever the key is written, it is written.
-            let same = |other: &&str| *other == path || (is_key(path) && is_key(other));
-            new.is_set.iter().any(|other| same(&other))
+            let mut set = new.is_set.iter();
+            set.any(|other| *other == path || (is_key(path) && is_key(other)))
         };
         let of_sink_or_listeners =
             |path: &&str| path.starts_with("sink.") || path.starts_with("listen.");

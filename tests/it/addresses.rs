@@ -190,10 +190,10 @@ impl Load {
                 let round = counter.fetch_add(1, Relaxed);
                 for _ in 0..10 {
                     let line = format!("by.udp.{round} 1 5");
-                    let send = datagrams.send_to(line.as_bytes(), (host, udp));
-                    send.expect("a datagram");
-                    let send = datagrams.send_to(b"by.statsd:1|c", (host, statsd));
-                    send.expect("a datagram");
+                    let result = datagrams.send_to(line.as_bytes(), (host, udp));
+                    result.expect("a datagram");
+                    let result = datagrams.send_to(b"by.statsd:1|c", (host, statsd));
+                    result.expect("a datagram");
                     sent.lines += 2;
                 }
                 let line = format!("by.tcp.{round} 1 5\n");

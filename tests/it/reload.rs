@@ -255,8 +255,7 @@ fn a_setting_of_sink_or_listeners_that_vanishes_is_no_wish() {
         .set("listen.max_connections", 1000)
         .set("queue.bytes", "32MiB");
     let daemon = Daemon::start(&whole);
-    let mut refusals = 0;
-    for key in [
+    let keys = [
         "sink.url",
         "sink.connect_timeout",
         "sink.tls.ca_file",
@@ -264,14 +263,14 @@ fn a_setting_of_sink_or_listeners_that_vanishes_is_no_wish() {
         "listen.tcp",
         "listen.unix_stream",
         "listen.max_connections",
-    ] {
+    ];
+    for (refusals, key) in keys.into_iter().enumerate() {
         whole.clone().unset(key).write();
         daemon.signal(Signal::HUP);
         let is_refusal = |line: &&String| line.contains("not reloaded");
-        refusals += 1;
         let refusal = wait_until("the refusal", || {
             let lines = daemon.log.lines();
-            lines.iter().filter(is_refusal).nth(refusals - 1).cloned()
+            lines.iter().filter(is_refusal).nth(refusals).cloned()
         });
         for word in [" ERROR ", key, "write it explicitly, or restart"] {
             assert!(refusal.contains(word), "{key}: {refusal}");
@@ -329,8 +328,8 @@ fn a_file_that_is_cut_anywhere_moves_no_listener_and_no_sink() {
     let said_last = || {
         let lines = daemon.log.lines();
         let is_answer = |line: &&String| line.contains("reloaded");
-        let answers = lines.iter().filter(is_answer);
-        (answers.clone().count(), answers.last().cloned())
+        let mut answers = lines.iter().filter(is_answer);
+        (answers.clone().count(), answers.next_back().cloned())
     };
     let mut before = settings();
     assert!(before.contains_key("listen.tcp"), "{before:?}");

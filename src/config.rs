@@ -7,6 +7,7 @@
 mod api_key;
 mod keys;
 mod known_keys;
+mod permissions;
 mod settings;
 mod source;
 mod values;
@@ -25,7 +26,7 @@ pub use settings::{
 pub use source::{Effective, Origin, Problem};
 pub use values::{
     Endpoint, ListenAddress, LogFormat, NameRule, Percentile, Proxy, SinkUrl, Uncertain,
-    UnixAddress,
+    UnixAddress, is_reached_at,
 };
 
 use source::Source;
@@ -81,6 +82,7 @@ fn load_with(overrides: &Overrides, key_is_optional: bool) -> Result<Settings, C
             .ok()
             .filter(|name| !name.is_empty())
             .map(str::to_owned),
+        hosts: std::fs::read_to_string("/etc/hosts").ok(),
         key_is_optional,
     };
     let variables = std::env::vars_os()
@@ -91,7 +93,17 @@ fn load_with(overrides: &Overrides, key_is_optional: bool) -> Result<Settings, C
     }
     source.add_environment(variables);
     overrides.add_flags(&mut source);
-    settle(source, &surroundings)
+    let mut settings = settle(source, &surroundings)?;
+    if let Some(path) = overrides
+        .file()
+        .filter(|path| permissions::is_open_to_all(path))
+    {
+        settings.warnings.push(format!(
+            "{}: every user of this host can change it; chmod 0644 it",
+            path.display()
+        ));
+    }
+    Ok(settings)
 }
 
 /// Reads a configuration from a text alone.
@@ -107,6 +119,8 @@ pub fn parse(
 
 fn settle(mut source: Source, surroundings: &Surroundings) -> Result<Settings, ConfigError> {
     let mut settings = settings::settle(&mut source, surroundings);
+    settings.in_file = source.set_in_file();
+    settings.is_set = source.set();
     let (effective, problems) = source.finish();
     if problems.is_empty() {
         settings.effective = effective;
@@ -153,6 +167,41 @@ impl Settings {
         let effective = self.effective.iter().find(|known| known.path == path);
         let origin = effective.map_or(Origin::Default, |known| known.origin.clone());
         Problem::new(&origin, path, message)
+    }
+
+    /// The keys whose values differ, in the order of the reference file.
+    pub fn changed_keys(&self, new: &Self) -> Vec<&'static str> {
+        let value = |settings: &Self, path: &str| {
+            let mut known = settings.effective.iter();
+            known
+                .find(|known| known.path == path)
+                .map(|known| known.value.clone())
+        };
+        // Its value is not shown, and a file may hold another key than before.
+        let key_at = match (&new.sink.key_file, self.sink.key == new.sink.key) {
+            (_, true) => "",
+            (Some(_), false) => "sink.api_key_file",
+            (None, false) => "sink.api_key",
+        };
+        let is_changed = |path: &&str| *path == key_at || value(self, path) != value(new, path);
+        KEYS.iter().map(|key| key.path).filter(is_changed).collect()
+    }
+
+    /// The keys of the sink and the listeners that the file no longer sets. A file that
+    /// was cut would otherwise put defaults in their place.
+    pub fn keys_gone(&self, new: &Self) -> Vec<&'static str> {
+        let is_key = |path: &str| matches!(path, "sink.api_key" | "sink.api_key_file");
+        let is_still_set = |path: &str| {
+            // Wherever the key is written, it is written.
+            let mut set = new.is_set.iter();
+            set.any(|other| *other == path || (is_key(path) && is_key(other)))
+        };
+        let of_sink_or_listeners =
+            |path: &&str| path.starts_with("sink.") || path.starts_with("listen.");
+        let keys = self.in_file.iter().copied();
+        keys.filter(of_sink_or_listeners)
+            .filter(|path| !is_still_set(path))
+            .collect()
     }
 
     /// The settings in force, in the order of the reference file; secrets are

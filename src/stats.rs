@@ -4,6 +4,7 @@
 //! Nothing here knows of the pipeline; every stage reports here, `/metrics`
 //! and the last log line read it.
 
+pub mod bound;
 mod certificates;
 mod counters;
 mod delay;

@@ -18,6 +18,7 @@ use super::page::PAGE;
 use super::status::Status;
 use super::view::{History, Rejected};
 use super::{Shared, Watched, metrics};
+use crate::stats::bound;
 
 /// For everything but the page: whatever a browser makes of it, it loads and
 /// runs nothing and shows in no frame.
@@ -87,12 +88,25 @@ pub async fn answer(
         // The upstream and the queue are no part of it: a pod must not leave
         // its service because its metrics cannot.
         "/readyz" if watched.is_draining() => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
-        "/readyz" => text(StatusCode::OK, "ok\n"),
+        "/readyz" => ready(),
         _ => text(
             StatusCode::NOT_FOUND,
             "not here; there are /, /metrics, /healthz, /readyz and /api/{status,history,rejected,settings}\n",
         ),
     }
+}
+
+/// Whether clients find every listener.
+fn ready() -> Response<Full<Bytes>> {
+    let missing = bound::unreachable();
+    if missing.is_empty() {
+        return text(StatusCode::OK, "ok\n");
+    }
+    let why = format!(
+        "the socket file of {} is missing; a reload (SIGHUP) creates it again\n",
+        missing.join(", ")
+    );
+    text(StatusCode::SERVICE_UNAVAILABLE, why)
 }
 
 fn page() -> Response<Full<Bytes>> {

@@ -13,6 +13,7 @@ use base64::prelude::BASE64_STANDARD;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::known_keys;
+use super::permissions;
 
 /// Far above any key in use (the vendor's is a UUID of 36 characters).
 const MAX_BYTES: usize = 256;
@@ -57,6 +58,8 @@ pub struct KeyFile {
     pub key: ApiKey,
     /// Whether users other than its owner and group may read it.
     pub world_readable: bool,
+    /// Who beside its owner may replace the key in it.
+    pub other_writers: Option<String>,
 }
 
 /// Why a key file is of no use.
@@ -146,6 +149,7 @@ impl ApiKey {
         Ok(KeyFile {
             key: Self::parse(text)?,
             world_readable: metadata.mode() & 0o004 != 0,
+            other_writers: permissions::other_writers(&metadata),
         })
     }
 

@@ -4,6 +4,7 @@
 mod key;
 mod key_check;
 mod listen;
+mod loops;
 mod prefix;
 mod proxy;
 mod ranges;
@@ -72,6 +73,10 @@ pub struct Settings {
     pub notes: Vec<String>,
     /// Each key with its value and origin, for `check`.
     pub effective: Vec<Effective>,
+    /// The keys that somebody set.
+    pub is_set: Vec<&'static str>,
+    /// Those of them that the file set.
+    pub in_file: Vec<&'static str>,
 }
 
 /// How failed attempts are repeated.
@@ -102,6 +107,8 @@ pub struct Surroundings {
     pub no_proxy: Option<String>,
     /// The name of this host.
     pub host_name: Option<String>,
+    /// The text of `/etc/hosts`.
+    pub hosts: Option<String>,
     /// Whether a key that cannot be had is no more than a warning.
     pub key_is_optional: bool,
 }
@@ -150,12 +157,16 @@ pub fn settle(source: &mut Source, surroundings: &Surroundings) -> Settings {
     let mut warnings = Vec::new();
     let mut notes = Vec::new();
     let sink = sink::find(source, surroundings, &mut warnings, &mut notes);
-    let listen = listen::find(source, &mut warnings);
+    let mut listen = listen::find(source, &mut warnings);
     let statsd = statsd::find(source, surroundings.host_name.as_deref());
     let sizes = sizes::find(source, &sink.url);
     let retry = retry(source);
     let (shutdown_grace, shutdown_quiet) = shutdown(source);
     let admin_listen = admin(source, &mut warnings);
+    let admin_is_asked_for = source.is_set("admin.listen");
+    let asked_for = admin_listen.as_ref().filter(|_| admin_is_asked_for);
+    listen::share_ports(source, &mut listen, asked_for);
+    loops::refuse(source, &sink, &listen, admin_listen.as_ref(), surroundings);
     let self_metrics = self_metrics::find(source, surroundings.host_name.as_deref());
     let key_check = key_check::find(source, surroundings, &mut warnings);
     let log_level = source.text("log.level", choice(LEVELS));
@@ -172,7 +183,7 @@ pub fn settle(source: &mut Source, surroundings: &Surroundings) -> Settings {
         shutdown_grace,
         shutdown_quiet,
         admin_listen,
-        admin_is_asked_for: source.is_set("admin.listen"),
+        admin_is_asked_for,
         self_metrics,
         key_check,
         log_level: log_level.unwrap_or(LevelFilter::INFO),
@@ -180,6 +191,8 @@ pub fn settle(source: &mut Source, surroundings: &Surroundings) -> Settings {
         warnings,
         notes,
         effective: Vec::new(),
+        is_set: Vec::new(),
+        in_file: Vec::new(),
     }
 }
 

@@ -287,6 +287,21 @@ impl Source {
         self.entries.contains_key(path)
     }
 
+    /// The keys that somebody set.
+    pub fn set(&self) -> Vec<&'static str> {
+        self.entries.keys().copied().collect()
+    }
+
+    /// The keys that the file set.
+    pub fn set_in_file(&self) -> Vec<&'static str> {
+        let is_in_file = |(_, origin): &&(Written, Origin)| matches!(origin, Origin::File(..));
+        let entries = self.entries.iter();
+        entries
+            .filter(|(_, entry)| is_in_file(entry))
+            .map(|(path, _)| *path)
+            .collect()
+    }
+
     /// Where a key was set.
     pub fn origin(&self, path: &str) -> Origin {
         self.entries

@@ -217,22 +217,29 @@ impl Reloader {
         admin: &mut Admin,
         logging: &Logging,
     ) -> Result<(), Vec<String>> {
-        if !new.sink.is_asked_for && self.settings.sink.is_asked_for {
-            // A file that was cut must not send the waiting lines to the
-            // default, which prints them.
-            let problem = "sink.url is missing; write it, or url = \"stdout:\" to print the lines";
-            return Err(vec![problem.to_owned()]);
+        let gone = self.settings.keys_gone(&new);
+        if !gone.is_empty() {
+            let missing = |key| {
+                format!(
+                    "{key} was set in the file and is missing now; write it explicitly, or restart"
+                )
+            };
+            return Err(gone.into_iter().map(missing).collect());
         }
+        let changed = self.settings.changed_keys(&new).join(" ");
+        let admin_moves = new.admin_listen != self.settings.admin_listen;
+        let rebound = admin_moves
+            .then(|| admin.prepare(new.admin_listen.as_ref()))
+            .transpose()
+            .map_err(|error| vec![error.to_string()])?;
         let change = pipeline
             .prepare(&self.settings, &new, sink)
             .map_err(|error| vec![error.describe(&new)])?;
-        if new.admin_listen != self.settings.admin_listen {
-            admin
-                .rebind(new.admin_listen.as_ref())
-                .map_err(|error| vec![error.to_string()])?;
-        }
         // From here on nothing can fail.
         pipeline.apply(change, &new);
+        if let Some(rebound) = rebound {
+            admin.apply(rebound);
+        }
         logging.set_level(new.log_level);
         if new.log_format != self.settings.log_format {
             warn!("log.format takes effect at the next start");
@@ -242,7 +249,12 @@ impl Reloader {
         }
         admin.watched().is_set(&new);
         self.settings = new;
-        info!(sink = self.settings.sink.public_url(), "reloaded");
+        let changed = if changed.is_empty() {
+            "nothing"
+        } else {
+            changed.as_str()
+        };
+        info!(sink = self.settings.sink.public_url(), changed, "reloaded");
         Ok(())
     }
 }

@@ -11,6 +11,7 @@ mod counted;
 pub mod encode;
 mod failure;
 mod http;
+mod own;
 mod proxy;
 mod resolve;
 mod stdout;
@@ -46,7 +47,9 @@ pub use addresses::Addresses;
 pub use connect::{Connector, Route};
 pub use failure::{Cause, Failure};
 pub use http::{Answer, Question, Reply, Target};
+pub use own::assume_listeners;
 pub use tls::{Fingerprint, TlsError, fingerprint};
+pub use udp::reach as reach_by_datagrams;
 pub use wire::Wire;
 
 /// How long a connection that says goodbye may take to end.

@@ -20,7 +20,8 @@ use tokio::time::timeout;
 use crate::config::{self, Overrides, Settings, SinkUrl};
 use crate::exit::Exit;
 use crate::pipeline::sink::{
-    Answer, Connector, Failure, Question, Route, Target, TlsError, Wire, connector,
+    Answer, Connector, Failure, Question, Route, Target, TlsError, Wire, assume_listeners,
+    connector, reach_by_datagrams,
 };
 use crate::stats::FailureKind;
 
@@ -67,6 +68,7 @@ fn configuration(report: &mut Report, overrides: &Overrides) -> Result<Settings,
 }
 
 async fn walk(report: &mut Report, settings: &Settings, send: bool) -> Result<(), Stop> {
+    let _listeners = assume_listeners(settings);
     key::form(report, settings);
     match &settings.sink.url {
         SinkUrl::Stdout => {
@@ -78,7 +80,10 @@ async fn walk(report: &mut Report, settings: &Settings, send: bool) -> Result<()
         }
         SinkUrl::Udp(endpoint) => {
             let mut connector = usable(report, settings, connector(&settings.sink, endpoint))?;
-            look_up(report, &mut connector).await?;
+            for address in look_up(report, &mut connector).await? {
+                let reached = reach_by_datagrams(address).await;
+                reached.map_err(|failure| report.failed("udp", &failure))?;
+            }
             report.odd(
                 "udp",
                 "datagrams are not answered: whether anybody takes them cannot be proven",

@@ -9,6 +9,7 @@
 
 mod support;
 
+mod addresses;
 mod admin;
 mod backlog;
 mod certificates;
@@ -21,6 +22,7 @@ mod layers;
 mod lines;
 mod masks;
 mod outage;
+mod own_listeners;
 mod page;
 mod pickle;
 mod reload;

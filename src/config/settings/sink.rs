@@ -49,8 +49,6 @@ pub struct SinkSettings {
     /// Whether lines leave without a key because somebody asked for that:
     /// `sink.api_key = ""`.
     pub is_bare: bool,
-    /// Whether somebody asked for this sink.
-    pub is_asked_for: bool,
 }
 
 const UNCERTAIN: &[(&str, Uncertain)] = &[("resend", Uncertain::Resend), ("drop", Uncertain::Drop)];
@@ -98,7 +96,6 @@ pub fn find(
         resend_tail: resend_tail(source),
         max_lines_per_second: source.limit("sink.max_lines_per_second", 1..1_000_000_001),
         is_bare: key.is_empty() && !key_is_missing && source.is_set("sink.api_key"),
-        is_asked_for: source.is_set("sink.url"),
         url,
         key,
         key_file,

@@ -1,7 +1,7 @@
 //! Where lines come from: addresses and paths to listen at.
 
 use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -14,6 +14,8 @@ pub struct ListenAddress {
     pub text: String,
     /// What to bind. `localhost` is both loopback addresses.
     pub addresses: Vec<SocketAddr>,
+    /// Whether the wildcard `[::]` leaves IPv4 to another address of the same key.
+    pub only_v6: bool,
 }
 
 impl ListenAddress {
@@ -34,11 +36,18 @@ impl ListenAddress {
             Some(addresses) => Ok(Self {
                 text: text.to_owned(),
                 addresses,
+                only_v6: false,
             }),
             None => Err(format!(
                 "\"{text}\" is no address to listen on; write \"localhost:2003\", \"127.0.0.1:2003\" or \"[::1]:2003\""
             )),
         }
+    }
+
+    /// Whether a client that connects to `target` on this host reaches this listener.
+    pub fn is_reached_at(&self, target: SocketAddr) -> bool {
+        let reaches = |address: &SocketAddr| is_reached_at(*address, self.only_v6, target);
+        self.addresses.iter().any(reaches)
     }
 
     /// Whether only this host can reach it.
@@ -65,6 +74,24 @@ fn in_zone(text: &str) -> Option<SocketAddr> {
     let index = index.unwrap_or(u32::MAX);
     let address = SocketAddrV6::new(address.parse().ok()?, port.parse().ok()?, 0, index);
     Some(address.into())
+}
+
+/// Whether a client that connects to `target`, an address of this host, reaches a socket
+/// that is bound to `bound`. The wildcard `[::]` serves IPv4 as well, unless it is
+/// `only_v6` (ipv6(7)).
+pub fn is_reached_at(bound: SocketAddr, only_v6: bool, target: SocketAddr) -> bool {
+    let ip = match target.ip().to_canonical() {
+        // Connecting to a wildcard reaches the loopback address.
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    let serves = match bound.ip() {
+        IpAddr::V4(any) if any.is_unspecified() => ip.is_ipv4(),
+        IpAddr::V6(any) if any.is_unspecified() => ip.is_ipv6() || !only_v6,
+        one => one.to_canonical() == ip,
+    };
+    bound.port() == target.port() && serves
 }
 
 /// Where to listen on a Unix socket.
@@ -137,6 +164,32 @@ mod tests {
             "fe80::1%lo:1",
         ] {
             assert!(ListenAddress::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_reaches_a_listener() {
+        for (bound, only_v6, target, reaches) in [
+            ("127.0.0.1:1", false, "127.0.0.1:1", true),
+            ("127.0.0.1:1", false, "127.0.0.1:2", false),
+            ("127.0.0.1:1", false, "127.0.0.2:1", false),
+            ("127.0.0.1:1", false, "0.0.0.0:1", true),
+            ("127.0.0.1:1", false, "[::ffff:127.0.0.1]:1", true),
+            ("127.0.0.1:1", false, "[::1]:1", false),
+            ("0.0.0.0:1", false, "10.0.0.1:1", true),
+            ("0.0.0.0:1", false, "[::1]:1", false),
+            ("[::1]:1", false, "[::]:1", true),
+            ("[::]:1", false, "[2001:db8::1]:1", true),
+            ("[::]:1", false, "10.0.0.1:1", true),
+            ("[::]:1", true, "10.0.0.1:1", false),
+            ("[::]:1", true, "[::1]:1", true),
+        ] {
+            let (from, to) = (bound.parse().unwrap(), target.parse().unwrap());
+            assert_eq!(
+                is_reached_at(from, only_v6, to),
+                reaches,
+                "{bound} {target}"
+            );
         }
     }
 

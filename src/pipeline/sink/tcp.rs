@@ -11,6 +11,7 @@ use tracing::debug;
 use crate::stats::FailureKind;
 
 use super::failure::Failure;
+use super::own::refuse_own_listener;
 
 /// A connection that died while idle is noticed within a minute. Where data is
 /// under way, `TCP_USER_TIMEOUT` does that, and keepalive does not run.
@@ -42,6 +43,7 @@ pub async fn connect(address: SocketAddr, timeouts: Timeouts) -> Result<TcpStrea
         let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
         return Err(failed("nothing listens there".to_owned()));
     }
+    refuse_own_listener(&stream)?;
     if let Err(error) = tune(&stream, timeouts) {
         debug!(%error, "a socket option was refused");
     }

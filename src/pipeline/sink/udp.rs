@@ -20,6 +20,7 @@ use crate::stats::{Counters, DropReason, FailureKind};
 use super::RENEWAL_PAUSE;
 use super::encode::{Encoder, WireBuffer};
 use super::failure::Failure;
+use super::own::refuse_own_datagrams;
 use super::resolve::Resolver;
 
 /// The upstream's machines are swapped all the time; names may be remembered
@@ -110,9 +111,14 @@ impl UdpSink {
             addresses.rotate_left(at + 1);
         }
         let mut tried = Vec::new();
+        let mut own = None;
         for address in addresses {
             match open(address).await {
                 Ok(socket) => {
+                    if let Err(failure) = refuse_own_datagrams(&socket) {
+                        own = Some(failure);
+                        continue;
+                    }
                     self.counters.sink_connects.fetch_add(1, Relaxed);
                     self.counters.upstream.connected(address, tried.join("; "));
                     self.connection = Some(Connection {
@@ -126,7 +132,7 @@ impl UdpSink {
                 Err(error) => tried.push(format!("{address}: {error}")),
             }
         }
-        Err(Failure::unavailable(FailureKind::Connect, tried.join(", ")))
+        Err(own.unwrap_or_else(|| Failure::unavailable(FailureKind::Connect, tried.join(", "))))
     }
 
     /// Sends the lines of a lease and settles them datagram by datagram.
@@ -190,6 +196,14 @@ impl Connection {
         self.proven = Some(Instant::now());
         Ok(())
     }
+}
+
+/// Whether datagrams can be sent to an address.
+pub async fn reach(address: SocketAddr) -> Result<(), Failure> {
+    let socket = open(address)
+        .await
+        .map_err(|error| Failure::unavailable(FailureKind::Connect, error))?;
+    refuse_own_datagrams(&socket)
 }
 
 async fn open(address: SocketAddr) -> io::Result<UdpSocket> {

@@ -101,7 +101,7 @@ pub struct Surroundings {
     /// `HOSTEDGRAPHITE_APIKEY`, set by hosting platforms.
     pub platform_key: Option<zeroize::Zeroizing<String>>,
     /// The proxy for https, and the variable that names it: the first that is
-    /// not empty of [`PROXY_VARIABLES`].
+    /// not empty of `PROXY_VARIABLES`.
     pub https_proxy: Option<(&'static str, String)>,
     /// `NO_PROXY` or `no_proxy`.
     pub no_proxy: Option<String>,

@@ -7,20 +7,26 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::future::pending;
 use std::net::TcpListener as StdListener;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::time::Duration;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
+use hyper::rt::{Sleep, Timer};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::select;
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use tracing::{debug, warn};
+
+use crate::deadline::timeout;
 
 use super::Watched;
 use super::answer::answer;
@@ -143,19 +149,47 @@ async fn converse(stream: TcpStream, reach: Reach, watched: Watched, has_asked: 
         async move { Ok::<_, Infallible>(answer(&request, reach, &watched).await) }
     });
     let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
+        .timer(RunningTime)
         .header_read_timeout(HEADER_TIMEOUT)
         .max_buf_size(MAX_HEADER_BYTES)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
-    let ended = select! {
-        ended = &mut connection => ended,
-        () = sleep(CONNECTION_TIMEOUT) => {
+    let ended = match timeout(CONNECTION_TIMEOUT, &mut connection).await {
+        Ok(ended) => ended,
+        Err(_) => {
             connection.as_mut().graceful_shutdown();
             timeout(LAST_ANSWER, connection).await.unwrap_or(Ok(()))
         }
     };
     if let Err(error) = ended {
         debug!(%error, "an admin connection broke");
+    }
+}
+
+/// Timers of the HTTP library that count the time in which this process ran.
+#[derive(Debug)]
+struct RunningTime;
+
+struct Rest(Pin<Box<dyn Future<Output = ()> + Send + Sync>>);
+
+impl Timer for RunningTime {
+    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Sleep>> {
+        Box::pin(Rest(Box::pin(async move {
+            let _ = timeout(duration, pending::<()>()).await;
+        })))
+    }
+
+    fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn Sleep>> {
+        self.sleep(deadline.saturating_duration_since(Instant::now()))
+    }
+}
+
+impl Sleep for Rest {}
+
+impl Future for Rest {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.0.as_mut().poll(cx)
     }
 }

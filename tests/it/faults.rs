@@ -9,6 +9,7 @@ mod handshakes;
 mod http_answers;
 mod http_bytes;
 mod http_doubt;
+mod http_heads;
 mod http_signals;
 mod links;
 mod names;
@@ -16,6 +17,7 @@ mod networks;
 mod sandboxes;
 mod signals;
 mod stalls;
+mod suspensions;
 
 use crate::support::{Config, Site};
 

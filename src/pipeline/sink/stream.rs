@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tracing::warn;
 
+use crate::deadline::{self, Deadline};
 use crate::os;
 use crate::pipeline::queue::Lease;
 use crate::stats::{AckMode, Counters, FailureKind};
@@ -95,8 +96,8 @@ struct Connection {
     born: Instant,
     /// When a new connection is due.
     expires: Instant,
-    /// When something was last acknowledged, or everything was.
-    progress: Instant,
+    /// Runs while nothing is acknowledged and something is to be.
+    progress: Deadline,
     /// The pause before the next look at the socket.
     look: Duration,
     /// The window that the peer advertised, at this offset.
@@ -167,7 +168,8 @@ impl StreamSink {
             };
             let expires = Instant::now() + jittered_age(self.max_age);
             let counters = self.counters.clone();
-            self.connection = Some(Connection::new(wire, rules, expires, counters));
+            let patience = self.write_timeout;
+            self.connection = Some(Connection::new(wire, rules, expires, patience, counters));
         }
         Ok(())
     }
@@ -234,7 +236,13 @@ impl StreamSink {
 }
 
 impl Connection {
-    fn new(wire: Wire, mut rules: Rules, expires: Instant, counters: Arc<Counters>) -> Self {
+    fn new(
+        wire: Wire,
+        mut rules: Rules,
+        expires: Instant,
+        patience: Duration,
+        counters: Arc<Counters>,
+    ) -> Self {
         os::limit_unsent(wire.socket(), UNSENT_BYTES);
         let is_tls = wire.session().is_some();
         let mode = match wire.socket().acknowledged() {
@@ -254,7 +262,7 @@ impl Connection {
             window: Window::new(rules),
             born: Instant::now(),
             expires,
-            progress: Instant::now(),
+            progress: Deadline::after(patience),
             look: FIRST_LOOK,
             room: 0,
             room_at: 0,
@@ -272,7 +280,7 @@ impl Connection {
 
     fn begin(&mut self, lease: Lease) {
         if self.window.unacknowledged() == 0 {
-            self.progress = Instant::now();
+            self.progress.restart();
         }
         self.look = FIRST_LOOK;
         self.window.begin(lease);
@@ -311,13 +319,16 @@ impl Connection {
         Ok(())
     }
 
-    /// Settles what is acknowledged by now; whether that was anything.
+    /// Settles what is acknowledged by now; whether that was anything. Otherwise the
+    /// time without progress is counted.
     fn settle(&mut self) -> bool {
         let now = Instant::now();
         self.look_at_room();
         let progress = self.window.acknowledge(self.acknowledged(), self.room, now);
         if progress || self.window.unacknowledged() == 0 {
-            self.progress = now;
+            self.progress.restart();
+        } else {
+            self.progress.look();
         }
         progress
     }
@@ -350,7 +361,7 @@ impl Connection {
                 }
                 Err(_) => self.look = (self.look * 2).min(LAST_LOOK),
             }
-            if self.progress.elapsed() >= write_timeout {
+            if self.progress.is_over() {
                 return Err(Failure::unavailable(
                     FailureKind::Timeout,
                     format!("the upstream has acknowledged nothing for {write_timeout:?}"),
@@ -375,7 +386,7 @@ impl Connection {
             }
         };
         // Whatever is left then goes back to the queue.
-        let _ = timeout(AFTER_END, drained).await;
+        let _ = deadline::timeout(AFTER_END, drained).await;
         self.settle();
     }
 

@@ -9,6 +9,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tracing::debug;
 
+use crate::deadline;
 use crate::stats::FailureKind;
 
 use super::failure::Failure;
@@ -32,7 +33,7 @@ pub struct Timeouts {
 pub async fn connect(addresses: &[SocketAddr], timeouts: Timeouts) -> Result<TcpStream, Failure> {
     let mut tried = Vec::new();
     for address in addresses {
-        let attempt = tokio::time::timeout(timeouts.connect, TcpStream::connect(address));
+        let attempt = deadline::timeout(timeouts.connect, TcpStream::connect(address));
         let error = match attempt.await {
             Ok(Ok(stream)) if is_ourselves(&stream) => "nobody listens there".to_owned(),
             Ok(Ok(stream)) => {

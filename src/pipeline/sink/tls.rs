@@ -15,6 +15,7 @@ use tokio_rustls::client::TlsStream;
 use tracing::warn;
 
 use crate::config::{Endpoint, TlsSettings};
+use crate::deadline;
 use crate::stats::FailureKind;
 
 use super::counted::Counted;
@@ -79,7 +80,7 @@ impl Tls {
     /// The handshake.
     pub async fn handshake(&self, stream: Counted) -> Result<TlsStream<Counted>, Failure> {
         let handshake = self.connector.connect(self.name.clone(), stream);
-        match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
+        match deadline::timeout(HANDSHAKE_TIMEOUT, handshake).await {
             Ok(Ok(stream)) => Ok(stream),
             Ok(Err(error)) => Err(self.explain(&error)),
             Err(_) => Err(Failure::unavailable(

@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
 use crate::config::{Endpoint, Proxy};
+use crate::deadline;
 use crate::stats::FailureKind;
 
 use super::counted::Counted;
@@ -190,7 +191,7 @@ impl Wire {
             while self.read(&mut buffer).await? > 0 {}
             io::Result::Ok(())
         };
-        let ended = tokio::time::timeout(deadline, goodbye).await;
+        let ended = deadline::timeout(deadline, goodbye).await;
         match ended {
             Ok(Ok(())) => true,
             // A peer that ends TLS without close_notify has read all the same.
@@ -224,14 +225,12 @@ async fn progress<T>(
     timeout: Duration,
     step: impl Future<Output = Result<T, Failure>>,
 ) -> Result<T, Failure> {
-    tokio::time::timeout(timeout, step)
-        .await
-        .unwrap_or_else(|_| {
-            Err(Failure::unavailable(
-                FailureKind::Timeout,
-                format!("the upstream has taken nothing for {timeout:?}"),
-            ))
-        })
+    deadline::timeout(timeout, step).await.unwrap_or_else(|_| {
+        Err(Failure::unavailable(
+            FailureKind::Timeout,
+            format!("the upstream has taken nothing for {timeout:?}"),
+        ))
+    })
 }
 
 fn closed() -> Failure {

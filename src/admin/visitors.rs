@@ -154,12 +154,11 @@ async fn converse(stream: TcpStream, reach: Reach, watched: Watched, has_asked: 
         .max_buf_size(MAX_HEADER_BYTES)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
-    let ended = match timeout(CONNECTION_TIMEOUT, &mut connection).await {
-        Ok(ended) => ended,
-        Err(_) => {
-            connection.as_mut().graceful_shutdown();
-            timeout(LAST_ANSWER, connection).await.unwrap_or(Ok(()))
-        }
+    let ended = if let Ok(ended) = timeout(CONNECTION_TIMEOUT, &mut connection).await {
+        ended
+    } else {
+        connection.as_mut().graceful_shutdown();
+        timeout(LAST_ANSWER, connection).await.unwrap_or(Ok(()))
     };
     if let Err(error) = ended {
         debug!(%error, "an admin connection broke");

@@ -9,21 +9,27 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("config", &[]),
     ("stats", &[]),
     ("os", &[]),
+    ("deadline", &[]),
     ("runtime", &[]),
-    ("pipeline", &["config", "stats", "os", "runtime"]),
-    ("admin", &["config", "stats", "os", "pipeline"]),
+    (
+        "pipeline",
+        &["config", "deadline", "stats", "os", "runtime"],
+    ),
+    ("admin", &["config", "deadline", "stats", "os", "pipeline"]),
     ("cli", &["config"]),
     ("exit", &[]),
     ("words", &[]),
     (
         "daemon",
         &[
-            "admin", "config", "exit", "os", "pipeline", "runtime", "stats", "words",
+            "admin", "config", "deadline", "exit", "os", "pipeline", "runtime", "stats", "words",
         ],
     ),
     (
         "tools",
-        &["admin", "config", "exit", "pipeline", "stats", "words"],
+        &[
+            "admin", "config", "deadline", "exit", "pipeline", "stats", "words",
+        ],
     ),
 ];
 

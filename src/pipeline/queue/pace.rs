@@ -117,7 +117,7 @@ impl Pace {
         let brake = self.brake?;
         let limit = self.limit.map_or(f64::INFINITY, f64::from);
         let (rate, ceiling) = (brake.rate().min(limit), brake.ceiling.min(limit));
-        let recovery = (RECOVERY - brake.recovered).as_secs_f64();
+        let recovery = RECOVERY.saturating_sub(brake.recovered).as_secs_f64();
         let growth = (ceiling / rate).ln() / recovery;
         if growth <= 0.0 {
             return Some(lines / rate);

@@ -133,9 +133,12 @@ fn a_connection_that_was_read_while_stopped_is_kept_tls() {
 fn kept(site: &Site) {
     // Of TLS, the handshake is read, and hardly more.
     let is_tls = site.ca_file().is_some();
-    let upstream = Faulty::at(site, move |_| match is_tls {
-        true => Fault::Sips(1024, FOR_EVER),
-        false => Fault::Stalls,
+    let upstream = Faulty::at(site, move |_| {
+        if is_tls {
+            Fault::Sips(1024, FOR_EVER)
+        } else {
+            Fault::Stalls
+        }
     });
     let config = config_for(site).set("sink.write_timeout", TIMEOUT);
     let daemon = Daemon::start(&config);

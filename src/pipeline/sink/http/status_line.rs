@@ -186,7 +186,9 @@ mod tests {
 
     fn said(parts: &[&[u8]]) -> Said {
         let mut line = StatusLine::default();
-        parts.iter().for_each(|part| line.feed(part));
+        for part in parts {
+            line.feed(part);
+        }
         line.said()
     }
 

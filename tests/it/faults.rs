@@ -9,6 +9,7 @@ mod handshakes;
 mod http_answers;
 mod http_bytes;
 mod http_doubt;
+mod http_echoes;
 mod http_heads;
 mod http_signals;
 mod links;

@@ -26,6 +26,7 @@ use tracing::{info, warn};
 use tracing_appender::non_blocking::ErrorCounter;
 
 use crate::config::{ListenAddress, Settings};
+use crate::deadline;
 use crate::os;
 use crate::pipeline::queue::Queue;
 use crate::stats::Counters;
@@ -132,9 +133,7 @@ impl Watched {
     async fn moves(&self) -> bool {
         let (answer, answered) = oneshot::channel();
         let ask = async { self.shared.pulse.send(answer).await.is_ok() && answered.await.is_ok() };
-        tokio::time::timeout(PULSE_TIMEOUT, ask)
-            .await
-            .unwrap_or(false)
+        deadline::timeout(PULSE_TIMEOUT, ask).await.unwrap_or(false)
     }
 }
 

@@ -11,7 +11,7 @@ mod systemd;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::select;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -20,6 +20,7 @@ use tracing::{error, info, warn};
 
 use crate::admin::{Admin, Watched};
 use crate::config::{Overrides, Settings, SinkUrl};
+use crate::deadline::Deadline;
 use crate::exit::Exit;
 use crate::pipeline::ingest::Stop;
 use crate::pipeline::queue::Queue;
@@ -192,8 +193,9 @@ async fn stop(
     info!(?grace, quiet = waits_for_quiet, "stopping");
     manager.stopping(grace);
     let wind_down = async {
-        let deadline = Instant::now() + grace;
-        if let Some(defect) = pipeline.await_quiet(quiet, grace).await {
+        let mut deadline = Deadline::after(grace);
+        let quiet = pipeline.await_quiet(quiet, grace);
+        if let Some(defect) = deadline.count(quiet).await {
             return Some(defect);
         }
         let keeps = manager.store() == Store::Offered;
@@ -208,8 +210,7 @@ async fn stop(
             }
             is_away(counters).await;
         };
-        let left = deadline.saturating_duration_since(Instant::now());
-        pipeline.drain(left, stop, of_no_use).await
+        pipeline.drain(deadline.left(), stop, of_no_use).await
     };
     select! {
         defect = wind_down => defect,

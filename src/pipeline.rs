@@ -26,10 +26,11 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinHandle};
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::sleep;
 use tracing::warn;
 
 use crate::config::Settings;
+use crate::deadline::{Deadline, timeout};
 use crate::os;
 use crate::stats::{Counters, Whose};
 use ingest::{BindError, Given, Ingest, Listeners, Plan, Stop};
@@ -206,11 +207,11 @@ impl Pipeline {
         }
         // An upstream that was away is tried again soon, as while draining.
         self.queue.hurry();
-        let deadline = Instant::now() + grace.saturating_sub(LEAST_DRAIN.min(grace / 2));
+        let limit = grace.saturating_sub(LEAST_DRAIN.min(grace / 2));
         let queue = self.queue.clone();
         tokio::select! {
             defect = self.failed() => Some(defect),
-            waited = timeout_at(deadline, is_quiet(&queue, quiet)) => {
+            waited = timeout(limit, is_quiet(&queue, quiet)) => {
                 if waited.is_err() {
                     warn!("clients go on sending; the rest of shutdown.grace is for the drain");
                 }
@@ -228,8 +229,10 @@ impl Pipeline {
         stop: Stop,
         of_no_use: impl Future<Output = ()>,
     ) -> Option<String> {
-        let deadline = Instant::now() + grace;
-        if let Err(error) = self.listeners.drain(stop, LAST_READS.min(grace)).await {
+        let mut deadline = Deadline::after(grace);
+        let streams = LAST_READS.min(grace);
+        // It keeps its own time, so that the account is right.
+        if let Err(error) = deadline.count(self.listeners.drain(stop, streams)).await {
             return Some(format!("a listener died: {error}"));
         }
         if let Some(defect) = self.end_flushing().await {
@@ -237,7 +240,7 @@ impl Pipeline {
         }
         self.queue.close();
         let drained = tokio::select! {
-            drained = timeout_at(deadline, &mut self.relay) => drained,
+            drained = deadline.within(&mut self.relay) => drained,
             () = of_no_use => return None,
         };
         match drained {
@@ -273,13 +276,14 @@ impl Pipeline {
 /// Waits until no line has come for so long.
 async fn is_quiet(queue: &Queue, quiet: Duration) {
     let mut received = queue.received();
-    let mut since = Instant::now();
-    while since.elapsed() < quiet {
-        sleep_until((Instant::now() + QUIET_LOOK).min(since + quiet)).await;
+    let mut silence = Deadline::after(quiet);
+    while !silence.is_over() {
+        sleep(QUIET_LOOK.min(silence.left())).await;
+        silence.look();
         let now_received = queue.received();
         if now_received != received {
             received = now_received;
-            since = Instant::now();
+            silence.restart();
         }
     }
 }

@@ -7,22 +7,28 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::future::pending;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::time::Duration;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
+use hyper::rt::{Sleep, Timer};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use rustix::io::Errno;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::select;
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use tracing::{debug, warn};
+
+use crate::deadline::timeout;
 
 use super::Watched;
 use super::answer::answer;
@@ -188,27 +194,54 @@ async fn converse(
         async move { Ok::<_, Infallible>(answer(&request, reach, &watched).await) }
     });
     let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
+        .timer(RunningTime)
         .header_read_timeout(HEADER_TIMEOUT)
         .max_buf_size(MAX_HEADER_BYTES)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
-    let is_over = async {
+    let served = async {
         select! {
-            () = sleep(CONNECTION_TIMEOUT) => {}
-            _ = stopping.changed() => {}
+            biased;
+            // A request that has arrived is read before the endpoint moves.
+            ended = &mut connection => Some(ended),
+            _ = stopping.changed() => None,
         }
     };
-    let ended = select! {
-        biased;
-        // A request that has arrived is read before the endpoint moves.
-        ended = &mut connection => ended,
-        () = is_over => {
-            connection.as_mut().graceful_shutdown();
-            timeout(LAST_ANSWER, connection).await.unwrap_or(Ok(()))
-        }
+    let ended = if let Ok(Some(ended)) = timeout(CONNECTION_TIMEOUT, served).await {
+        ended
+    } else {
+        connection.as_mut().graceful_shutdown();
+        timeout(LAST_ANSWER, connection).await.unwrap_or(Ok(()))
     };
     if let Err(error) = ended {
         debug!(%error, "an admin connection broke");
+    }
+}
+
+/// Timers of the HTTP library that count the time in which this process ran.
+#[derive(Debug)]
+struct RunningTime;
+
+struct Rest(Pin<Box<dyn Future<Output = ()> + Send + Sync>>);
+
+impl Timer for RunningTime {
+    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Sleep>> {
+        Box::pin(Rest(Box::pin(async move {
+            let _ = timeout(duration, pending::<()>()).await;
+        })))
+    }
+
+    fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn Sleep>> {
+        self.sleep(deadline.saturating_duration_since(Instant::now()))
+    }
+}
+
+impl Sleep for Rest {}
+
+impl Future for Rest {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.0.as_mut().poll(cx)
     }
 }

@@ -219,7 +219,7 @@ impl Queue {
 
     /// Lines were delivered.
     pub fn upstream_back(&self) {
-        self.lock().upstream_back();
+        self.lock().request_succeeded(now());
         self.shared.changed.notify_one();
     }
 

@@ -15,11 +15,12 @@ use std::time::{Duration, Instant};
 use tokio::select;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use tracing::field::{DebugValue, display};
 use tracing::{debug, error, info, warn};
 
 use crate::config::RetrySettings;
+use crate::deadline::timeout;
 use crate::stats::{Counters, DropReason, FailureKind};
 
 use super::queue::{Lease, Queue};

@@ -10,9 +10,9 @@ use hyper::header::HOST;
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
 
 use crate::config::{ListenAddress, Settings};
+use crate::deadline::timeout;
 
 /// Longer than the daemon takes to find out that its pipeline does not move.
 const PATIENCE: Duration = Duration::from_secs(8);

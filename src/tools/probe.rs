@@ -15,9 +15,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
 
 use crate::config::{self, Overrides, Settings, SinkUrl};
+use crate::deadline::timeout;
 use crate::exit::Exit;
 use crate::pipeline::sink::{
     Answer, Connector, Failure, Question, Route, Target, TlsError, Wire, assume_listeners,

@@ -147,7 +147,7 @@ fn converse(mut socket: Socket, line: &[u8]) -> io::Result<()> {
     socket.set_read_timeout(Some(PATIENCE))?;
     socket.write_all(line)?;
     socket.shutdown(Shutdown::Write)?;
-    match socket.read(&mut [0; 64]) {
+    match uninterrupted(|| socket.read(&mut [0; 64])) {
         Ok(0) => Ok(()),
         Ok(_) => Err(io::Error::other(
             "somebody else than sidecarbon answers there",
@@ -170,9 +170,19 @@ fn datagram(address: SocketAddr, line: &[u8]) -> io::Result<()> {
     socket.send(line)?;
     // The daemon never answers; the kernel does where nobody listens.
     socket.set_read_timeout(Some(REFUSAL))?;
-    match socket.recv(&mut [0; 64]) {
+    match uninterrupted(|| socket.recv(&mut [0; 64])) {
         Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
         _ => Ok(()),
+    }
+}
+
+/// With a timeout, a suspension of this process ends a read (signal(7)).
+fn uninterrupted(mut read: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+    loop {
+        match read() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            done => return done,
+        }
     }
 }
 

@@ -10,6 +10,8 @@ mod handshakes;
 mod http_answers;
 mod http_bytes;
 mod http_doubt;
+mod http_echoes;
+mod http_heads;
 mod http_signals;
 mod links;
 mod names;
@@ -17,6 +19,7 @@ mod networks;
 mod sandboxes;
 mod signals;
 mod stalls;
+mod suspensions;
 
 use crate::support::{Config, Site};
 

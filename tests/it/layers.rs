@@ -9,21 +9,30 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("config", &["os", "words"]),
     ("stats", &[]),
     ("os", &[]),
+    ("deadline", &[]),
     ("runtime", &[]),
-    ("pipeline", &["config", "stats", "os", "runtime", "words"]),
-    ("admin", &["config", "stats", "os", "pipeline", "words"]),
+    (
+        "pipeline",
+        &["config", "deadline", "stats", "os", "runtime", "words"],
+    ),
+    (
+        "admin",
+        &["config", "deadline", "stats", "os", "pipeline", "words"],
+    ),
     ("cli", &["config"]),
     ("exit", &[]),
     ("words", &[]),
     (
         "daemon",
         &[
-            "admin", "config", "exit", "os", "pipeline", "runtime", "stats", "words",
+            "admin", "config", "deadline", "exit", "os", "pipeline", "runtime", "stats", "words",
         ],
     ),
     (
         "tools",
-        &["admin", "config", "exit", "pipeline", "stats", "words"],
+        &[
+            "admin", "config", "deadline", "exit", "pipeline", "stats", "words",
+        ],
     ),
 ];
 

@@ -10,6 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
+use rustix::io::retry_on_intr;
 use rustix::net::{
     SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, sendmsg_addr,
 };
@@ -66,7 +67,8 @@ impl Notifier {
         let what = config::mask(what);
         let bytes = [IoSlice::new(what.as_bytes())];
         let flags = flags | SendFlags::NOSIGNAL;
-        sendmsg_addr(&self.socket, &self.address, &bytes, with, flags)?;
+        // With a timeout, a suspension of this process ends a call (signal(7)).
+        retry_on_intr(|| sendmsg_addr(&self.socket, &self.address, &bytes, with, flags))?;
         Ok(())
     }
 }

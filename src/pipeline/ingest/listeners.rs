@@ -17,10 +17,10 @@ use std::time::Duration;
 use tokio::select;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::timeout;
 use tracing::{info, warn};
 
 use crate::config::ListenSettings;
+use crate::deadline::timeout;
 use crate::os::{self, NamedBy};
 use crate::stats::Counters;
 use crate::stats::bound::{self, Bound, Registration};

@@ -14,9 +14,9 @@ use tokio::io::Interest;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::select;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
 use tracing::{debug, warn};
 
+use crate::deadline::{self, Deadline};
 use crate::os::Sender;
 use crate::stats::{CloseReason, ListenerCounters};
 
@@ -149,9 +149,11 @@ pub async fn serve<A: Acceptor>(acceptor: A, service: Service) {
             }
         }
     }
-    let end = Instant::now() + LAST_ACCEPTS;
-    while !stopped.leaves_clients() && Instant::now() < end {
-        match acceptor.accept_now() {
+    let mut end = Deadline::after(LAST_ACCEPTS);
+    while !stopped.leaves_clients() && !end.is_over() {
+        let accepted = acceptor.accept_now();
+        end.look();
+        match accepted {
             Ok(connection) => serve(&mut clients, connection),
             Err(error) if others_may_wait(&error) => {}
             Err(_) => break,
@@ -231,10 +233,10 @@ impl<S: ReadyStream> Reception<S> {
 
     /// Reads what has arrived, until the stream would block or has had its time.
     async fn read_the_rest(&mut self, reason: CloseReason) -> Ended {
-        let end = Instant::now() + LAST_READS;
+        let mut end = Deadline::after(LAST_READS);
         if !self.has_spoken && reason == CloseReason::Shutdown {
             // Either way it is read.
-            let _ = tokio::time::timeout(FIRST_WORD, self.stream.readable()).await;
+            let _ = deadline::timeout(FIRST_WORD, self.stream.readable()).await;
         }
         let ingest = self.ingest.clone();
         loop {
@@ -251,7 +253,8 @@ impl<S: ReadyStream> Reception<S> {
                 ControlFlow::Continue(_) => tokio::task::yield_now().await,
                 ControlFlow::Break(ended) => return ended,
             }
-            if Instant::now() >= end {
+            end.look();
+            if end.is_over() {
                 if ingest.notices().may_complain() {
                     warn!(peer = %self.peer, listener = %self.counters.label, "a client goes on sending; it is not waited for");
                 }

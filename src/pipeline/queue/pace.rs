@@ -11,7 +11,8 @@ const LEAST: f64 = 10.0;
 /// What is taken for the pace where hardly anything was delivered yet.
 const UNKNOWN: f64 = 1000.0;
 
-/// So long it takes until a halved pace is what it was.
+/// How long requests succeed until a pace that was halved, however often, is what it
+/// was before.
 const RECOVERY: Duration = Duration::from_secs(30);
 
 /// So much may go at once; it is saved up while nothing goes.
@@ -30,10 +31,28 @@ pub struct Pace {
 /// The upstream has asked for less.
 #[derive(Debug, Clone, Copy)]
 struct Brake {
-    rate: f64,
-    /// From here on it is released.
+    /// The rate right after it was halved.
+    floor: f64,
+    /// The rate before it was halved first.
     ceiling: f64,
-    since: Instant,
+    /// Time in which requests succeeded since it was halved last.
+    recovered: Duration,
+    /// The last request that succeeded, where none has failed since.
+    succeeded: Option<Instant>,
+    /// Whether no request has succeeded since it was halved last.
+    is_fresh: bool,
+}
+
+impl Brake {
+    /// The rate grows evenly, by a factor per second.
+    fn rate(&self) -> f64 {
+        self.floor * (self.growth() * self.recovered.as_secs_f64()).exp()
+    }
+
+    /// The logarithm of that factor.
+    fn growth(&self) -> f64 {
+        (self.ceiling / self.floor).ln() / RECOVERY.as_secs_f64()
+    }
 }
 
 impl Pace {
@@ -51,27 +70,70 @@ impl Pace {
     }
 
     /// Halves the pace. Where there is none, half of what is delivered now is
-    /// the first.
-    pub fn halve(&mut self, delivered: f64, now: Instant) {
+    /// the first. Several wishes in a row say no more than one: nothing went at the
+    /// lower pace yet.
+    pub fn halve(&mut self, delivered: f64) {
+        if self.brake.is_some_and(|brake| brake.is_fresh) {
+            return;
+        }
         // Not a number where that is not known yet.
         let delivered = delivered.max(UNKNOWN);
-        let current = self.rate(now).unwrap_or(delivered);
+        let current = self.rate().unwrap_or(delivered);
         let ceiling = self.brake.map_or(current, |brake| brake.ceiling);
+        let floor = (current / 2.0).max(LEAST);
         self.brake = Some(Brake {
-            rate: (current / 2.0).max(LEAST),
-            ceiling: ceiling.max(LEAST),
-            since: now,
+            floor,
+            ceiling: ceiling.max(floor),
+            recovered: Duration::ZERO,
+            succeeded: None,
+            is_fresh: true,
         });
     }
 
+    /// A request has succeeded: a pace that was halved recovers.
+    pub fn succeeded(&mut self, now: Instant) {
+        let Some(brake) = &mut self.brake else {
+            return;
+        };
+        brake.is_fresh = false;
+        if let Some(before) = brake.succeeded.replace(now) {
+            brake.recovered += now.saturating_duration_since(before);
+        }
+        if brake.recovered >= RECOVERY {
+            self.brake = None;
+        }
+    }
+
+    /// A request has failed: the time until the next success does not count.
+    pub fn failed(&mut self) {
+        if let Some(brake) = &mut self.brake {
+            brake.succeeded = None;
+        }
+    }
+
+    /// How many seconds so many lines take while the pace recovers; nothing where it
+    /// does not.
+    pub fn drain(&self, lines: f64) -> Option<f64> {
+        let brake = self.brake?;
+        let limit = self.limit.map_or(f64::INFINITY, f64::from);
+        let (rate, ceiling) = (brake.rate().min(limit), brake.ceiling.min(limit));
+        let recovery = RECOVERY.saturating_sub(brake.recovered).as_secs_f64();
+        let growth = (ceiling / rate).ln() / recovery;
+        if growth <= 0.0 {
+            return Some(lines / rate);
+        }
+        let meanwhile = (ceiling - rate) / growth;
+        Some(if lines < meanwhile {
+            (lines * growth / rate).ln_1p() / growth
+        } else {
+            recovery + (lines - meanwhile) / ceiling
+        })
+    }
+
     /// Lines a second, if there is a limit.
-    pub fn rate(&self, now: Instant) -> Option<f64> {
+    pub fn rate(&self) -> Option<f64> {
         let limit = self.limit.map(f64::from);
-        let brake = self.brake.and_then(|brake| {
-            let recovered = (now - brake.since).as_secs_f64() / RECOVERY.as_secs_f64();
-            let rate = brake.rate * recovered.exp2();
-            (rate < brake.ceiling).then_some(rate)
-        });
+        let brake = self.brake.map(|brake| brake.rate());
         match (limit, brake) {
             (Some(limit), Some(brake)) => Some(limit.min(brake)),
             (limit, brake) => limit.or(brake),
@@ -80,7 +142,7 @@ impl Pace {
 
     /// How many lines may go at once, or when the next may.
     pub fn allowance(&self, now: Instant) -> Result<u64, Instant> {
-        let Some(rate) = self.rate(now) else {
+        let Some(rate) = self.rate() else {
             return Ok(u64::MAX);
         };
         let credit = self.credit(rate, now);
@@ -95,7 +157,7 @@ impl Pace {
     /// So many lines went.
     #[allow(clippy::cast_precision_loss)] // Lines of one block.
     pub fn spend(&mut self, lines: u64, now: Instant) {
-        if let Some(rate) = self.rate(now) {
+        if let Some(rate) = self.rate() {
             self.credit = self.credit(rate, now) - lines as f64;
             self.counted = Some(now);
         }
@@ -190,23 +252,78 @@ mod tests {
         assert!(pace.allowance(now).is_err());
     }
 
+    /// The pace after so many seconds of successes, one a tenth of a second.
+    fn succeeds(pace: &mut Pace, start: Instant, seconds: u32) -> Option<f64> {
+        for tenth in 0..=seconds * 10 {
+            pace.succeeded(start + Duration::from_millis(100) * tenth);
+        }
+        pace.rate()
+    }
+
+    fn near(value: f64, expected: f64) -> bool {
+        (value - expected).abs() < expected / 100.0
+    }
+
     #[test]
     fn the_upstream_can_ask_for_less_for_a_while() {
         let start = Instant::now();
-        let at = |seconds| start + Duration::from_secs(seconds);
         let mut pace = Pace::default();
-        pace.halve(8000.0, start);
-        assert_eq!(pace.rate(start), Some(4000.0));
-        pace.halve(0.0, start);
-        assert_eq!(pace.rate(start), Some(2000.0));
-        assert_eq!(pace.rate(at(30)), Some(4000.0));
-        assert_eq!(pace.rate(at(61)), None);
+        pace.halve(8000.0);
+        assert_eq!(pace.rate(), Some(4000.0));
+        // Neither the clock nor failures bring it back.
+        pace.failed();
+        assert_eq!(pace.rate(), Some(4000.0));
+        assert!(near(
+            succeeds(&mut pace, start, 15).unwrap(),
+            4000.0 * 2_f64.sqrt()
+        ));
+        pace.failed();
+        let later = start + Duration::from_secs(3600);
+        assert!(near(succeeds(&mut pace, later, 14).unwrap(), 7820.0));
+        let last = later + Duration::from_secs(14);
+        assert_eq!(succeeds(&mut pace, last, 2), None);
 
         let mut pace = Pace::new(Some(100));
         for _ in 0..20 {
-            pace.halve(5.0, start);
+            pace.halve(5.0);
+            pace.succeeded(start);
         }
-        assert_eq!(pace.rate(start), Some(LEAST));
-        assert_eq!(pace.rate(at(1000)), Some(100.0));
+        assert_eq!(pace.rate(), Some(LEAST));
+        assert_eq!(succeeds(&mut pace, start, 30), Some(100.0));
+    }
+
+    #[test]
+    fn recovery_takes_as_long_however_often_the_upstream_has_asked() {
+        for (asked, between) in [(1, false), (10, false), (1, true), (3, true), (10, true)] {
+            let start = Instant::now();
+            let mut pace = Pace::default();
+            for _ in 0..asked {
+                pace.failed();
+                pace.halve(3000.0);
+                if between {
+                    pace.succeeded(start);
+                }
+            }
+            let halvings = if between { asked } else { 1 };
+            let halved = (3000.0 * 0.5_f64.powi(halvings)).max(LEAST);
+            assert!(near(pace.rate().unwrap(), halved), "{asked}: {pace:?}");
+            // What it says of a backlog is what becomes of it.
+            let said = pace.drain(60_000.0).unwrap();
+            let mut left = 60_000.0;
+            let mut tenths = 0;
+            while left > 0.0 {
+                pace.succeeded(start + Duration::from_millis(100) * tenths);
+                left -= pace.rate().unwrap_or(3000.0) / 10.0;
+                tenths += 1;
+            }
+            let took = f64::from(tenths) / 10.0;
+            assert!((said - took).abs() < 1.0, "{asked}: {said}, {took}");
+            assert!(took < 50.0, "{asked}: {took}");
+            assert_eq!(succeeds(&mut pace, start, 31), None, "{asked}");
+            assert_eq!(pace.drain(1.0), None);
+        }
+        let mut pace = Pace::new(Some(10));
+        pace.halve(3000.0);
+        assert!(pace.drain(1000.0).unwrap() < 110.0);
     }
 }

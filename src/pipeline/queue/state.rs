@@ -305,6 +305,7 @@ impl State {
     /// the moment at which the backlog will follow.
     pub fn upstream_away(&mut self, random: f64) {
         self.away.get_or_insert(random);
+        self.pace.failed();
         self.give_buffers_back();
     }
 
@@ -313,10 +314,16 @@ impl State {
         self.away = None;
     }
 
+    /// The same, and a pace that was halved recovers.
+    pub fn request_succeeded(&mut self, now: Instant) {
+        self.upstream_back();
+        self.pace.succeeded(now);
+    }
+
     /// The upstream has asked for less.
     pub fn slow_down(&mut self, now: Instant) {
         self.look(now);
-        self.pace.halve(self.short_meter.rates().lines_out, now);
+        self.pace.halve(self.short_meter.rates().lines_out);
     }
 
     /// The account of all lines.
@@ -352,8 +359,18 @@ impl State {
         let density = self.density.unwrap_or(UNKNOWN_DENSITY);
         Outlook {
             horizon: self.long_meter.rates().horizon(free, density),
-            drain: self.short_meter.rates().drain(waiting),
+            drain: self.drain(waiting),
         }
+    }
+
+    /// How long so many lines wait. While the pace recovers, what was measured before
+    /// says little.
+    #[allow(clippy::cast_precision_loss)] // An estimate for people.
+    fn drain(&self, waiting: u64) -> f64 {
+        let measured = self.short_meter.rates().drain(waiting);
+        self.pace
+            .drain(waiting as f64)
+            .map_or(measured, |paced| paced.min(measured))
     }
 
     /// What the last minutes brought.

@@ -76,7 +76,10 @@ impl Outage {
             });
         };
         current.attempts += 1;
-        let same = current.said.cause().kind == failure.cause().kind;
+        // A failure that needs a person is news after one that could pass by itself.
+        let is_worse = !matches!(failure, Failure::Unavailable(_))
+            && matches!(current.said, Failure::Unavailable(_));
+        let same = !is_worse && current.said.cause().kind == failure.cause().kind;
         if (same || current.is_resumed) && now < current.last_said + REMINDER {
             return None;
         }
@@ -178,6 +181,18 @@ mod tests {
             assert_eq!(roughly(seconds).as_deref(), Some(expected));
         }
         assert_eq!(roughly(f64::NAN), None);
+    }
+
+    #[test]
+    fn what_needs_a_person_is_told_once() {
+        let start = Instant::now();
+        let later = Failure::unavailable(FailureKind::Status, "503");
+        let never = Failure::misconfigured(FailureKind::Status, "404");
+        let mut outage = Outage::default();
+        let said: Vec<bool> = [&later, &later, &never, &never, &later, &never]
+            .map(|failure| outage.failed(failure, start).is_some())
+            .into();
+        assert_eq!(said, [true, false, true, false, false, false]);
     }
 
     #[test]

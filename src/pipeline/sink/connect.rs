@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use tracing::warn;
 
 use crate::config::{Endpoint, Proxy};
+use crate::deadline::timeout;
 use crate::stats::{Counters, FailureKind, Throttle, Whose};
 
 use super::addresses::Addresses;

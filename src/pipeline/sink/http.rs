@@ -13,14 +13,13 @@ mod body;
 mod connection;
 mod exchange;
 mod size;
+mod status_line;
 mod target;
 
 use std::slice;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
 use tracing::{debug, error};
 
 use crate::config::Uncertain;
@@ -42,9 +41,6 @@ pub use target::Target;
 
 /// How much of an answer's body is read. Only errors have one of use.
 const MAX_BODY: usize = 4096;
-
-/// Answers with larger headers are no answers.
-const MAX_HEADERS: usize = 16 << 10;
 
 /// Refused lines that are named in the log in a minute.
 const CULPRITS_NAMED: u32 = 20;
@@ -68,6 +64,8 @@ pub struct HttpSink {
     manner: Manner,
     counters: Arc<Counters>,
     connection: Option<Connection>,
+    /// Answers in a row that are no HTTP.
+    unreadable: u32,
     size: RequestSize,
     culprits: Throttle,
 }
@@ -86,6 +84,7 @@ impl HttpSink {
             manner,
             counters,
             connection: None,
+            unreadable: 0,
             size: RequestSize::within(manner.timeout),
             culprits: Throttle::with_burst(Duration::from_secs(60), CULPRITS_NAMED),
         }
@@ -98,8 +97,11 @@ impl HttpSink {
 
     /// Makes sure of a connection that is likely to work.
     pub async fn connect(&mut self) -> Result<(), Failure> {
-        self.connection
-            .take_if(|connection| !connection.is_usable());
+        if let Some(connection) = &self.connection
+            && !connection.is_usable().await
+        {
+            self.connection = None;
+        }
         let reached = match &mut self.connection {
             None => self.dialer.connect().await?,
             Some(connection) if connection.is_expired() => {
@@ -134,9 +136,7 @@ impl HttpSink {
         let is_confirmed = wire.is_confirmed();
         let socket = wire.socket().try_clone().map_err(|error| failed(&error))?;
         let accepted = wire.socket().accepted_handle();
-        let (sender, connection) = http1::Builder::new()
-            .max_buf_size(MAX_HEADERS)
-            .handshake(TokioIo::new(wire))
+        let (sender, connection, answers) = connection::handshake(wire)
             .await
             .map_err(|error| failed(&error))?;
         let driver = tokio::spawn(async move {
@@ -151,6 +151,7 @@ impl HttpSink {
             accepted,
             address,
             is_confirmed,
+            answers,
             expires: now + jittered_age(self.manner.max_age),
             last_used: now,
             requests: 0,

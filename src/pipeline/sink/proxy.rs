@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 use zeroize::Zeroizing;
 
 use crate::config::{Endpoint, Proxy};
+use crate::deadline;
 use crate::stats::FailureKind;
 
 use super::failure::Failure;
@@ -29,7 +30,7 @@ pub async fn tunnel(
         stream.write_all(request.as_bytes()).await?;
         read_answer(stream).await
     };
-    let answer = match tokio::time::timeout(timeout, exchange).await {
+    let answer = match deadline::timeout(timeout, exchange).await {
         Ok(Ok(answer)) => answer,
         Ok(Err(error)) => return Err(unavailable(proxy, &error.to_string())),
         Err(_) => return Err(unavailable(proxy, &format!("no answer within {timeout:?}"))),

@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 
 use crate::config::Endpoint;
+use crate::deadline;
 use crate::stats::FailureKind;
 
 use super::failure::Failure;
@@ -60,7 +61,7 @@ impl Resolver {
                 Ok(addresses)
             })
         });
-        let found = tokio::time::timeout(self.timeout, look_up).await;
+        let found = deadline::timeout(self.timeout, look_up).await;
         let fail = |what: String| Err(Failure::unavailable(FailureKind::Dns, what));
         let Ok(found) = found else {
             let timeout = self.timeout;

@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
+use crate::deadline::{self, Deadline};
 use crate::os;
 use crate::pipeline::queue::Lease;
 use crate::stats::{AckMode, Counters, FailureKind};
@@ -104,8 +105,8 @@ struct Connection {
     born: Instant,
     /// When a new connection is due.
     expires: Instant,
-    /// When something was last acknowledged, or everything was.
-    progress: Instant,
+    /// Runs while nothing is acknowledged and something is to be.
+    progress: Deadline,
     /// The pause before the next look at the socket.
     look: Duration,
     /// The window that the peer advertised, at this offset.
@@ -213,7 +214,8 @@ impl StreamSink {
         };
         let expires = Instant::now() + jittered_age(self.max_age);
         let counters = self.counters.clone();
-        self.connection = Some(Connection::new(reached, rules, expires, counters));
+        let patience = self.write_timeout;
+        self.connection = Some(Connection::new(reached, rules, expires, patience, counters));
     }
 
     /// Writes the lines of a lease, which is kept until they are acknowledged.
@@ -290,7 +292,13 @@ impl StreamSink {
 }
 
 impl Connection {
-    fn new(reached: Reached, mut rules: Rules, expires: Instant, counters: Arc<Counters>) -> Self {
+    fn new(
+        reached: Reached,
+        mut rules: Rules,
+        expires: Instant,
+        patience: Duration,
+        counters: Arc<Counters>,
+    ) -> Self {
         let Reached { wire, address, .. } = reached;
         os::limit_unsent(wire.socket(), UNSENT_BYTES);
         let is_tls = wire.session().is_some();
@@ -312,7 +320,7 @@ impl Connection {
             window: Window::new(rules),
             born: Instant::now(),
             expires,
-            progress: Instant::now(),
+            progress: Deadline::after(patience),
             look: FIRST_LOOK,
             room: 0,
             room_at: 0,
@@ -336,7 +344,7 @@ impl Connection {
 
     fn begin(&mut self, lease: Lease) {
         if self.window.unacknowledged() == 0 {
-            self.progress = Instant::now();
+            self.progress.restart();
         }
         self.look = FIRST_LOOK;
         self.window.begin(lease);
@@ -375,19 +383,24 @@ impl Connection {
         Ok(())
     }
 
-    /// Settles what is acknowledged by now; whether that was anything.
+    /// Settles what is acknowledged by now; whether that was anything. Otherwise the
+    /// time without progress is counted.
     fn settle(&mut self) -> bool {
         let now = Instant::now();
         if !self.is_confirmed() {
             if self.acknowledged() >= self.wire.socket().accepted() {
-                self.progress = now;
+                self.progress.restart();
+            } else {
+                self.progress.look();
             }
             return false;
         }
         self.look_at_room();
         let progress = self.window.acknowledge(self.acknowledged(), self.room, now);
         if progress || self.window.unacknowledged() == 0 {
-            self.progress = now;
+            self.progress.restart();
+        } else {
+            self.progress.look();
         }
         progress
     }
@@ -420,7 +433,7 @@ impl Connection {
                 }
                 Err(_) => self.look = (self.look * 2).min(LAST_LOOK),
             }
-            if self.progress.elapsed() >= write_timeout {
+            if self.progress.is_over() {
                 return Err(Failure::unavailable(
                     FailureKind::Timeout,
                     format!("the upstream has acknowledged nothing for {write_timeout:?}"),
@@ -445,7 +458,7 @@ impl Connection {
             }
         };
         // Whatever is left then goes back to the queue.
-        let _ = timeout(AFTER_END, drained).await;
+        let _ = deadline::timeout(AFTER_END, drained).await;
         self.settle();
     }
 

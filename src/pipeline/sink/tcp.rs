@@ -8,6 +8,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tracing::debug;
 
+use crate::deadline;
 use crate::stats::FailureKind;
 
 use super::failure::Failure;
@@ -31,7 +32,7 @@ pub struct Timeouts {
 /// Connects to one address.
 pub async fn connect(address: SocketAddr, timeouts: Timeouts) -> Result<TcpStream, Failure> {
     let failed = |what: String| Failure::unavailable(FailureKind::Connect, what);
-    let attempt = tokio::time::timeout(timeouts.connect, TcpStream::connect(address));
+    let attempt = deadline::timeout(timeouts.connect, TcpStream::connect(address));
     let stream = match attempt.await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return Err(failed(error.to_string())),

@@ -23,6 +23,7 @@ use x509_cert::Certificate;
 use x509_cert::der::Decode;
 
 use crate::config::{Endpoint, TlsSettings};
+use crate::deadline;
 use crate::stats::FailureKind;
 
 use super::counted::Counted;
@@ -144,7 +145,7 @@ impl Tls {
             let is_confirmed = !(is_judged_later && WAS_ASKED.with(Cell::get));
             Ok(Session::new(stream, is_confirmed))
         });
-        match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
+        match deadline::timeout(HANDSHAKE_TIMEOUT, handshake).await {
             Ok(Ok(session)) => Ok(session),
             Ok(Err((error, stream))) => Err(self.explain(&error, stream.first_read())),
             Err(_) => Err(Failure::unavailable(

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use tokio::net::UdpSocket;
 use tracing::error;
 
+use crate::deadline;
 use crate::pipeline::queue::{Lease, count_lines};
 use crate::stats::{Counters, DropReason, FailureKind};
 
@@ -189,7 +190,7 @@ impl Connection {
             let mut nothing = [0; 1];
             let refusal = self.socket.recv(&mut nothing);
             // An answer of any kind, or none: only a refusal counts.
-            if let Ok(Err(error)) = tokio::time::timeout(REFUSAL_WAIT, refusal).await {
+            if let Ok(Err(error)) = deadline::timeout(REFUSAL_WAIT, refusal).await {
                 return Err(error);
             }
         }

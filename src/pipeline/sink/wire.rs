@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio_rustls::client::TlsStream;
 
+use crate::deadline;
 use crate::stats::FailureKind;
 
 use super::counted::Counted;
@@ -129,7 +130,7 @@ impl Wire {
             while self.read(&mut buffer).await? > 0 {}
             io::Result::Ok(())
         };
-        let ended = tokio::time::timeout(deadline, goodbye).await;
+        let ended = deadline::timeout(deadline, goodbye).await;
         match ended {
             Ok(Ok(())) => true,
             // A peer that ends TLS without close_notify has read all the same.
@@ -173,9 +174,7 @@ impl Session {
     /// tells. A server may send neither, so that is not waited for longer than `limit`.
     pub async fn confirm(&mut self, limit: Duration) -> Result<(), Failure> {
         let confirmed = std::future::poll_fn(|cx| self.poll_confirmed(cx));
-        tokio::time::timeout(limit, confirmed)
-            .await
-            .unwrap_or(Ok(()))
+        deadline::timeout(limit, confirmed).await.unwrap_or(Ok(()))
     }
 
     fn poll_confirmed(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
@@ -234,14 +233,12 @@ async fn progress<T>(
     timeout: Duration,
     step: impl Future<Output = Result<T, Failure>>,
 ) -> Result<T, Failure> {
-    tokio::time::timeout(timeout, step)
-        .await
-        .unwrap_or_else(|_| {
-            Err(Failure::unavailable(
-                FailureKind::Timeout,
-                format!("the upstream has taken nothing for {timeout:?}"),
-            ))
-        })
+    deadline::timeout(timeout, step).await.unwrap_or_else(|_| {
+        Err(Failure::unavailable(
+            FailureKind::Timeout,
+            format!("the upstream has taken nothing for {timeout:?}"),
+        ))
+    })
 }
 
 fn closed() -> Failure {

@@ -4,9 +4,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use tokio::time::timeout;
-
 use crate::config::{Settings, SinkUrl};
+use crate::deadline::timeout;
 use crate::pipeline::pack::Pack;
 use crate::pipeline::queue::{Limits, Queue};
 use crate::pipeline::sink::{Deliver, Failure, Sink};

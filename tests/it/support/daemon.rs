@@ -257,6 +257,11 @@ impl Daemon {
         self.process.signal(signal);
     }
 
+    /// What the system says of its process.
+    pub fn process_state(&self) -> String {
+        self.process.state()
+    }
+
     /// Writes another configuration into the daemon's file and has it read.
     /// Returns when it is in force.
     #[track_caller]

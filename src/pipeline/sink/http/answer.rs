@@ -30,6 +30,14 @@ pub enum Answer {
     Failed(Failure),
 }
 
+/// What answers is no HTTP/1 server.
+pub fn unreadable() -> Failure {
+    Failure::misconfigured(
+        FailureKind::Status,
+        "the upstream does not speak HTTP/1.1 on this port; check scheme, host and port in sink.url",
+    )
+}
+
 /// Reads an answer: its status, its headers and what could be had of its body.
 pub fn read(status: StatusCode, headers: &HeaderMap, body: &[u8], key: &ApiKey) -> Answer {
     let said = quote(body, key);
@@ -61,12 +69,9 @@ pub fn read(status: StatusCode, headers: &HeaderMap, body: &[u8], key: &ApiKey) 
             unavailable(FailureKind::Status, "the upstream asks to wait")
         }
         status if status.is_redirection() => {
-            let to = headers
-                .get(LOCATION)
-                .and_then(|location| location.to_str().ok())
-                .map_or_else(String::new, |to| {
-                    format!(" to {}", host_of(to).escape_debug())
-                });
+            let to = headers.get(LOCATION).map_or_else(String::new, |location| {
+                format!(" to {}", target_of(location.as_bytes(), key))
+            });
             misconfigured(format!(
                 "the upstream redirects{to} ({status}); the key is not sent there, write the right sink.url"
             ))
@@ -94,26 +99,41 @@ fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     Some(wait.min(LONGEST_WAIT))
 }
 
-/// Scheme and host of a redirect's target; its path may hold anything.
-fn host_of(location: &str) -> &str {
-    let start = location.find("://").map_or(0, |at| at + 3);
-    let end = location[start..]
-        .find('/')
-        .map_or(location.len(), |at| start + at);
-    &location[..end]
+/// Scheme, host and port of a redirect's target. User, path and query may hold
+/// anything, our key for example.
+fn target_of(location: &[u8], key: &ApiKey) -> String {
+    let find = |bytes: &[u8], any_of: &[u8]| bytes.iter().position(|byte| any_of.contains(byte));
+    let scheme = match find(location, b":/?#\\") {
+        Some(end) if location[end..].starts_with(b"://") => end + 1,
+        _ => 0,
+    };
+    let (scheme, rest) = location.split_at(scheme);
+    let Some(rest) = rest.strip_prefix(b"//") else {
+        return "another path".to_owned();
+    };
+    // Browsers take a backslash for a slash.
+    let authority = &rest[..find(rest, b"/?#\\").unwrap_or(rest.len())];
+    let host = memchr::memrchr(b'@', authority).map_or(authority, |at| &authority[at + 1..]);
+    shown(&[scheme, b"//", host].concat(), key)
 }
 
-/// Words of the server for the log: short, escaped, without the key.
+/// Words of the server for the log.
 fn quote(words: &[u8], key: &ApiKey) -> String {
-    let mut words = words.to_vec();
-    key.mask(&mut words);
-    let words = String::from_utf8_lossy(&words);
-    let words: String = words.trim().chars().take(WORDS_LOGGED).collect();
+    let words = shown(words, key);
     if words.is_empty() {
-        String::new()
+        words
     } else {
-        format!(": {}", words.escape_debug())
+        format!(": {words}")
     }
+}
+
+/// Text of the server as it may be shown: without the key, short, escaped.
+fn shown(text: &[u8], key: &ApiKey) -> String {
+    let mut text = text.to_vec();
+    key.mask(&mut text);
+    let text = String::from_utf8_lossy(&text);
+    let text = text.trim().escape_debug();
+    text.take(WORDS_LOGGED).collect()
 }
 
 #[cfg(test)]
@@ -191,14 +211,36 @@ mod tests {
 
     #[test]
     fn a_redirect_names_the_host_alone() {
-        let location = Some(("location", "https://evil.example/x?token=1"));
-        let Answer::Failed(failure) = read_with(302, location, "") else {
-            panic!("is a failure");
-        };
-        let message = failure.to_string();
-        assert!(
-            message.contains("redirects to https://evil.example (302"),
-            "{message}"
-        );
+        let long = format!("https://{}/", "x".repeat(9000));
+        let cut = format!("https://{}", "x".repeat(WORDS_LOGGED - 8));
+        for (location, shown) in [
+            ("https://evil.example/x?token=1", "https://evil.example"),
+            ("http://sesame:@other.example/", "http://other.example"),
+            ("http://a:b@c@other.example:81#x", "http://other.example:81"),
+            ("https://other.example?key=sesame", "https://other.example"),
+            ("https://other.example#sesame", "https://other.example"),
+            ("https://other.example\\@sesame", "https://other.example"),
+            (
+                "https://SESAME.other.example/",
+                "https://<key>.other.example",
+            ),
+            ("https://%73esam%65.example/", "https://<key>.example"),
+            ("//user@other.example/x", "//other.example"),
+            ("/sesame?key=sesame", "another path"),
+            ("?key=sesame", "another path"),
+            ("sesame/x", "another path"),
+            ("mailto:sesame@other.example", "another path"),
+            ("sesame://x/y", "<key>://x"),
+            ("", "another path"),
+            ("https://", "https://"),
+            (&long, &cut),
+        ] {
+            let Answer::Failed(failure) = read_with(302, Some(("location", location)), "") else {
+                panic!("is a failure");
+            };
+            let message = failure.to_string();
+            let expected = format!("redirects to {shown} (302");
+            assert!(message.contains(&expected), "{location}: {message}");
+        }
     }
 }

@@ -5,18 +5,18 @@ use std::time::Duration;
 
 use http_body_util::{BodyExt, Collected, Limited};
 use hyper::body::Bytes;
-use hyper::client::conn::http1;
-use hyper::header::{CONTENT_LENGTH, HeaderValue};
+use hyper::header::{CONTENT_LENGTH, HeaderMap, HeaderValue};
 use hyper::{Method, StatusCode};
-use hyper_util::rt::TokioIo;
-use tokio::time::timeout;
 
+use crate::deadline::timeout;
 use crate::pipeline::sink::failure::Failure;
 use crate::pipeline::sink::wire::Wire;
 use crate::stats::FailureKind;
 
 use super::answer::{self, Answer};
-use super::{MAX_BODY, MAX_HEADERS, Target, with_sources};
+use super::connection::handshake;
+use super::status_line::Said;
+use super::{MAX_BODY, Target, with_sources};
 
 /// What is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,16 +59,19 @@ impl Target {
             Failure::unavailable(FailureKind::Closed, message)
         };
         let exchange = async {
-            let (mut sender, connection) = http1::Builder::new()
-                .max_buf_size(MAX_HEADERS)
-                .handshake(TokioIo::new(wire))
-                .await
-                .map_err(broken)?;
+            let (mut sender, connection, answers) = handshake(wire).await.map_err(broken)?;
             // Its errors reach the request.
             let driver = tokio::spawn(connection);
             let response = sender.send_request(request).await.map_err(broken);
             let reply = match response {
-                Err(failure) => Err(failure),
+                Err(failure) => match answers.said() {
+                    Said::Status { code, .. } => Ok(Reply {
+                        status: code,
+                        answer: answer::read(code, &HeaderMap::new(), b"", &self.key),
+                    }),
+                    Said::Unreadable => Err(answer::unreadable()),
+                    Said::Nothing => Err(failure),
+                },
                 Ok(response) => {
                     let (parts, body) = response.into_parts();
                     let body = Limited::new(body, MAX_BODY).collect().await;

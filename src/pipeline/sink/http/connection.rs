@@ -1,6 +1,7 @@
 //! A connection to an HTTP server, and what its socket knows of a request that
 //! got no answer.
 
+use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -9,15 +10,46 @@ use std::time::{Duration, Instant};
 
 use http_body_util::Full;
 use hyper::body::Bytes;
-use hyper::client::conn::http1::SendRequest;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
 use socket2::SockRef;
 use tokio::task::JoinHandle;
+use tokio::time::sleep;
 
 use crate::os;
+
+use super::super::wire::Wire;
+use super::status_line::{Listener, Overheard};
 
 /// Common servers close idle connections after a minute; ours go first, so
 /// that no request meets one that is just being closed.
 const MAX_IDLE: Duration = Duration::from_secs(50);
+
+/// What an idle socket holds is read within this time.
+const IS_READ: Duration = Duration::from_millis(50);
+const READ_LOOK: Duration = Duration::from_millis(1);
+
+/// Longer heads are not read to their ends: their status line is enough. A few
+/// times of what servers send at most.
+const MAX_HEAD: usize = 64 << 10;
+const MAX_FIELDS: usize = 256;
+
+/// Moves the bytes of a connection.
+pub type Driver = http1::Connection<TokioIo<Overheard<Wire>>, Full<Bytes>>;
+
+/// Begins to speak HTTP. Whatever an answer's fields are like, it is an answer.
+pub async fn handshake(wire: Wire) -> hyper::Result<(SendRequest<Full<Bytes>>, Driver, Listener)> {
+    let (stream, answers) = Overheard::new(wire);
+    let (sender, driver) = http1::Builder::new()
+        .allow_spaces_after_header_name_in_responses(true)
+        .allow_obsolete_multiline_headers_in_responses(true)
+        .ignore_invalid_headers_in_responses(true)
+        .max_headers(MAX_FIELDS)
+        .max_buf_size(MAX_HEAD)
+        .handshake(TokioIo::new(stream))
+        .await?;
+    Ok((sender, driver, answers))
+}
 
 /// A connection, with at most one request on its way.
 #[derive(Debug)]
@@ -34,6 +66,8 @@ pub struct Connection {
     /// Whether the server had accepted our TLS client certificate when the connection was
     /// made, or had not asked for one.
     pub is_confirmed: bool,
+    /// What the upstream says.
+    pub answers: Listener,
     pub expires: Instant,
     pub last_used: Instant,
     pub requests: u64,
@@ -52,13 +86,33 @@ pub enum Fate {
 }
 
 impl Connection {
-    pub fn is_usable(&self) -> bool {
-        !self.sender.is_closed() && Instant::now() < self.last_used + MAX_IDLE
+    /// Whether the next request may go on it. The server may have closed it while
+    /// this process was suspended: what the socket holds is read before.
+    pub async fn is_usable(&self) -> bool {
+        if self.sender.is_closed() || Instant::now() >= self.last_used + MAX_IDLE {
+            return false;
+        }
+        // A new one may hold tickets of TLS, and has not been idle.
+        let mut looks = IS_READ.as_millis() / READ_LOOK.as_millis();
+        while self.requests > 0 && !self.is_quiet() {
+            sleep(READ_LOOK).await;
+            looks -= 1;
+            if looks == 0 || self.sender.is_closed() {
+                return false;
+            }
+        }
+        true
     }
 
     /// Whether it is time for another one.
     pub fn is_expired(&self) -> bool {
         self.expires <= Instant::now()
+    }
+
+    /// Whether the socket has neither bytes, nor an end, nor an error to read.
+    fn is_quiet(&self) -> bool {
+        let peeked = SockRef::from(&self.socket).peek(&mut [MaybeUninit::uninit()]);
+        peeked.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
     }
 
     /// What is known of the request that just failed. What never was complete

@@ -9,16 +9,18 @@ use std::time::{Duration, Instant};
 
 use http_body_util::{BodyExt, Limited};
 use hyper::body::{Bytes, Incoming};
+use hyper::header::HeaderMap;
 use hyper::{Method, Response};
-use tokio::time::timeout_at;
 use tracing::error;
 
 use crate::config::Uncertain;
+use crate::deadline::Deadline;
 use crate::pipeline::queue::Lease;
 use crate::pipeline::sink::wire::is_refusal;
 use crate::stats::{Counters, DropReason, FailureKind};
 
 use super::connection::{Connection, Fate};
+use super::status_line::Said;
 use super::{Answer, Failure, HttpSink, MAX_BODY, answer, bytes_of, kind_of, with_sources};
 
 /// How long the body of a success is read, to keep the connection.
@@ -96,7 +98,7 @@ impl HttpSink {
     }
 
     async fn exchange(&mut self, leases: &mut [Lease]) -> Result<Answer, Unanswered> {
-        let deadline = tokio::time::Instant::now() + self.manner.timeout;
+        let mut deadline = Deadline::after(self.manner.timeout);
         let nothing_sent = |failure| Unanswered {
             failure,
             fate: Fate::Incomplete,
@@ -117,6 +119,9 @@ impl HttpSink {
             lease.send(0..length);
             complete_at += length as u64;
         }
+        if connection.requests > 0 {
+            connection.answers.begin();
+        }
         let answer = connection.sender.send_request(request);
         let pending = Pending {
             connection: &connection,
@@ -125,15 +130,17 @@ impl HttpSink {
             uncertain: self.manner.uncertain,
             counters: &self.counters,
         };
-        let answer = timeout_at(deadline, answer).await;
+        let answer = deadline.within(answer).await;
         pending.over();
         let mut was_reset = false;
+        let mut was_cut = false;
         let failure = match answer {
             Ok(Ok(response)) => {
                 if response.status().is_success() {
                     // At once: the body may take its time, and say nothing.
                     leases.iter_mut().for_each(Lease::settle_rest);
                 }
+                self.unreadable = 0;
                 return Ok(self.finish(connection, response, deadline).await);
             }
             Ok(Err(error)) if !connection.is_confirmed && is_refusal(&error) => {
@@ -143,18 +150,48 @@ impl HttpSink {
             }
             Ok(Err(error)) if error.is_canceled() => {
                 let fate = connection.stale_or(Fate::Incomplete);
-                let failure = Failure::unavailable(kind_of(&error), with_sources(&error));
+                let failure = match connection.answers.said() {
+                    // Something that speaks first, and not HTTP.
+                    Said::Unreadable if connection.requests == 0 => self.unreadable(),
+                    _ => Failure::unavailable(kind_of(&error), with_sources(&error)),
+                };
                 return Err(Unanswered { failure, fate });
             }
             Ok(Err(error)) => {
                 let message = format!("no answer to the request: {}", with_sources(&error));
                 was_reset = !error.is_incomplete_message();
+                was_cut = !error.is_parse();
                 Failure::unavailable(kind_of(&error), message)
             }
             Err(_) => {
                 let message = format!("no answer within {:?}", self.manner.timeout);
                 Failure::unavailable(FailureKind::Timeout, message)
             }
+        };
+        let failure = match connection.answers.said() {
+            // A cut in the middle of a line may be anywhere; any other end of the
+            // fields does not change what the status says.
+            Said::Status {
+                code,
+                ends_in_newline,
+            } if ends_in_newline || !was_cut => {
+                if code.is_success() {
+                    leases.iter_mut().for_each(Lease::settle_rest);
+                }
+                self.unreadable = 0;
+                return Ok(answer::read(code, &HeaderMap::new(), b"", &self.target.key));
+            }
+            Said::Unreadable => {
+                let failure = self.unreadable();
+                if let Failure::Misconfigured(_) = failure {
+                    // Held like everything that such an upstream gets.
+                    connection.fate(complete_at, was_reset).await;
+                    let fate = Fate::Incomplete;
+                    return Err(Unanswered { failure, fate });
+                }
+                failure
+            }
+            Said::Status { .. } | Said::Nothing => failure,
         };
         let fate = match connection.fate(complete_at, was_reset).await {
             // Its time is over, on whichever connection.
@@ -170,18 +207,15 @@ impl HttpSink {
         &mut self,
         mut connection: Connection,
         response: Response<Incoming>,
-        deadline: tokio::time::Instant,
+        mut deadline: Deadline,
     ) -> Answer {
         let (parts, body) = response.into_parts();
         // What was accepted is settled soon, whatever the body does.
-        let soon = tokio::time::Instant::now() + BODY_OF_SUCCESS;
-        let deadline = if parts.status.is_success() {
-            deadline.min(soon)
-        } else {
-            deadline
-        };
+        if parts.status.is_success() {
+            deadline = Deadline::after(deadline.left().min(BODY_OF_SUCCESS));
+        }
         let body = Limited::new(body, MAX_BODY).collect();
-        let body = match timeout_at(deadline, body).await {
+        let body = match deadline.within(body).await {
             Ok(Ok(body)) => {
                 connection.requests += 1;
                 connection.last_used = Instant::now();
@@ -192,6 +226,16 @@ impl HttpSink {
             _ => Bytes::new(),
         };
         answer::read(parts.status, &parts.headers, &body, &self.target.key)
+    }
+
+    /// Another answer that is no HTTP. One may be an accident, such as a server
+    /// that is being replaced; the next says that this is no HTTP server.
+    fn unreadable(&mut self) -> Failure {
+        self.unreadable = self.unreadable.saturating_add(1);
+        match answer::unreadable() {
+            Failure::Misconfigured(cause) if self.unreadable < 2 => Failure::Unavailable(cause),
+            failure => failure,
+        }
     }
 }
 

@@ -17,12 +17,14 @@ use super::acceptor::{Acceptor, After};
 use super::site::Site;
 use crate::support::http::Message;
 use crate::support::inbox::Inbox;
+use crate::support::switch::Switch;
 
 /// A double whose every answer is decided by the test.
 pub struct Scripted {
     inbox: Arc<Inbox>,
     acceptor: Acceptor,
     answered: Arc<Mutex<Vec<Answered>>>,
+    asked: Arc<AtomicUsize>,
     site: Site,
 }
 
@@ -48,7 +50,7 @@ pub struct Answered {
 }
 
 /// What the server does.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Reply {
     stores: bool,
     bytes: Vec<u8>,
@@ -56,10 +58,11 @@ pub struct Reply {
     then: Then,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone)]
 enum Then {
     GoOn,
     Close,
+    CloseWhen(Switch),
     /// Ends its side and reads on until the client ends the other.
     Linger,
     Reset,
@@ -125,6 +128,11 @@ impl Reply {
     /// Closes the connection then.
     pub fn then_close(self) -> Self {
         self.then(Then::Close)
+    }
+
+    /// Closes the idle connection once the switch is on.
+    pub fn then_close_when(self, switch: &Switch) -> Self {
+        self.then(Then::CloseWhen(switch.clone()))
     }
 
     /// Closes it the polite way: what the client still writes is read.
@@ -200,6 +208,11 @@ impl Scripted {
             .clone()
     }
 
+    /// How many requests have come.
+    pub fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
+    }
+
     /// How many requests got this status.
     pub fn count(&self, status: u16) -> usize {
         let answered = self.answered();
@@ -212,6 +225,11 @@ impl Scripted {
     /// Connections accepted so far.
     pub fn connections(&self) -> usize {
         self.acceptor.connections()
+    }
+
+    /// Connections that have ended.
+    pub fn ended(&self) -> usize {
+        self.acceptor.ended()
     }
 
     /// Every line that was stored, once the daemon has closed its connections.
@@ -229,7 +247,8 @@ impl Scripted {
     ) -> Self {
         let inbox = Arc::new(Inbox::default());
         let answered = Arc::new(Mutex::new(Vec::new()));
-        let requests = AtomicUsize::new(0);
+        let requests = Arc::new(AtomicUsize::new(0));
+        let asked = Arc::clone(&requests);
         let tls = site.server();
         let acceptor = Acceptor::start(site.port().listen(None), {
             let (inbox, answered) = (Arc::clone(&inbox), Arc::clone(&answered));
@@ -258,6 +277,7 @@ impl Scripted {
             inbox,
             acceptor,
             answered,
+            asked,
             site: site.clone(),
         }
     }
@@ -323,6 +343,10 @@ impl Desk<'_> {
             match reply.then {
                 Then::GoOn => {}
                 Then::Close => break,
+                Then::CloseWhen(switch) => {
+                    switch.wait();
+                    break;
+                }
                 Then::Linger => {
                     socket.shutdown(Shutdown::Write)?;
                     io::copy(&mut stream, &mut io::sink())?;

@@ -21,6 +21,7 @@ use crate::admin::{Admin, Watched};
 use crate::config::{Overrides, Settings, SinkUrl};
 use crate::exit::Exit;
 use crate::pipeline::ingest::Stop;
+use crate::pipeline::memory::Memory;
 use crate::pipeline::queue::Queue;
 use crate::pipeline::{Pipeline, SetupError};
 use crate::runtime;
@@ -66,7 +67,8 @@ async fn live(
     mut manager: Manager,
     sockets: Vec<OwnedFd>,
 ) -> Exit {
-    for warning in &settings.warnings {
+    let memory = Memory::of(&settings).warning();
+    for warning in settings.warnings.iter().chain(&memory) {
         warn!("{warning}");
     }
     for note in &settings.notes {

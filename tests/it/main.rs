@@ -18,6 +18,7 @@ mod flow;
 mod hostile;
 mod layers;
 mod lines;
+mod memory;
 mod outage;
 mod page;
 mod pickle;

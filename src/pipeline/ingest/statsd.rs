@@ -36,6 +36,7 @@ use aggregates::Aggregates;
 use render::{Points, Style};
 use sample::Sample;
 use series::Series;
+use timer::Steps;
 
 /// What is gathered, shared by all listeners and the flush.
 #[derive(Debug)]
@@ -51,6 +52,8 @@ pub struct Statsd {
 #[derive(Debug)]
 struct Gathered {
     aggregates: Aggregates,
+    /// A series whose summary is made in steps, as part of a flush.
+    large_timer: Option<(Box<[u8]>, Steps)>,
     series: Series,
     style: Style,
     /// Values that pass as they are.
@@ -80,6 +83,7 @@ impl Statsd {
         Self {
             gathered: Mutex::new(Gathered {
                 aggregates: Aggregates::new(settings.bytes),
+                large_timer: None,
                 series: Series::default(),
                 style: Style::of(settings),
                 passing: Points::default(),

@@ -116,6 +116,7 @@ pub async fn serve<S: AsFd + Send + 'static>(
             () = &mut next_look, if has_received => {
                 has_received = false;
                 look();
+                ingest.release_buffers();
             }
             ready = readiness.readable() => {
                 if !has_received {

@@ -138,13 +138,13 @@ pub fn allocated(bytes: usize) -> usize {
     if bytes == 0 { 0 } else { os::allocated(bytes) }
 }
 
-/// What a full table takes more once it has grown: it doubles, and the first
-/// one has four places.
+/// What a full table takes more while it grows: there is one of twice its size beside it for a
+/// moment, and the first one has four places.
 pub fn growth_of<T>(table: &HashTable<T>) -> usize {
     /// As far as a group of control bytes reaches behind the places.
     const BEHIND: usize = 16;
     match table.allocation_size() {
         0 => allocated(4 * (size_of::<T>() + 1) + 2 * BEHIND),
-        bytes => allocated(2 * bytes) - allocated(bytes),
+        bytes => allocated(2 * bytes),
     }
 }

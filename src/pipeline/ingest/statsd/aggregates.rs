@@ -10,10 +10,11 @@
 //! In: samples, each with its series. Out: at a flush, each series that had one
 //! in the interval. Those without any are forgotten, but gauges are kept for
 //! changes to come, and are what has to go, the longest untouched first, where a
-//! new series finds no room. The bound is for what is held; while a table
-//! grows, what it held before is there a moment longer.
+//! new series finds no room. The bound holds while a table grows, too: what it held before is
+//! there a moment longer.
 
 use std::hash::{BuildHasher, RandomState};
+use std::ops::ControlFlow;
 
 use hashbrown::HashTable;
 
@@ -30,6 +31,8 @@ pub struct Aggregates {
     hasher: RandomState,
     /// Memory of names and of what the series hold.
     held: usize,
+    /// Memory of values that were taken out for a summary in steps.
+    aside: usize,
     limit: usize,
     /// Counts flushes.
     interval: u64,
@@ -63,6 +66,7 @@ impl Aggregates {
             index: HashTable::new(),
             hasher: RandomState::new(),
             held: 0,
+            aside: 0,
             limit,
             interval: 1,
             all_touched_in: None,
@@ -115,27 +119,41 @@ impl Aggregates {
         allocated(self.entries.capacity() * size_of::<Entry>())
             + allocated(self.index.allocation_size())
             + self.held
+            + self.aside
+    }
+
+    /// Memory that values take which were taken out at a flush: it is within the bound as well.
+    pub fn set_aside(&mut self, bytes: usize) {
+        self.aside = bytes;
     }
 
     /// Hands out the series that had samples since the last flush, some of them:
     /// whether there may be more. What comes meanwhile is of this flush or of
-    /// the next.
-    pub fn flush(&mut self, at_most: usize, mut each: impl FnMut(&[u8], &mut Aggregate)) -> bool {
+    /// the next. It ends after `at_most` series, or as soon as `each` breaks off.
+    pub fn flush(
+        &mut self,
+        at_most: usize,
+        mut each: impl FnMut(&[u8], &mut Aggregate) -> ControlFlow<()>,
+    ) -> bool {
         if self.flushing.is_none() {
             self.interval += 1;
             self.is_due = false;
         }
         let end = self.flushing.unwrap_or(self.entries.len());
-        let begin = end.saturating_sub(at_most);
+        let mut begin = end.saturating_sub(at_most);
         for place in (begin..end).rev() {
             let entry = &mut self.entries[place];
             if std::mem::take(&mut entry.is_fresh) {
-                each(&entry.name, &mut entry.aggregate);
                 let before = entry.aggregate.allocated();
+                let goes_on = each(&entry.name, &mut entry.aggregate);
                 entry.aggregate.begin_interval();
                 self.held = self.held - before + entry.aggregate.allocated();
                 // To be forgotten by the next one, unless it is touched.
                 self.is_due |= entry.aggregate.kind() != Kind::Gauge;
+                if goes_on.is_break() {
+                    begin = place;
+                    break;
+                }
             } else if entry.aggregate.kind() != Kind::Gauge {
                 // The one that takes its place had its turn, or is a new one.
                 self.remove(place);

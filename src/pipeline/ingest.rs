@@ -50,11 +50,11 @@ use stopping::Stopping;
 use tcp::{Brought, Progress};
 
 pub use given::Given;
+pub use listeners::{BindError, Listeners, Plan};
 pub use pickle::MOST_BYTES as PICKLE_BYTES;
+pub use stopping::Stop;
 pub use tcp::receive_buffer as tcp_receive_buffer;
 pub use udp::bind as bind_udp;
-pub use listeners::{BindError, Listeners, Plan};
-pub use stopping::Stop;
 
 /// No UDP datagram is larger, and a stream has rarely more at once.
 pub const READ_BYTES: usize = 64 << 10;

@@ -11,8 +11,8 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use crate::config::{ListenSettings, Settings};
 use crate::os;
 
-use super::ingest::connections::{Bounds, MAX_LEAVING};
 use super::ingest;
+use super::ingest::connections::{Bounds, MAX_LEAVING};
 
 /// The program and what it links, its threads' stacks, the compressor, the TLS connection, the
 /// admin endpoint, the log: measured, with a reserve.
@@ -197,7 +197,9 @@ fn granted_to_udp() -> usize {
         SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
         SocketAddr::from((Ipv6Addr::LOCALHOST, 0)),
     ];
-    let sockets = any.into_iter().filter_map(|address| ingest::bind_udp(address).ok());
+    let sockets = any
+        .into_iter()
+        .filter_map(|address| ingest::bind_udp(address).ok());
     sockets
         .map(os::receive_buffer)
         .max()
@@ -209,14 +211,16 @@ fn granted_to_udp() -> usize {
 struct Mib(usize);
 
 impl fmt::Display for Mib {
-    #[expect(clippy::cast_precision_loss, reason = "one digit behind the point is shown")]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "one digit behind the point is shown"
+    )]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Never less than it is.
         let tenths = (self.0 as f64 / f64::from(1 << 20) * 10.0).ceil();
         write!(f, "{:.1} MiB", tenths / 10.0)
     }
 }
-
 
 #[cfg(test)]
 mod tests;

@@ -19,7 +19,9 @@ fn promised(config: &Config, sum: &str) -> u64 {
     let line = outcome.printed.iter().find(|line| line.contains(sum));
     let line = line.unwrap_or_else(|| panic!("no {sum} in {}", outcome.said));
     let number = line.trim_start_matches('#').split_whitespace().next();
-    let mib: f64 = number.and_then(|number| number.parse().ok()).expect("a number");
+    let mib: f64 = number
+        .and_then(|number| number.parse().ok())
+        .expect("a number");
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     let bytes = (mib * 1024.0 * 1024.0) as u64;
     bytes
@@ -88,12 +90,27 @@ fn clients_of_every_protocol_stay_within_what_check_says() {
         }
         unix_datagram(&datagram, &large);
         let samples: String = (0..200)
-            .map(|_| format!("{:x}:{}|ms\n{:x}:1|c\n", random.u16(..), number, random.u64(..)))
+            .map(|_| {
+                format!(
+                    "{:x}:{}|ms\n{:x}:1|c\n",
+                    random.u16(..),
+                    number,
+                    random.u64(..)
+                )
+            })
             .collect();
         udp_to(daemon.address("statsd"), samples);
         daemon.tcp(random_lines(&mut random, 100_000));
     }
+    // A client that has sent a good frame before may send large ones, whatever others hold.
     let mut pickler = connect("pickle");
+    let good = b"(l(S'mem.good'\n(L1700000000L\nL1L\ntta.";
+    let length = u32::try_from(good.len()).expect("a frame").to_be_bytes();
+    let before = daemon.received();
+    for bytes in [&length[..], good] {
+        pickler.write_all(bytes).expect("the daemon reads");
+    }
+    wait_for("the good frame", || daemon.received() > before);
     for byte in *b"(]" {
         let mut frame = (1_u32 << 20).to_be_bytes().to_vec();
         frame.resize(4 + (1 << 20), byte);
@@ -141,7 +158,13 @@ fn a_short_line_that_is_not_finished_stays_where_others_hold_much() {
     wait_for("the others to be gone", || daemon.connections() == 1);
     // Each of them counts once, whether it lost its line before or ended in it.
     wait_for("all to be counted", || daemon.received() == 202);
-    assert_rejected(&daemon, [("fields", 200 - truncated(&daemon)), ("truncated", truncated(&daemon))]);
+    assert_rejected(
+        &daemon,
+        [
+            ("fields", 200 - truncated(&daemon)),
+            ("truncated", truncated(&daemon)),
+        ],
+    );
 }
 
 #[track_caller]

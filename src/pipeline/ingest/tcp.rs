@@ -490,7 +490,10 @@ mod tests {
                 dialect: Dialect::Lines,
                 client: Mutex::new(Client::new(Dialect::Lines)),
             });
-            let slot = ingest.connections().slot(Sender::Unknown, reader.clone()).await;
+            let slot = ingest
+                .connections()
+                .slot(Sender::Unknown, reader.clone())
+                .await;
             let reception = Reception {
                 stream: Endless(stream),
                 reader,

@@ -41,7 +41,14 @@ fn the_sum_is_shown_with_its_parts() {
     let text = memory.render();
     let numbers: Vec<f64> = text
         .lines()
-        .filter_map(|line| line.strip_prefix('#')?.split_once(" MiB")?.0.trim().parse().ok())
+        .filter_map(|line| {
+            line.strip_prefix('#')?
+                .split_once(" MiB")?
+                .0
+                .trim()
+                .parse()
+                .ok()
+        })
         .collect();
     let [parts @ .., sum] = &numbers[..] else {
         panic!("{text}");

@@ -95,7 +95,9 @@ fn those_that_never_sent_a_line_are_evicted_first_and_the_oldest_of_them_first()
     silent[0].slot.active(false, 100);
     let _next = connect(&connections);
     assert!(silent[1].is_evicted() && !silent[0].is_evicted());
-    let mut storm: Vec<Client> = (0..MAX_LEAVING - 2).map(|_| connect(&connections)).collect();
+    let mut storm: Vec<Client> = (0..MAX_LEAVING - 2)
+        .map(|_| connect(&connections))
+        .collect();
     assert!(silent[0].is_evicted());
     let newest = storm.pop().unwrap();
     assert!(storm.iter().rev().skip(1).all(Client::is_evicted));
@@ -161,7 +163,10 @@ fn the_largest_and_longest_idle_lose_what_they_hold() {
     // Not the newest, though it is as large.
     let newest = connect(&connections);
     newest.slot.active(true, 45 * KIB);
-    assert_eq!([&small, &first, &second, &newest].map(Client::sheds), [0, 1, 0, 0]);
+    assert_eq!(
+        [&small, &first, &second, &newest].map(Client::sheds),
+        [0, 1, 0, 0]
+    );
     assert_eq!(connections.lock().held_bytes, 95 * KIB + 100);
     drop((second, newest));
     // One that never sent a line goes before others that hold a little more.

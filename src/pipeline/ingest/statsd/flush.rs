@@ -208,8 +208,7 @@ impl Gathered {
 
     fn account_for_large_timer(&mut self) {
         let steps = self.large_timer.as_ref().map(|(_, steps)| steps);
-        self.aggregates
-            .set_aside(steps.map_or(0, Steps::allocated));
+        self.aggregates.set_aside(steps.map_or(0, Steps::allocated));
     }
 }
 

@@ -383,11 +383,18 @@ mod tests {
         let mut steps = Steps::of(&mut timer.clone(), &percentiles);
         let mut all = 0;
         while let Some(looked_at) = steps.step(most) {
-            assert!(looked_at <= most + FEW.max(RELEASED.min(values.len())), "{looked_at}");
+            assert!(
+                looked_at <= most + FEW.max(RELEASED.min(values.len())),
+                "{looked_at}"
+            );
             all += looked_at;
         }
         assert_eq!(steps.allocated(), 0);
-        assert!(all <= 60 * values.len() + 20 * FEW, "{all} of {}", values.len());
+        assert!(
+            all <= 60 * values.len() + 20 * FEW,
+            "{all} of {}",
+            values.len()
+        );
         let (found, parts) = steps.found();
         let expected = timer.summary().unwrap();
         assert_eq!(found, expected);
@@ -415,7 +422,9 @@ mod tests {
         let equal = vec![7.5; MANY as usize];
         let two: Vec<f64> = (0..MANY).map(|number| f64::from(number % 2)).collect();
         let organ: Vec<f64> = up.iter().chain(&down).copied().collect();
-        let zeroes: Vec<f64> = (0..MANY).map(|number| if number % 3 == 0 { 0.0 } else { -0.0 }).collect();
+        let zeroes: Vec<f64> = (0..MANY)
+            .map(|number| if number % 3 == 0 { 0.0 } else { -0.0 })
+            .collect();
         for values in [&up, &down, &equal, &two, &organ, &zeroes] {
             for most in [1000, 100_000] {
                 assert_same(values, most);

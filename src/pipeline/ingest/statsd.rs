@@ -17,6 +17,7 @@ mod render;
 mod sample;
 mod schedule;
 mod series;
+mod tables;
 mod timer;
 
 use std::sync::atomic::Ordering::Relaxed;
@@ -36,6 +37,7 @@ use aggregates::Aggregates;
 use render::{Points, Style};
 use sample::Sample;
 use series::Series;
+use tables::Tables;
 use timer::Steps;
 
 /// What is gathered, shared by all listeners and the flush.
@@ -52,14 +54,23 @@ pub struct Statsd {
 #[derive(Debug)]
 struct Gathered {
     aggregates: Aggregates,
-    /// A series whose summary is made in steps, as part of a flush.
-    large_timer: Option<(Box<[u8]>, Steps)>,
+    /// What was taken out at a flush, since it is too large for one turn.
+    aside: Option<Aside>,
     series: Series,
     style: Style,
     /// Values that pass as they are.
     passing: Points,
     /// The second of the flush that has begun last.
     second: u64,
+}
+
+/// What is too large for one turn of a flush.
+#[derive(Debug)]
+enum Aside {
+    /// The values of a series, whose summary is made in steps.
+    Timer(Box<[u8]>, Steps),
+    /// A set that was told of, whose memory is released in steps.
+    Set(Tables<u64>),
 }
 
 /// What is gathered, held for one read.
@@ -83,7 +94,7 @@ impl Statsd {
         Self {
             gathered: Mutex::new(Gathered {
                 aggregates: Aggregates::new(settings.bytes),
-                large_timer: None,
+                aside: None,
                 series: Series::default(),
                 style: Style::of(settings),
                 passing: Points::default(),

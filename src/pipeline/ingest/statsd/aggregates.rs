@@ -16,10 +16,9 @@
 use std::hash::{BuildHasher, RandomState};
 use std::ops::ControlFlow;
 
-use hashbrown::HashTable;
-
-use super::aggregate::{Aggregate, Kind, allocated, growth_of};
+use super::aggregate::{Aggregate, Kind, allocated};
 use super::sample::Measure;
+use super::tables::Tables;
 
 /// All of them.
 #[derive(Debug)]
@@ -27,7 +26,7 @@ pub struct Aggregates {
     entries: Vec<Entry>,
     /// Places in `entries`. The hash is keyed, so that no client can choose names
     /// that meet in one place.
-    index: HashTable<u32>,
+    index: Tables<u32>,
     hasher: RandomState,
     /// Memory of names and of what the series hold.
     held: usize,
@@ -63,7 +62,7 @@ impl Aggregates {
     pub fn new(limit: usize) -> Self {
         Self {
             entries: Vec::new(),
-            index: HashTable::new(),
+            index: Tables::default(),
             hasher: RandomState::new(),
             held: 0,
             aside: 0,
@@ -117,7 +116,7 @@ impl Aggregates {
     /// The memory that they take.
     pub fn allocated(&self) -> usize {
         allocated(self.entries.capacity() * size_of::<Entry>())
-            + allocated(self.index.allocation_size())
+            + self.index.allocated()
             + self.held
             + self.aside
     }
@@ -221,7 +220,7 @@ impl Aggregates {
     fn add(&mut self, hash: u64, series: &[u8], kind: Kind, member: u64) -> Option<usize> {
         let aggregate = Aggregate::new(kind);
         let own = allocated(series.len()) + aggregate.growth(member);
-        if !self.make_room(|this| own + this.growth()) {
+        if !self.make_room(|this| own + this.growth(hash)) {
             return None;
         }
         let place = self.entries.len();
@@ -243,14 +242,11 @@ impl Aggregates {
     }
 
     /// What another entry takes more of both tables.
-    fn growth(&self) -> usize {
-        let (mut more, entries) = (0, self.entries.len());
+    fn growth(&self, hash: u64) -> usize {
+        let (mut more, entries) = (self.index.growth(hash), self.entries.len());
         if entries == self.entries.capacity() {
             more += allocated(self.grown() * size_of::<Entry>())
                 - allocated(entries * size_of::<Entry>());
-        }
-        if self.index.len() == self.index.capacity() {
-            more += growth_of(&self.index);
         }
         more
     }
@@ -319,9 +315,7 @@ impl Aggregates {
         let entry = self.entries.swap_remove(place);
         self.held -= allocated(entry.name.len()) + entry.aggregate.allocated();
         let is_at = |at: usize| move |place: &u32| *place as usize == at;
-        if let Ok(known) = self.index.find_entry(entry.hash, is_at(place)) {
-            known.remove();
-        }
+        self.index.remove(entry.hash, is_at(place));
         // The last one stands there now.
         let last = self.entries.len();
         if let (Some(moved), Ok(number)) = (self.entries.get(place), u32::try_from(place))
@@ -334,7 +328,7 @@ impl Aggregates {
     /// Gives memory back after many have gone.
     fn shrink(&mut self) {
         let entries = self.entries.len();
-        if entries < self.entries.capacity() / 4 || entries < self.index.capacity() / 4 {
+        if entries < self.entries.capacity() / 4 || self.index.is_sparse() {
             self.shrink_to(entries);
         }
     }
@@ -342,7 +336,7 @@ impl Aggregates {
     fn shrink_to(&mut self, most: usize) {
         let Self { entries, index, .. } = self;
         entries.shrink_to(most);
-        index.shrink_to(most, |place| entries[*place as usize].hash);
+        index.shrink(|place| entries[*place as usize].hash);
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! It sleeps for as long as nothing is gathered: an idle daemon does not wake.
 
+use std::mem;
 use std::ops::ControlFlow;
 use std::time::{Duration, SystemTime};
 
@@ -15,7 +16,7 @@ use crate::pipeline::queue::{Pushed, Queue};
 use super::aggregate::Aggregate;
 use super::render::{Points, Style};
 use super::timer::Steps;
-use super::{Gathered, Statsd, schedule};
+use super::{Aside, Gathered, Statsd, schedule};
 
 /// So many series are looked at before others have their turn.
 const SERIES_A_TURN: usize = 256;
@@ -25,6 +26,12 @@ const VALUES_A_TURN: usize = 128 << 10;
 
 /// A summary that looks at more values is made in steps.
 const MANY_VALUES: usize = VALUES_A_TURN / 4;
+
+/// The memory of a larger set is released in steps.
+const MANY_BYTES: usize = 4 << 20;
+
+/// How much of it at once, about.
+const RELEASED_BYTES: usize = 4 << 20;
 
 /// How long it sleeps at most: a sleep is not moved when the clock is.
 const LOOKS_AT_THE_CLOCK: Duration = Duration::from_secs(20);
@@ -147,14 +154,14 @@ impl Statsd {
                 points.clear();
             }
         };
-        if gathered.large_timer.is_some() {
-            gathered.go_on_with_large_timer(&mut points);
+        if gathered.aside.is_some() {
+            gathered.go_on_with_aside(&mut points);
             hand_on(&mut points);
             return gathered.is_flushing();
         }
         let Gathered {
             aggregates,
-            large_timer,
+            aside,
             style,
             second,
             ..
@@ -165,7 +172,7 @@ impl Statsd {
                 let cost = timer.cost(style.percentiles());
                 if cost > MANY_VALUES {
                     let steps = Steps::of(timer, style.percentiles());
-                    *large_timer = Some((series.into(), steps));
+                    *aside = Some(Aside::Timer(series.into(), steps));
                     return ControlFlow::Break(());
                 }
                 values += cost;
@@ -175,6 +182,12 @@ impl Statsd {
             if points.bytes.len() >= BYTES_A_PUSH {
                 hand_on(&mut points);
             }
+            if let Aggregate::Set(members) = aggregate
+                && members.allocated() > MANY_BYTES
+            {
+                *aside = Some(Aside::Set(mem::take(members)));
+                return ControlFlow::Break(());
+            }
             if values < VALUES_A_TURN {
                 ControlFlow::Continue(())
             } else {
@@ -182,7 +195,7 @@ impl Statsd {
             }
         });
         hand_on(&mut points);
-        gathered.account_for_large_timer();
+        gathered.account_for_aside();
         self.tell(&mut gathered.aggregates);
         gathered.is_flushing()
     }
@@ -191,24 +204,35 @@ impl Statsd {
 impl Gathered {
     /// Whether a flush has begun and not ended.
     fn is_flushing(&self) -> bool {
-        self.large_timer.is_some() || self.aggregates.is_flushing()
+        self.aside.is_some() || self.aggregates.is_flushing()
     }
 
-    /// Goes on with the summary of a large timer, and adds its points at the end.
-    fn go_on_with_large_timer(&mut self, points: &mut Points) {
-        let Some((series, steps)) = &mut self.large_timer else {
-            return;
+    /// Goes on with what is too large for one turn. At its end, the points of a timer are added.
+    fn go_on_with_aside(&mut self, points: &mut Points) {
+        let has_more = match &mut self.aside {
+            None => false,
+            Some(Aside::Set(members)) => members.release(RELEASED_BYTES),
+            Some(Aside::Timer(series, steps)) => {
+                let has_more = steps.step(VALUES_A_TURN).is_some();
+                if !has_more {
+                    self.style.render_steps(series, steps, self.second, points);
+                }
+                has_more
+            }
         };
-        if steps.step(VALUES_A_TURN).is_none() {
-            self.style.render_steps(series, steps, self.second, points);
-            self.large_timer = None;
+        if !has_more {
+            self.aside = None;
         }
-        self.account_for_large_timer();
+        self.account_for_aside();
     }
 
-    fn account_for_large_timer(&mut self) {
-        let steps = self.large_timer.as_ref().map(|(_, steps)| steps);
-        self.aggregates.set_aside(steps.map_or(0, Steps::allocated));
+    fn account_for_aside(&mut self) {
+        let bytes = match &self.aside {
+            None => 0,
+            Some(Aside::Set(members)) => members.allocated(),
+            Some(Aside::Timer(_, steps)) => steps.allocated(),
+        };
+        self.aggregates.set_aside(bytes);
     }
 }
 

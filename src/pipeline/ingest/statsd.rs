@@ -12,6 +12,7 @@
 
 mod aggregate;
 mod aggregates;
+mod entries;
 mod flush;
 mod render;
 mod sample;

@@ -17,13 +17,14 @@ use std::hash::{BuildHasher, RandomState};
 use std::ops::ControlFlow;
 
 use super::aggregate::{Aggregate, Kind, allocated};
+use super::entries::Entries;
 use super::sample::Measure;
 use super::tables::Tables;
 
 /// All of them.
 #[derive(Debug)]
 pub struct Aggregates {
-    entries: Vec<Entry>,
+    entries: Entries<Entry>,
     /// Places in `entries`. The hash is keyed, so that no client can choose names
     /// that meet in one place.
     index: Tables<u32>,
@@ -61,7 +62,7 @@ impl Aggregates {
     /// None yet, and never more than `limit` bytes.
     pub fn new(limit: usize) -> Self {
         Self {
-            entries: Vec::new(),
+            entries: Entries::default(),
             index: Tables::default(),
             hasher: RandomState::new(),
             held: 0,
@@ -115,10 +116,7 @@ impl Aggregates {
 
     /// The memory that they take.
     pub fn allocated(&self) -> usize {
-        allocated(self.entries.capacity() * size_of::<Entry>())
-            + self.index.allocated()
-            + self.held
-            + self.aside
+        self.entries.allocated() + self.index.allocated() + self.held + self.aside
     }
 
     /// Memory that values take which were taken out at a flush: it is within the bound as well.
@@ -159,7 +157,7 @@ impl Aggregates {
             }
         }
         self.flushing = (begin > 0).then_some(begin);
-        if self.flushing.is_none() {
+        if self.flushing.is_none() && (self.entries.is_sparse() || self.index.is_sparse()) {
             self.shrink();
         }
         self.flushing.is_some()
@@ -191,9 +189,9 @@ impl Aggregates {
                     self.remove(place);
                 }
             }
-            self.shrink_to(self.entries.len());
+            self.shrink();
             while self.allocated() > limit && self.forget_gauges() {
-                self.shrink_to(self.entries.len());
+                self.shrink();
             }
         }
     }
@@ -225,9 +223,6 @@ impl Aggregates {
         }
         let place = self.entries.len();
         let number = u32::try_from(place).ok()?;
-        if place == self.entries.capacity() {
-            self.entries.reserve_exact(self.grown() - place);
-        }
         let Self { entries, index, .. } = self;
         index.insert_unique(hash, number, |place| entries[*place as usize].hash);
         entries.push(Entry {
@@ -243,19 +238,7 @@ impl Aggregates {
 
     /// What another entry takes more of both tables.
     fn growth(&self, hash: u64) -> usize {
-        let (mut more, entries) = (self.index.growth(hash), self.entries.len());
-        if entries == self.entries.capacity() {
-            more += allocated(self.grown() * size_of::<Entry>())
-                - allocated(entries * size_of::<Entry>());
-        }
-        more
-    }
-
-    /// For how many entries there is memory once it has grown. In small steps:
-    /// near the bound, a large one would find no room.
-    fn grown(&self) -> usize {
-        let entries = self.entries.len();
-        entries + entries / 8 + 8
+        self.index.growth(hash) + self.entries.growth()
     }
 
     fn has_room(&self, more: usize) -> bool {
@@ -312,7 +295,9 @@ impl Aggregates {
     }
 
     fn remove(&mut self, place: usize) {
-        let entry = self.entries.swap_remove(place);
+        let Some(entry) = self.entries.swap_remove(place) else {
+            return;
+        };
         self.held -= allocated(entry.name.len()) + entry.aggregate.allocated();
         let is_at = |at: usize| move |place: &u32| *place as usize == at;
         self.index.remove(entry.hash, is_at(place));
@@ -327,15 +312,8 @@ impl Aggregates {
 
     /// Gives memory back after many have gone.
     fn shrink(&mut self) {
-        let entries = self.entries.len();
-        if entries < self.entries.capacity() / 4 || self.index.is_sparse() {
-            self.shrink_to(entries);
-        }
-    }
-
-    fn shrink_to(&mut self, most: usize) {
         let Self { entries, index, .. } = self;
-        entries.shrink_to(most);
+        entries.shrink();
         index.shrink(|place| entries[*place as usize].hash);
     }
 }

@@ -12,10 +12,11 @@ use super::aggregate::allocated;
 const SPLITS_AT: usize = 32 << 10;
 
 /// How many tables a large one is made of.
-const PARTS: usize = 256;
+const PARTS: usize = 1024;
 
-/// For how many values there is room in each part at first.
-const FIRST_CAPACITY: usize = SPLITS_AT / PARTS * 3 / 2;
+/// How many places each part has at first, of which seven eighths can be filled. The largest part
+/// has 1.5 times as many values as the average one.
+const FIRST_PLACES: usize = 2 * SPLITS_AT / PARTS;
 
 /// As far as a group of control bytes reaches behind the places of a table.
 const BEHIND: usize = 16;
@@ -57,7 +58,7 @@ impl<T> Tables<T> {
             [] => allocated(size_of::<HashTable<T>>()) + allocated(table_bytes::<T>(4)),
             [one] if one.len() == SPLITS_AT => {
                 allocated(PARTS * size_of::<HashTable<T>>())
-                    + PARTS * allocated(table_bytes::<T>(2 * FIRST_CAPACITY))
+                    + PARTS * allocated(table_bytes::<T>(2 * FIRST_PLACES))
             }
             parts => {
                 let part = &parts[part_of(hash, parts.len())];
@@ -156,7 +157,7 @@ impl<T> Tables<T> {
 
     fn split(&mut self, hasher: &impl Fn(&T) -> u64) {
         let mut parts: Vec<HashTable<T>> = Vec::with_capacity(PARTS);
-        parts.resize_with(PARTS, || HashTable::with_capacity(FIRST_CAPACITY));
+        parts.resize_with(PARTS, || HashTable::with_capacity(FIRST_PLACES / 8 * 7));
         for table in std::mem::replace(&mut self.parts, parts) {
             for value in table {
                 let hash = hasher(&value);
@@ -174,12 +175,17 @@ impl<T> Tables<T> {
 }
 
 /// The part of a hash. Tables use the other bits, the lowest and the highest.
+///
+/// Parts have different shares of all values, the largest twice that of the smallest, so that they
+/// do not all grow at the same time: while all values double, part after part does.
 fn part_of(hash: u64, parts: usize) -> usize {
     if parts <= 1 {
-        0
-    } else {
-        (hash >> 40) as usize % parts
+        return 0;
     }
+    // Nearly log2(1 + x) of a number x from 0 to 1, by which the shares grow evenly.
+    let x = (hash >> 40) & 0xffff;
+    let part = (x * (88_248 - ((22_712 * x) >> 16))) >> 22;
+    (part as usize).min(parts - 1)
 }
 
 /// What a table with so many places takes, at most.
@@ -227,6 +233,23 @@ mod tests {
         assert_eq!((tables.len(), tables.growth(7) > 0), (0, true));
     }
 
+    #[test]
+    fn shares_are_even_on_a_scale_of_logarithms() {
+        let mut counts = [0_u32; PARTS];
+        for x in 0..1_u64 << 16 {
+            counts[part_of(x << 40, PARTS)] += 1;
+        }
+        let (least, most) = (counts[0], counts[PARTS - 1]);
+        assert!(
+            counts.is_sorted_by(|one, next| *one <= *next + 2),
+            "{counts:?}"
+        );
+        assert!(
+            least > 45 && most < 100 && most > 2 * least - 5,
+            "{least} {most}"
+        );
+    }
+
     /// However many values there are, few of them are moved at once.
     #[test]
     fn each_part_grows_by_itself() {
@@ -240,7 +263,7 @@ mod tests {
                 moved.set(moved.get() + 1);
                 hash(value)
             });
-            assert!(moved.get() <= SPLITS_AT, "{} at {value}", moved.get());
+            assert!(moved.get() <= 2 * SPLITS_AT, "{} at {value}", moved.get());
         }
     }
 }

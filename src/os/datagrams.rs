@@ -250,7 +250,7 @@ mod tests {
             datagrams.receive(&receiver, NamedBy::Address).unwrap();
             (datagrams.iter().count(), datagrams.is_full())
         };
-        sender.send(&[b'x'; LARGE + 1]).unwrap();
+        sender.send(&vec![b'x'; LARGE + 1]).unwrap();
         assert_eq!(receive(), (1, false));
         for _ in 0..SMALL {
             sender.send(b"small").unwrap();

@@ -373,8 +373,8 @@ impl Ingest {
         )
     }
 
-    /// Gives back memory that rare large reads have taken.
-    fn release_buffers(&self) {
+    /// Gives back memory that rare large reads of this thread have taken.
+    fn release_buffers() {
         SCRATCH.with_borrow_mut(
             |Scratch {
                  datagrams, pack, ..

@@ -69,7 +69,7 @@ struct Gathered {
 #[derive(Debug)]
 enum Aside {
     /// The values of a series, whose summary is made in steps.
-    Timer(Box<[u8]>, Steps),
+    Timer(Box<[u8]>, Box<Steps>),
     /// A set that was told of, whose memory is released in steps.
     Set(Tables<u64>),
 }

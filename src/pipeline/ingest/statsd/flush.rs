@@ -172,7 +172,7 @@ impl Statsd {
                 let cost = timer.cost(style.percentiles());
                 if cost > MANY_VALUES {
                     let steps = Steps::of(timer, style.percentiles());
-                    *aside = Some(Aside::Timer(series.into(), steps));
+                    *aside = Some(Aside::Timer(series.into(), Box::new(steps)));
                     return ControlFlow::Break(());
                 }
                 values += cost;

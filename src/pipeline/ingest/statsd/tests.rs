@@ -389,14 +389,14 @@ fn the_longest_step_of_a_flush() {
             }
             let before = cpu();
             take(&statsd, &queue, &lines);
-            longest_read = longest_read.max(cpu() - before);
+            longest_read = longest_read.max(cpu().saturating_sub(before));
         }
         let (mut begun, mut steps, mut longest, mut all) =
             (None, 0, Duration::ZERO, Duration::ZERO);
         loop {
             let before = cpu();
             let has_more = statsd.go_on(&mut begun, &queue, &|_| {});
-            let took = cpu() - before;
+            let took = cpu().saturating_sub(before);
             (steps, longest, all) = (steps + 1, longest.max(took), all + took);
             if !has_more {
                 break;

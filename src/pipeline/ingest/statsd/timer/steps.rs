@@ -134,22 +134,7 @@ impl Steps {
                 self.sums.add(chunk);
                 let looked_at = chunk.len();
                 if is_last {
-                    let Sums {
-                        sum,
-                        sum_squares,
-                        lower,
-                        upper,
-                    } = self.sums;
-                    self.mean = sum / as_float(all);
-                    self.summary = Summary {
-                        lower,
-                        upper,
-                        sum,
-                        sum_squares,
-                        mean: self.mean,
-                        ..self.summary
-                    };
-                    self.sums = Sums::NONE;
+                    self.note_sums();
                     self.enter(Stage::Deviations);
                 }
                 looked_at
@@ -231,6 +216,24 @@ impl Steps {
             }
             Stage::Done => 0,
         }
+    }
+
+    fn note_sums(&mut self) {
+        let Sums {
+            sum,
+            sum_squares,
+            lower,
+            upper,
+        } = mem::replace(&mut self.sums, Sums::NONE);
+        self.mean = sum / as_float(self.values.len());
+        self.summary = Summary {
+            lower,
+            upper,
+            sum,
+            sum_squares,
+            mean: self.mean,
+            ..self.summary
+        };
     }
 
     /// Begins a stage, or the next that has anything to do.
@@ -379,7 +382,9 @@ mod tests {
     fn assert_same(values: &[f64], most: usize) {
         let percentiles = percentiles(&["1", "50", "99.9", "90", "100", "0.0001"]);
         let mut timer = Timer::default();
-        values.iter().for_each(|value| timer.take(*value, 2.0));
+        for value in values {
+            timer.take(*value, 2.0);
+        }
         let mut steps = Steps::of(&mut timer.clone(), &percentiles);
         let mut all = 0;
         while let Some(looked_at) = steps.step(most) {

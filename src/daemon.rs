@@ -23,6 +23,7 @@ use crate::config::{Overrides, Settings, SinkUrl};
 use crate::deadline::Deadline;
 use crate::exit::Exit;
 use crate::pipeline::ingest::Stop;
+use crate::pipeline::memory::Memory;
 use crate::pipeline::queue::Queue;
 use crate::pipeline::sink::fingerprint;
 use crate::pipeline::{Pipeline, SetupError};
@@ -69,7 +70,8 @@ async fn live(
     mut manager: Manager,
     sockets: Vec<OwnedFd>,
 ) -> Exit {
-    for warning in &settings.warnings {
+    let memory = Memory::of(&settings).warning();
+    for warning in settings.warnings.iter().chain(&memory) {
         warn!("{warning}");
     }
     for note in &settings.notes {

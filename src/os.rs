@@ -198,6 +198,23 @@ pub fn allocated(bytes: usize) -> usize {
     }
 }
 
+/// The memory limit that is in force for this process by its control group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemoryLimit {
+    /// The limit, of the group or of one that it is in.
+    pub bytes: usize,
+    /// Whether the kernel's buffers of sockets count as well.
+    pub counts_sockets: bool,
+}
+
+/// The memory limit of this process, where there is one and it can be seen.
+pub fn memory_limit() -> Option<MemoryLimit> {
+    #[cfg(target_os = "linux")]
+    return linux::cgroup::memory_limit();
+    #[cfg(not(target_os = "linux"))]
+    None
+}
+
 /// What binding ::1 says on a host without IPv6.
 pub fn is_missing_family(error: &io::Error) -> bool {
     use rustix::io::Errno;

@@ -14,6 +14,7 @@
 
 pub mod ingest;
 pub mod line;
+pub mod memory;
 pub mod pack;
 pub mod queue;
 pub mod relay;
@@ -33,6 +34,7 @@ use crate::config::Settings;
 use crate::deadline::{Deadline, timeout};
 use crate::os;
 use crate::stats::{Counters, Whose};
+use ingest::connections::Bounds;
 use ingest::{BindError, Given, Ingest, Listeners, Plan, Stop};
 use queue::{Compressing, Limits, Queue};
 use relay::{Relay, Replacement};
@@ -111,7 +113,7 @@ impl Pipeline {
             queue.clone(),
             settings.listen.rules(&settings.sink.key),
             &settings.statsd,
-            max_connections(settings),
+            bounds(settings),
             counters.clone(),
         );
         let sink = Sink::new(&settings.sink, counters.clone())?;
@@ -170,7 +172,7 @@ impl Pipeline {
     pub fn apply(&mut self, change: Change, new: &Settings) {
         self.queue.set_limits(limits(new));
         self.ingest
-            .reconfigure(new.listen.rules(&new.sink.key), max_connections(new));
+            .reconfigure(new.listen.rules(&new.sink.key), bounds(new));
         self.ingest.reconfigure_statsd(&new.statsd);
         if let Some(sink) = change.sink {
             let retry = new.retry;
@@ -254,7 +256,7 @@ impl Pipeline {
     async fn end_flushing(&mut self) -> Option<String> {
         self.flushing.abort();
         let ended = (&mut self.flushing).await;
-        self.ingest.flush_samples_now();
+        self.ingest.flush_last_samples().await;
         let error = ended.err().filter(JoinError::is_panic)?;
         Some(format!("the flush of samples died: {error}"))
     }
@@ -295,6 +297,14 @@ fn limits(settings: &Settings) -> Limits {
         linger: settings.batch_linger,
         gather: settings.batch_gather,
         max_lines_per_second: settings.sink.max_lines_per_second,
+    }
+}
+
+/// What bounds the connections of clients.
+fn bounds(settings: &Settings) -> Bounds {
+    Bounds {
+        connections: max_connections(settings),
+        buffer_bytes: Bounds::buffer_bytes(settings.queue_bytes),
     }
 }
 

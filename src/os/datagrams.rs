@@ -7,9 +7,10 @@ use std::os::fd::AsFd;
 
 use zeroize::Zeroize;
 
-/// So many are received at once: the call is most of what a small one costs.
+/// So many are received at once: the call is most of what a small one costs. More would hardly
+/// save anything, and each takes 64 KiB of memory where datagrams are large.
 #[cfg(target_os = "linux")]
-pub const BATCH: usize = 128;
+pub const BATCH: usize = 32;
 #[cfg(not(target_os = "linux"))]
 pub const BATCH: usize = 1;
 
@@ -33,6 +34,9 @@ const FEW: usize = BATCH_BYTES / DATAGRAM_BYTES;
 /// all of them, where most of what comes is, do not share a line of the cache.
 const STRIDE: usize = DATAGRAM_BYTES + 192;
 
+/// What is resident is given back once a batch had more bytes than this.
+const RESIDENT_BYTES: usize = 256 << 10;
+
 /// Room for a batch. Only what is filled is ever resident.
 #[derive(Debug)]
 pub struct Datagrams {
@@ -42,6 +46,8 @@ pub struct Datagrams {
     places: usize,
     /// How many may come next.
     next_places: usize,
+    /// A batch was so large that much of the buffer is resident.
+    has_grown: bool,
 }
 
 /// What is known of one datagram beside its bytes.
@@ -100,11 +106,20 @@ impl Default for Datagrams {
             received: Vec::with_capacity(BATCH),
             places: BATCH,
             next_places: BATCH,
+            has_grown: false,
         }
     }
 }
 
 impl Datagrams {
+    /// The memory that a full batch of the largest takes.
+    pub const MOST_BYTES: usize = BATCH * STRIDE;
+
+    /// Whether a batch was so large that it is better to begin with new room.
+    pub fn has_grown(&self) -> bool {
+        self.has_grown
+    }
+
     /// Forgets what came.
     pub fn clear(&mut self) {
         self.received.clear();
@@ -124,7 +139,9 @@ impl Datagrams {
             let _ = named_by;
             one(socket, places, &mut self.received)?;
         }
-        self.next_places = places_after(self.received.len(), self.bytes());
+        let bytes = self.bytes();
+        self.next_places = places_after(self.received.len(), bytes);
+        self.has_grown |= bytes > RESIDENT_BYTES;
         Ok(())
     }
 
@@ -140,6 +157,11 @@ impl Datagrams {
     /// How much room they have left in the kernel's buffer, at least.
     pub fn room(&self) -> usize {
         self.bytes() + self.received.len() * CHARGE
+    }
+
+    /// How many came.
+    pub fn len(&self) -> usize {
+        self.received.len()
     }
 
     /// Whether none came.
@@ -228,7 +250,7 @@ mod tests {
             datagrams.receive(&receiver, NamedBy::Address).unwrap();
             (datagrams.iter().count(), datagrams.is_full())
         };
-        sender.send(&[b'x'; LARGE + 1]).unwrap();
+        sender.send(&vec![b'x'; LARGE + 1]).unwrap();
         assert_eq!(receive(), (1, false));
         for _ in 0..SMALL {
             sender.send(b"small").unwrap();

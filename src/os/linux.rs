@@ -1,5 +1,6 @@
 //! Linux alone.
 
+pub mod cgroup;
 pub mod inherited;
 #[cfg(target_env = "gnu")]
 pub mod memory;

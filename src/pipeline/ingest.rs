@@ -8,7 +8,7 @@
 //! `ingest/notices`.
 
 pub mod client;
-mod connections;
+pub mod connections;
 pub mod dialect;
 mod foreign;
 mod given;
@@ -41,17 +41,20 @@ use super::line::Rules;
 use super::pack::Pack;
 use super::queue::Queue;
 use client::{Client, Ending};
-use connections::Connections;
+use connections::{Bounds, Connections};
 use dialect::Dialect;
 use notices::Notices;
 use portions::Portions;
 use statsd::Statsd;
 use stopping::Stopping;
-use tcp::Progress;
+use tcp::{Brought, Progress};
 
 pub use given::Given;
 pub use listeners::{BindError, Listeners, Plan};
+pub use pickle::MOST_BYTES as PICKLE_BYTES;
 pub use stopping::Stop;
+pub use tcp::receive_buffer as tcp_receive_buffer;
+pub use udp::bind as bind_udp;
 
 /// No UDP datagram is larger, and a stream has rarely more at once.
 pub const READ_BYTES: usize = 64 << 10;
@@ -60,8 +63,16 @@ pub const READ_BYTES: usize = 64 << 10;
 /// at full speed, one round of all would be more than the queue holds.
 const READS_A_TURN: usize = 16;
 
+/// So many datagrams are handed to the queue together, or those that there are; each call of the
+/// system brings a part of them.
+const DATAGRAMS_A_PUSH: usize = 128;
+
 /// Of large datagrams, a batch is handed to the queue in pieces.
 const BYTES_A_PUSH: usize = 256 << 10;
+
+/// What a thread takes to receive, at most: for streams, for datagrams, and for their lines, to
+/// which a timestamp may be added.
+pub const BUFFERS_BYTES: usize = READ_BYTES + Datagrams::MOST_BYTES + 4 * BYTES_A_PUSH;
 
 thread_local! {
     /// Every read of a thread goes through this one buffer: none is held
@@ -123,7 +134,7 @@ impl Ingest {
         queue: Queue,
         rules: Rules,
         statsd: &StatsdSettings,
-        max_connections: usize,
+        bounds: Bounds,
         counters: Arc<Counters>,
     ) -> Self {
         Self {
@@ -132,14 +143,14 @@ impl Ingest {
                 rules: RwLock::new(Arc::new(rules)),
                 statsd: Statsd::new(statsd, counters.clone()),
                 notices: Notices::new(counters),
-                connections: Connections::new(max_connections),
+                connections: Connections::new(bounds),
                 turns: Semaphore::new(READS_A_TURN),
             }),
         }
     }
 
     /// New rules and limits, at a reload.
-    pub fn reconfigure(&self, mut rules: Rules, max_connections: usize) {
+    pub fn reconfigure(&self, mut rules: Rules, bounds: Bounds) {
         let mut current = self
             .shared
             .rules
@@ -147,7 +158,7 @@ impl Ingest {
             .unwrap_or_else(PoisonError::into_inner);
         rules.key.remember(&current.key);
         *current = Arc::new(rules);
-        self.shared.connections.set_limit(max_connections);
+        self.shared.connections.set_bounds(bounds);
     }
 
     /// Other ways to aggregate samples, at a reload.
@@ -170,6 +181,19 @@ impl Ingest {
             ..
         } = &*self.shared;
         statsd.run(queue, |pushed| notices.losses(pushed)).await;
+    }
+
+    /// Flushes what samples have come, for the last time.
+    pub async fn flush_last_samples(&self) {
+        let Shared {
+            statsd,
+            queue,
+            notices,
+            ..
+        } = &*self.shared;
+        statsd
+            .flush_rest(queue, |pushed| notices.losses(pushed))
+            .await;
     }
 
     /// Flushes what samples have come, at once.
@@ -207,16 +231,20 @@ impl Ingest {
         peer: &impl Display,
         client: &mut Client,
         read: impl FnOnce(&mut [u8]) -> io::Result<usize>,
-    ) -> io::Result<Progress> {
+    ) -> io::Result<Brought> {
         SCRATCH.with_borrow_mut(|Scratch { buffer, pack, .. }| {
             let length = read(buffer)?;
             if length == 0 {
-                return Ok(Progress::Ended);
+                return Ok(Brought {
+                    progress: Progress::Ended,
+                    has_lines: false,
+                });
             }
             pack.begin(SystemTime::now());
             let (bytes, rules) = (&buffer[..length], self.rules());
-            let mut is_tight = false;
+            let (mut is_tight, mut has_lines) = (false, false);
             let mut portions = Portions::of(pack, |pack| {
+                has_lines |= pack.lines() > 0 || pack.aggregated() > 0;
                 is_tight |= self.push(listener, pack, |_| peer);
             });
             let fed = if client.brings_samples() {
@@ -230,7 +258,7 @@ impl Ingest {
                 buffer[..length].zeroize();
             }
             buffer[length - client.unseen().min(length)..length].zeroize();
-            Ok(if fed.is_break() {
+            let progress = if fed.is_break() {
                 Progress::Foreign
             } else if is_tight {
                 Progress::Tight
@@ -238,8 +266,21 @@ impl Ingest {
                 Progress::Full
             } else {
                 Progress::Read
+            };
+            Ok(Brought {
+                progress,
+                has_lines,
             })
         })
+    }
+
+    /// Drops what a stream has begun and not finished.
+    fn shed(&self, listener: &ListenerCounters, peer: &impl Display, client: &mut Client) {
+        SCRATCH.with_borrow_mut(|Scratch { pack, .. }| {
+            pack.begin(SystemTime::now());
+            client.shed(&self.rules(), pack);
+            self.push(listener, pack, |_| peer);
+        });
     }
 
     /// The end of a stream, whose last line may lack its newline.
@@ -263,61 +304,87 @@ impl Ingest {
         });
     }
 
-    /// A batch of datagrams, from the socket to the queue.
+    /// Some batches of datagrams, from the socket to the queue.
     fn read_datagrams(
         &self,
         listener: &ListenerCounters,
         dialect: Dialect,
-        receive: impl FnOnce(&mut Datagrams) -> io::Result<()>,
+        mut receive: impl FnMut(&mut Datagrams) -> io::Result<()>,
     ) -> io::Result<Turn> {
         SCRATCH.with_borrow_mut(
             |Scratch {
                  datagrams, pack, ..
              }| {
                 let datagrams = datagrams.get_or_insert_with(Datagrams::default);
-                datagrams.clear();
-                match receive(datagrams) {
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                        return Ok(Turn::Empty);
+                let mut receives = |datagrams: &mut Datagrams| {
+                    datagrams.clear();
+                    match receive(datagrams) {
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+                        received => received.map(|()| true),
                     }
-                    received => received?,
+                };
+                if !receives(datagrams)? {
+                    return Ok(Turn::Empty);
                 }
                 let rules = self.rules();
                 let now = SystemTime::now();
                 // One for each sample in the pack.
                 let mut senders = [Sender::Unknown; RejectReason::ALL.len()];
-                let mut carried_key = false;
                 let mut reading = (dialect == Dialect::Statsd).then(|| self.shared.statsd.read());
+                let (mut count, mut room) = (0, 0);
                 pack.begin(now);
-                for (bytes, received) in datagrams.iter() {
-                    let before = pack.samples().len();
-                    let is_cut = received.truncated;
-                    match &mut reading {
-                        None => client::datagram(dialect, bytes, is_cut, &rules, pack),
-                        Some(reading) => {
-                            let mut folding = reading.fold(pack);
-                            client::datagram(dialect, bytes, is_cut, &rules, &mut folding);
+                let ended = loop {
+                    for (bytes, received) in datagrams.iter() {
+                        let before = pack.samples().len();
+                        let is_cut = received.truncated;
+                        match &mut reading {
+                            None => client::datagram(dialect, bytes, is_cut, &rules, pack),
+                            Some(reading) => {
+                                let mut folding = reading.fold(pack);
+                                client::datagram(dialect, bytes, is_cut, &rules, &mut folding);
+                            }
+                        }
+                        senders[before..pack.samples().len()].fill(received.sender);
+                        if pack.bytes().len() >= BYTES_A_PUSH {
+                            self.push(listener, pack, |sample| senders[sample]);
+                            pack.go_on();
                         }
                     }
-                    senders[before..pack.samples().len()].fill(received.sender);
-                    if pack.bytes().len() >= BYTES_A_PUSH {
-                        carried_key |= pack.carried_key();
-                        self.push(listener, pack, |sample| senders[sample]);
-                        pack.begin(now);
+                    if pack.carried_key() {
+                        datagrams.zeroize();
                     }
-                }
-                carried_key |= pack.carried_key();
+                    count += datagrams.len();
+                    room += datagrams.room();
+                    if !datagrams.is_full() {
+                        break Ok(Turn::Empty);
+                    }
+                    if count >= DATAGRAMS_A_PUSH || room >= BYTES_A_PUSH {
+                        break Ok(Turn::Over(room));
+                    }
+                    match receives(datagrams) {
+                        Ok(true) => {}
+                        Ok(false) => break Ok(Turn::Empty),
+                        Err(error) => break Err(error),
+                    }
+                };
                 self.push(listener, pack, |sample| senders[sample]);
-                if carried_key {
-                    datagrams.zeroize();
-                }
-                Ok(if datagrams.is_full() {
-                    Turn::Over(datagrams.room())
-                } else {
-                    Turn::Empty
-                })
+                ended
             },
         )
+    }
+
+    /// Gives back memory that rare large reads of this thread have taken.
+    fn release_buffers() {
+        SCRATCH.with_borrow_mut(
+            |Scratch {
+                 datagrams, pack, ..
+             }| {
+                if datagrams.as_ref().is_some_and(Datagrams::has_grown) {
+                    *datagrams = None;
+                }
+                pack.shrink();
+            },
+        );
     }
 
     /// Waits for a stream's turn to be read, which lasts as long as what is answered.
@@ -395,7 +462,11 @@ mod tests {
             prefix: String::new(),
             bytes: 1 << 20,
         };
-        Ingest::new(Queue::new(limits), rules, &statsd, 1000, Arc::default())
+        let bounds = Bounds {
+            connections: 1000,
+            buffer_bytes: 4 << 20,
+        };
+        Ingest::new(Queue::new(limits), rules, &statsd, bounds, Arc::default())
     }
 
     #[tokio::test]

@@ -21,6 +21,9 @@ const SAMPLE_BYTES: usize = 200;
 /// How much of that is shown to whoever asks over the network.
 const EXCERPT_BYTES: usize = 80;
 
+/// Memory that is kept for the lines of the next read.
+const KEPT_BYTES: usize = 128 << 10;
+
 /// What takes the raw lines of a read: the daemon packs them, `explain` tells
 /// about them.
 pub trait Intake {
@@ -103,6 +106,12 @@ impl Pack {
         let seconds = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         self.receipt.clear();
         self.receipt.push_str(itoa::Buffer::new().format(seconds));
+    }
+
+    /// Empties the pack, and gives back what a rare large read has taken.
+    pub fn shrink(&mut self) {
+        self.go_on();
+        self.bytes.shrink_to(KEPT_BYTES);
     }
 
     /// Empties the pack, which was pushed, for more lines of the same read.

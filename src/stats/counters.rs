@@ -84,7 +84,7 @@ pub enum CloseReason {
     Client,
     /// The connection broke.
     Error,
-    /// It was the longest idle one when the limit was reached.
+    /// It was evicted when the limit of connections was reached.
     Limit,
     /// It did not speak the line protocol.
     Protocol,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::config::Settings;
 use crate::exit::Exit;
+use crate::pipeline::memory::Memory;
 use crate::pipeline::sink::Sink;
 
 use super::{complain, printed};
@@ -15,13 +16,14 @@ pub fn run(settings: &Settings, quiet: bool) -> Exit {
         complain(settings.problem_with(error.key, &error.message));
         return Exit::Configuration;
     }
+    let memory = Memory::of(settings);
     let text = if quiet {
         String::new()
     } else {
-        settings.render()
+        settings.render() + &memory.render()
     };
     let written = std::io::stdout().write_all(text.as_bytes());
-    for warning in &settings.warnings {
+    for warning in settings.warnings.iter().chain(&memory.warning()) {
         complain(format_args!("warning: {warning}"));
     }
     for note in &settings.notes {

@@ -162,6 +162,39 @@ fn at_the_limit_the_longest_idle_connection_gives_way() {
     }
 }
 
+/// Connections that never send a line are evicted before any that does, however long that is
+/// idle between its lines.
+#[test]
+fn a_storm_of_silent_connections_hurts_no_client_that_sends() {
+    const LIMIT: u32 = 20;
+    let upstream = Upstream::tcp();
+    let config = Config::to(upstream.url()).set("listen.max_connections", LIMIT);
+    let daemon = Daemon::start(&config);
+    let mut client = daemon.connect();
+    let mut storm = Vec::new();
+    for round in 0..5 {
+        let line = format!("storm.{round} 1 1700000000");
+        client
+            .write_all(format!("{line}\n").as_bytes())
+            .expect("the daemon reads");
+        upstream.expect(&format!("{KEY}.{line}"));
+        for number in 0..2 * LIMIT {
+            let mut silent = daemon.connect();
+            // Some bring bytes, but no line.
+            if number % 2 == 0 {
+                silent.write_all(b"half").expect("a new connection");
+            }
+            storm.push(silent);
+        }
+        wait_for("the storm to be accepted", || {
+            daemon.connections_closed() > storm.len() as u64 - u64::from(LIMIT)
+        });
+    }
+    assert!(is_silent(&mut client));
+    assert_eq!(daemon.connections(), u64::from(LIMIT));
+    assert_eq!(daemon.stop().delivered, 5);
+}
+
 #[test]
 fn clients_never_see_a_byte() {
     let (upstream, daemon) = start();

@@ -21,6 +21,7 @@ mod hostile;
 mod layers;
 mod lines;
 mod masks;
+mod memory;
 mod outage;
 mod own_listeners;
 mod page;

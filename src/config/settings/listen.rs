@@ -26,7 +26,7 @@ pub struct ListenSettings {
     pub names: NameRule,
     /// Longer lines are rejected.
     pub max_line_bytes: usize,
-    /// Past so many streams the longest idle one is closed.
+    /// At most this number of connections are open; another one evicts one of them.
     pub max_connections: usize,
     /// So many threads receive at each UDP address.
     pub udp_threads: usize,

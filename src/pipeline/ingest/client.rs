@@ -3,6 +3,7 @@
 
 use std::ops::ControlFlow;
 
+use crate::os;
 use crate::pipeline::line::{Reject, Rules};
 use crate::pipeline::pack::Intake;
 use crate::stats::RejectReason;
@@ -10,6 +11,9 @@ use crate::stats::RejectReason;
 use super::dialect::Dialect;
 use super::lines::{self, Lines};
 use super::pickle::Pickles;
+
+/// Why the beginning of a line or frame was dropped.
+pub const MEMORY_USED_UP: &str = "many clients have begun lines or frames and not finished them; the memory for these is a quarter of queue.bytes, 4 to 16 MiB";
 
 /// How a stream ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,12 +70,20 @@ impl Client {
         }
     }
 
-    /// Bytes that are kept until the rest of them comes, where settings do not
-    /// bound them.
+    /// Bytes that are allocated for what is kept until the rest of it comes.
     pub fn held(&self) -> usize {
-        match self {
-            Self::Lines(_) | Self::Statsd(_) => 0,
+        let bytes = match self {
+            Self::Lines(lines) | Self::Statsd(lines) => lines.held(),
             Self::Pickles(pickles) => pickles.held(),
+        };
+        if bytes == 0 { 0 } else { os::allocated(bytes) }
+    }
+
+    /// Drops what is kept. It counts as truncated; its rest is skipped when it comes.
+    pub fn shed(&mut self, rules: &Rules, pack: &mut impl Intake) {
+        match self {
+            Self::Lines(lines) | Self::Statsd(lines) => lines.shed(rules, pack),
+            Self::Pickles(pickles) => pickles.shed(rules, pack),
         }
     }
 

@@ -9,7 +9,7 @@ use crate::pipeline::line::{self, Reject, Rules};
 use crate::pipeline::pack::Intake;
 use crate::stats::RejectReason;
 
-use super::client::Ending;
+use super::client::{Ending, MEMORY_USED_UP};
 use super::foreign::{self, Opening};
 use super::split::{self, Piece, Splitter};
 
@@ -57,6 +57,23 @@ impl Lines {
     /// How many of the last bytes belong to a line that is not finished.
     pub fn unfinished(&self) -> usize {
         self.opening.len() + self.splitter.unfinished().map_or(0, <[u8]>::len)
+    }
+
+    /// Bytes that are allocated for it.
+    pub fn held(&self) -> usize {
+        self.opening.capacity() + self.splitter.held()
+    }
+
+    /// Drops the line that is not finished: it counts as truncated, and its rest is skipped.
+    pub fn shed(&mut self, rules: &Rules, pack: &mut impl Intake) {
+        if !self.is_decided {
+            self.begin_lines(&[], rules, pack);
+        }
+        if let Some(line) = self.splitter.unfinished() {
+            let reject = Reject::new(RejectReason::Truncated, line.len(), MEMORY_USED_UP);
+            pack.reject(reject, line, rules);
+        }
+        self.splitter.skip();
     }
 
     /// The stream ended. A last line without newline counts after a clean end

@@ -27,10 +27,15 @@ use crate::pipeline::line::{Reject, Rules};
 use crate::pipeline::pack::Intake;
 use crate::stats::RejectReason;
 
+use super::client::MEMORY_USED_UP;
 use super::foreign::{self, Foreign, Opening};
 use frames::{Frames, Piece};
 use opcode::Unreadable;
 use point::Writer;
+
+/// What one frame takes at most while it is read: the machine, the frame in memory that is being
+/// enlarged, and the lines of it.
+pub const MOST_BYTES: usize = machine::MOST_BYTES + 2 * frames::MAX_FRAME;
 
 /// What a stream of frames has brought so far.
 #[derive(Debug, Default)]
@@ -39,6 +44,8 @@ pub struct Pickles {
     /// which.
     opening: Vec<u8>,
     has_begun: bool,
+    /// They were dropped: whatever follows is of no use.
+    is_given_up: bool,
     frames: Frames,
 }
 
@@ -46,6 +53,9 @@ impl Pickles {
     /// Takes the next bytes. Breaks off when they are of another protocol,
     /// which is counted as one rejected line.
     pub fn feed(&mut self, bytes: &[u8], rules: &Rules, pack: &mut impl Intake) -> ControlFlow<()> {
+        if self.is_given_up {
+            return ControlFlow::Break(());
+        }
         if !self.has_begun {
             match bytes.first() {
                 None => return ControlFlow::Continue(()),
@@ -60,7 +70,26 @@ impl Pickles {
 
     /// Bytes that are allocated for a frame that is not whole.
     pub fn held(&self) -> usize {
-        self.frames.held()
+        self.opening.capacity() + self.frames.held()
+    }
+
+    /// Drops the frame that is not whole: it counts as truncated, and its rest is skipped.
+    pub fn shed(&mut self, rules: &Rules, pack: &mut impl Intake) {
+        if !self.opening.is_empty() {
+            pack.reject(not_ours(told(&self.opening)), &self.opening, rules);
+            self.is_given_up = true;
+            self.forget_opening();
+        }
+        if let Some(frame) = self.frames.skippable() {
+            let reject = Reject::new(RejectReason::Truncated, frame.len(), MEMORY_USED_UP);
+            pack.reject(reject, frame, rules);
+            self.frames.skip();
+        }
+    }
+
+    fn forget_opening(&mut self) {
+        self.opening.zeroize();
+        self.opening = Vec::new();
     }
 
     /// The stream ended. What is not whole by then is of no use: a pickle shows

@@ -74,6 +74,17 @@ impl Splitter {
         (!self.partial.is_empty()).then_some(&self.partial)
     }
 
+    /// Bytes that are allocated for it.
+    pub fn held(&self) -> usize {
+        self.partial.capacity()
+    }
+
+    /// Drops what is kept, and skips to the end of its line, which was counted.
+    pub fn skip(&mut self) {
+        self.skipping |= !self.partial.is_empty();
+        self.forget();
+    }
+
     /// Keeps the beginning of a line until the rest arrives.
     fn keep(&mut self, bytes: &[u8], limit: usize, each: &mut impl FnMut(Piece<'_>)) {
         if self.partial.len() + bytes.len() > limit {

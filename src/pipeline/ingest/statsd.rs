@@ -12,11 +12,13 @@
 
 mod aggregate;
 mod aggregates;
+mod entries;
 mod flush;
 mod render;
 mod sample;
 mod schedule;
 mod series;
+mod tables;
 mod timer;
 
 use std::sync::atomic::Ordering::Relaxed;
@@ -36,6 +38,8 @@ use aggregates::Aggregates;
 use render::{Points, Style};
 use sample::Sample;
 use series::Series;
+use tables::Tables;
+use timer::Steps;
 
 /// What is gathered, shared by all listeners and the flush.
 #[derive(Debug)]
@@ -51,12 +55,23 @@ pub struct Statsd {
 #[derive(Debug)]
 struct Gathered {
     aggregates: Aggregates,
+    /// What was taken out at a flush, since it is too large for one turn.
+    aside: Option<Aside>,
     series: Series,
     style: Style,
     /// Values that pass as they are.
     passing: Points,
     /// The second of the flush that has begun last.
     second: u64,
+}
+
+/// What is too large for one turn of a flush.
+#[derive(Debug)]
+enum Aside {
+    /// The values of a series, whose summary is made in steps.
+    Timer(Box<[u8]>, Box<Steps>),
+    /// A set that was told of, whose memory is released in steps.
+    Set(Tables<u64>),
 }
 
 /// What is gathered, held for one read.
@@ -80,6 +95,7 @@ impl Statsd {
         Self {
             gathered: Mutex::new(Gathered {
                 aggregates: Aggregates::new(settings.bytes),
+                aside: None,
                 series: Series::default(),
                 style: Style::of(settings),
                 passing: Points::default(),

@@ -2,10 +2,11 @@
 
 use std::future::Future;
 use std::io;
+use std::mem;
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::os::fd::AsFd;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::net::RecvFlags;
@@ -17,11 +18,12 @@ use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
 use crate::deadline::{self, Deadline};
-use crate::os::Sender;
+use crate::os::{self, Sender};
 use crate::stats::{CloseReason, ListenerCounters};
 
 use super::client::{Client, Ending};
-use super::connections::Seat;
+use super::connections::{Holder, Slot};
+use super::dialect::Dialect;
 use super::{Ingest, Service, Stopping};
 
 /// How long accepting rests when descriptors or memory run out. Retrying at
@@ -40,6 +42,10 @@ const FIRST_WORD: Duration = Duration::from_millis(250);
 /// end by then goes on sending, and would keep its listener, or the drain, for ever.
 const LAST_READS: Duration = Duration::from_secs(1);
 
+/// A stream that is evicted is read at most this often before it is closed: others wait for its
+/// slot. An idle one has nothing to read, a new one its first lines.
+const EVICTED_READS: usize = 4;
+
 /// Clients are accepted for so long after the stop, at most: a full backlog takes a
 /// part of it, clients that come as fast as they are accepted have no end.
 const LAST_ACCEPTS: Duration = Duration::from_millis(100);
@@ -53,11 +59,11 @@ pub trait Acceptor: Send + 'static {
     /// What is accepted.
     type Stream: ReadyStream;
 
-    /// The next connection, with its peer's name for the log.
-    fn accept(&self) -> impl Future<Output = io::Result<(Self::Stream, String)>> + Send;
+    /// The next connection, and who made it.
+    fn accept(&self) -> impl Future<Output = io::Result<(Self::Stream, Sender)>> + Send;
 
     /// A connection that waits in the backlog, asked of the system itself.
-    fn accept_now(&self) -> io::Result<(Self::Stream, String)>;
+    fn accept_now(&self) -> io::Result<(Self::Stream, Sender)>;
 }
 
 /// A stream that can be read into a shared buffer once it is readable, so that
@@ -96,6 +102,13 @@ pub fn bind(address: SocketAddr, only_v6: bool, shares_port: bool) -> io::Result
     Ok(socket)
 }
 
+/// The receive buffer that the system grants a connection at first; 128 KiB where it cannot say.
+pub fn receive_buffer() -> usize {
+    const USUAL: usize = 128 << 10;
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP));
+    socket.map_or(USUAL, os::receive_buffer)
+}
+
 /// Accepts and serves connections until told to stop, then takes those that
 /// wait in the backlog, lets all be read until they would block, and ends.
 ///
@@ -109,18 +122,23 @@ pub async fn serve<A: Acceptor>(acceptor: A, service: Service) {
         stopping,
     } = service;
     let mut clients = JoinSet::new();
-    let serve = |clients: &mut JoinSet<()>, (stream, peer): (A::Stream, String)| {
-        counters.opened();
-        let seat = ingest.connections().seat();
-        let reception = Reception {
-            stream,
+    let serve = async |clients: &mut JoinSet<()>, (stream, peer): (A::Stream, Sender)| {
+        let reader = Arc::new(Reader {
             peer,
             ingest: ingest.clone(),
             counters: counters.clone(),
-            client: Client::new(dialect),
+            dialect,
+            client: Mutex::new(Client::new(dialect)),
+        });
+        let slot = ingest.connections().slot(peer, reader.clone()).await;
+        counters.opened();
+        let reception = Reception {
+            stream,
+            reader,
+            slot,
             has_spoken: false,
         };
-        clients.spawn(reception.run(seat, stopping.clone()));
+        clients.spawn(reception.run(stopping.clone()));
     };
     let mut stopped = stopping.clone();
     loop {
@@ -135,12 +153,12 @@ pub async fn serve<A: Acceptor>(acceptor: A, service: Service) {
             accepted = acceptor.accept() => accepted,
         };
         match accepted {
-            Ok(connection) => serve(&mut clients, connection),
+            Ok(connection) => serve(&mut clients, connection).await,
             Err(error) if is_exhaustion(&error) => {
                 if ingest.notices().may_complain() {
-                    warn!(%error, listener = %counters.label, "cannot accept a connection; the longest idle one is closed");
+                    warn!(%error, listener = %counters.label, "cannot accept a connection; another one is closed");
                 }
-                ingest.connections().make_room();
+                ingest.connections().evict_one();
                 tokio::time::sleep(REST).await;
             }
             // The client was gone before we came to it.
@@ -154,7 +172,7 @@ pub async fn serve<A: Acceptor>(acceptor: A, service: Service) {
         let accepted = acceptor.accept_now();
         end.look();
         match accepted {
-            Ok(connection) => serve(&mut clients, connection),
+            Ok(connection) => serve(&mut clients, connection).await,
             Err(error) if others_may_wait(&error) => {}
             Err(_) => break,
         }
@@ -178,67 +196,96 @@ fn propagate(ended: Result<(), tokio::task::JoinError>) {
 /// One client's stream, being read.
 struct Reception<S> {
     stream: S,
-    peer: String,
+    reader: Arc<Reader>,
+    slot: Slot,
+    has_spoken: bool,
+}
+
+/// What reads of one stream bring, and what is left over between two of them.
+#[derive(Debug)]
+struct Reader {
+    peer: Sender,
     ingest: Ingest,
     counters: Arc<ListenerCounters>,
-    client: Client,
-    has_spoken: bool,
+    dialect: Dialect,
+    client: Mutex<Client>,
+}
+
+impl Reader {
+    fn client(&self) -> MutexGuard<'_, Client> {
+        self.client.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The stream ended. Whatever is left over is freed.
+    fn end(&self, ending: Option<Ending>) {
+        let client = mem::replace(&mut *self.client(), Client::new(self.dialect));
+        if let Some(ending) = ending {
+            self.ingest
+                .end_stream(&self.counters, &self.peer, client, ending);
+        }
+    }
+}
+
+impl Holder for Reader {
+    fn shed(&self) -> usize {
+        let mut client = self.client();
+        self.ingest.shed(&self.counters, &self.peer, &mut client);
+        client.held()
+    }
 }
 
 impl<S: ReadyStream> Reception<S> {
     /// Reads to the end, or until the stream has to leave.
-    async fn run(mut self, seat: Seat, mut stopping: Stopping) {
-        let ingest = self.ingest.clone();
+    async fn run(mut self, mut stopping: Stopping) {
+        let ingest = self.reader.ingest.clone();
         let (reason, ending) = loop {
             select! {
                 biased;
                 readable = self.stream.readable() => {
                     let turn = ingest.turn().await;
                     let read = readable.and_then(|()| self.read(S::try_read));
-                    seat.holds(self.client.held());
                     match self.judge(read) {
                         ControlFlow::Continue(Progress::Blocked) => continue,
                         ControlFlow::Continue(Progress::Tight) => {
-                            seat.active();
                             drop(turn);
-                            self.ingest.eased().await;
+                            ingest.eased().await;
                         }
                         ControlFlow::Continue(Progress::Full) => {
-                            seat.active();
                             // A client at full speed leaves turns for the others.
                             tokio::task::yield_now().await;
                             drop(turn);
                         }
-                        ControlFlow::Continue(_) => {
-                            seat.active();
-                            continue;
-                        }
+                        ControlFlow::Continue(_) => continue,
                         ControlFlow::Break(ended) => break ended,
                     }
-                    // Where it always is readable, the last branch never has its turn.
+                    // Where it always is readable, the last branches never have their turn.
                     if stopping.has_come() {
                         break self.read_the_rest(CloseReason::Shutdown).await;
                     }
+                    if self.slot.is_evicted() {
+                        break self.read_the_rest(CloseReason::Limit).await;
+                    }
                 }
-                () = seat.evicted() => break self.read_the_rest(CloseReason::Limit).await,
+                () = self.slot.evicted() => break self.read_the_rest(CloseReason::Limit).await,
                 () = stopping.wait() => break self.read_the_rest(CloseReason::Shutdown).await,
             }
         };
-        if let Some(ending) = ending {
-            self.ingest
-                .end_stream(&self.counters, &self.peer, self.client, ending);
-        }
-        self.counters.closed(reason);
+        self.reader.end(ending);
+        self.reader.counters.closed(reason);
     }
 
     /// Reads what has arrived, until the stream would block or has had its time.
     async fn read_the_rest(&mut self, reason: CloseReason) -> Ended {
         let mut end = Deadline::after(LAST_READS);
+        let mut reads_left = match reason {
+            CloseReason::Limit => EVICTED_READS,
+            _ => usize::MAX,
+        };
         if !self.has_spoken && reason == CloseReason::Shutdown {
             // Either way it is read.
             let _ = deadline::timeout(FIRST_WORD, self.stream.readable()).await;
         }
-        let ingest = self.ingest.clone();
+        let ingest = self.reader.ingest.clone();
         loop {
             let turn = ingest.turn().await;
             let read = self.read(S::read_now);
@@ -254,9 +301,10 @@ impl<S: ReadyStream> Reception<S> {
                 ControlFlow::Break(ended) => return ended,
             }
             end.look();
-            if end.is_over() {
+            reads_left -= 1;
+            if reads_left == 0 || end.is_over() {
                 if ingest.notices().may_complain() {
-                    warn!(peer = %self.peer, listener = %self.counters.label, "a client goes on sending; it is not waited for");
+                    warn!(peer = %self.reader.peer, listener = %self.reader.counters.label, "a client goes on sending; it is not waited for");
                 }
                 return (reason, Some(Ending::Broken));
             }
@@ -267,14 +315,20 @@ impl<S: ReadyStream> Reception<S> {
         &mut self,
         read: impl FnOnce(&S, &mut [u8]) -> io::Result<usize>,
     ) -> io::Result<Progress> {
-        let stream = &self.stream;
-        let progress =
-            self.ingest
-                .read_stream(&self.counters, &self.peer, &mut self.client, |buffer| {
-                    read(stream, buffer)
-                });
-        self.has_spoken |= progress.is_ok();
-        progress
+        let Self { stream, reader, .. } = self;
+        let (brought, held) = {
+            let mut client = reader.client();
+            let brought = reader.ingest.read_stream(
+                &reader.counters,
+                &reader.peer,
+                &mut client,
+                |buffer| read(stream, buffer),
+            )?;
+            (brought, client.held())
+        };
+        self.has_spoken = true;
+        self.slot.active(brought.has_lines, held);
+        Ok(brought.progress)
     }
 
     /// What a read means for the stream.
@@ -285,7 +339,7 @@ impl<S: ReadyStream> Reception<S> {
             Ok(progress) => ControlFlow::Continue(progress),
             Err(error) if is_transient(&error) => ControlFlow::Continue(Progress::Blocked),
             Err(error) => {
-                debug!(%error, peer = %self.peer, listener = %self.counters.label, "a connection broke");
+                debug!(%error, peer = %self.reader.peer, listener = %self.reader.counters.label, "a connection broke");
                 ControlFlow::Break((CloseReason::Error, Some(Ending::Broken)))
             }
         }
@@ -297,6 +351,15 @@ impl<S: ReadyStream> Reception<S> {
 type Ended = (CloseReason, Option<Ending>);
 
 /// What a read of a stream brought.
+#[derive(Debug, Clone, Copy)]
+pub struct Brought {
+    /// What it means for the stream.
+    pub progress: Progress,
+    /// Whether there were lines, samples or points among it that are good.
+    pub has_lines: bool,
+}
+
+/// What a read means for the stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
     /// Bytes, probably all there were.
@@ -337,19 +400,19 @@ fn is_exhaustion(error: &io::Error) -> bool {
 impl Acceptor for TcpListener {
     type Stream = TcpStream;
 
-    async fn accept(&self) -> io::Result<(TcpStream, String)> {
+    async fn accept(&self) -> io::Result<(TcpStream, Sender)> {
         let (stream, peer) = Self::accept(self).await?;
         // Not worth a word when it is refused: it only reaps dead peers.
         let _ = SockRef::from(&stream)
             .set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE_IDLE));
-        Ok((stream, peer.to_string()))
+        Ok((stream, Sender::Address(peer)))
     }
 
-    fn accept_now(&self) -> io::Result<(TcpStream, String)> {
+    fn accept_now(&self) -> io::Result<(TcpStream, Sender)> {
         // Of a client that has reset already, only this tells the address.
         let (stream, peer) = rustix::net::acceptfrom(self)?;
         let peer = peer.and_then(|peer| peer.try_into().ok());
-        let peer = peer.map_or(Sender::Unknown, Sender::Address).to_string();
+        let peer = peer.map_or(Sender::Unknown, Sender::Address);
         let stream = std::net::TcpStream::from(stream);
         stream.set_nonblocking(true)?;
         Ok((TcpStream::from_std(stream)?, peer))
@@ -386,7 +449,6 @@ mod tests {
     use tokio::sync::watch;
     use tokio::time::timeout;
 
-    use super::super::dialect::Dialect;
     use super::super::stopping::Stop;
     use super::super::tests::ingest;
     use super::*;
@@ -429,18 +491,26 @@ mod tests {
             let counters = Counters::default().listener("tcp:here");
             counters.opened();
             let (stream, _other_end) = std::os::unix::net::UnixStream::pair().unwrap();
-            let reception = Reception {
-                stream: Endless(stream),
-                peer: "there".to_owned(),
+            let reader = Arc::new(Reader {
+                peer: Sender::Unknown,
                 ingest: ingest.clone(),
                 counters: counters.clone(),
-                client: Client::new(Dialect::Lines),
+                dialect: Dialect::Lines,
+                client: Mutex::new(Client::new(Dialect::Lines)),
+            });
+            let slot = ingest
+                .connections()
+                .slot(Sender::Unknown, reader.clone())
+                .await;
+            let reception = Reception {
+                stream: Endless(stream),
+                reader,
+                slot,
                 has_spoken: false,
             };
             let stop = watch::Sender::new(Stop::NotYet);
             let stopping = Stopping::new(stop.subscribe(), false);
-            let seat = ingest.connections().seat();
-            let reading = tokio::spawn(reception.run(seat, stopping));
+            let reading = tokio::spawn(reception.run(stopping));
             tokio::task::yield_now().await;
             match said {
                 Some(said) => drop(stop.send_replace(said)),
@@ -469,7 +539,7 @@ mod tests {
         rustix::io::ioctl_fionbio(&listener, false).unwrap();
         for from in [gone_from, other.local_addr().unwrap()] {
             let (_, peer) = listener.accept_now().unwrap();
-            assert_eq!(peer, from.to_string());
+            assert_eq!(peer, Sender::Address(from));
         }
         rustix::io::ioctl_fionbio(&listener, true).unwrap();
         let nobody = listener.accept_now().unwrap_err();

@@ -15,7 +15,7 @@ use tracing::warn;
 use crate::os::{self, Datagrams, NamedBy};
 use crate::runtime::Impatient;
 
-use super::{Service, Turn};
+use super::{Ingest, Service, Turn};
 
 /// After an error of the socket itself, which should not happen.
 const REST: Duration = Duration::from_millis(100);
@@ -111,6 +111,7 @@ pub async fn serve<S: AsFd + Send + 'static>(
             () = &mut next_look, if has_received => {
                 has_received = false;
                 look();
+                Ingest::release_buffers();
             }
             ready = readiness.readable() => {
                 if !has_received {

@@ -150,24 +150,24 @@ impl Drop for BoundPath {
 impl Acceptor for UnixListener {
     type Stream = UnixStream;
 
-    async fn accept(&self) -> io::Result<(UnixStream, String)> {
+    async fn accept(&self) -> io::Result<(UnixStream, Sender)> {
         let (stream, _) = Self::accept(self).await?;
-        let peer = name_of_peer(&stream);
+        let peer = sender_of(&stream);
         Ok((stream, peer))
     }
 
-    fn accept_now(&self) -> io::Result<(UnixStream, String)> {
+    fn accept_now(&self) -> io::Result<(UnixStream, Sender)> {
         let stream = unix::UnixStream::from(rustix::net::accept(self)?);
         stream.set_nonblocking(true)?;
         let stream = UnixStream::from_std(stream)?;
-        let peer = name_of_peer(&stream);
+        let peer = sender_of(&stream);
         Ok((stream, peer))
     }
 }
 
 /// Clients are hardly ever bound to a name; the process is known.
-fn name_of_peer(stream: &UnixStream) -> String {
-    let sender = match stream.peer_cred() {
+fn sender_of(stream: &UnixStream) -> Sender {
+    match stream.peer_cred() {
         Ok(peer) => Sender::Process {
             pid: peer
                 .pid()
@@ -176,8 +176,7 @@ fn name_of_peer(stream: &UnixStream) -> String {
             uid: peer.uid(),
         },
         Err(_) => Sender::Unknown,
-    };
-    sender.to_string()
+    }
 }
 
 impl ReadyStream for UnixStream {

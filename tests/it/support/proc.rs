@@ -25,6 +25,13 @@ impl Memory {
         kib.parse::<u64>().expect("a number of KiB") * 1024
     }
 
+    /// The same without files that are mapped, which without optimisation are large.
+    pub fn peak_of_its_own(&self) -> u64 {
+        let files = self.status("RssFile");
+        let files = files.trim_end_matches("kB").trim();
+        self.peak() - files.parse::<u64>().expect("a number of KiB") * 1024
+    }
+
     /// Whether it is stopped by a signal.
     pub fn is_stopped(&self) -> bool {
         self.status("State").starts_with('T')

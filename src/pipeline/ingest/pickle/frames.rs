@@ -87,6 +87,17 @@ impl Frames {
         self.partial.capacity()
     }
 
+    /// The same, where it is known how long the rest is.
+    pub fn skippable(&self) -> Option<&[u8]> {
+        matches!(length(&self.partial), Some(Length::Of(_))).then_some(&self.partial)
+    }
+
+    /// Drops such a frame, and skips its rest.
+    pub fn skip(&mut self) {
+        self.skipping = self.missing();
+        self.forget();
+    }
+
     /// Drops what is kept, and its memory: an idle client holds none.
     pub fn forget(&mut self) {
         self.partial.zeroize();
@@ -237,6 +248,27 @@ mod tests {
         largest.resize(HEADER + MAX_FRAME, b'x');
         let reads: Vec<&[u8]> = largest.chunks(1000).collect();
         assert_eq!(cut(&reads).0, [frame(&"x".repeat(MAX_FRAME))]);
+    }
+
+    #[test]
+    fn a_frame_that_is_dropped_is_skipped_to_its_end() {
+        for cut in 0..10 {
+            let stream = b"\0\0\0\x06abcdef\0\0\0\x01g";
+            let (first, rest) = stream.split_at(cut);
+            let mut frames = Frames::default();
+            let mut pieces = Vec::new();
+            assert!(frames.feed(first, |_| {}).is_continue());
+            let is_dropped = frames.skippable().is_some();
+            assert_eq!(is_dropped, (HEADER..10).contains(&cut));
+            if is_dropped {
+                frames.skip();
+                assert_eq!(frames.held(), 0);
+            }
+            let fed = frames.feed(rest, |piece| pieces.push(format!("{piece:?}")));
+            assert!(fed.is_continue());
+            let expected = [frame("abcdef"), frame("g")];
+            assert_eq!(pieces, expected[usize::from(is_dropped)..]);
+        }
     }
 
     #[test]

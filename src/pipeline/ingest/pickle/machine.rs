@@ -10,8 +10,11 @@ use super::memo::Memo;
 use super::opcode::{self, Leaf, Opcode, Unreadable};
 
 /// More values are in no list of points that fits into a frame: there, a value
-/// takes two bytes and more. So a machine stays below some 20 MiB.
+/// takes two bytes and more. So a machine stays below [`MOST_BYTES`].
 const MAX_VALUES: usize = 1 << 19;
+
+/// The memory that a machine takes, at most.
+pub const MOST_BYTES: usize = 20 << 20;
 
 /// What is remembered out of turn is in a map, where it takes the memory of so
 /// many values. Picklers number without gaps, even one that forgets nothing from
@@ -290,7 +293,7 @@ mod tests {
     fn a_machine_stays_small() {
         let counted = size_of::<Value>() + size_of::<Sequence>() + size_of::<Node>();
         let run = size_of::<Value>();
-        assert!(MAX_VALUES * (counted + run) <= 20 << 20);
+        assert!(MAX_VALUES * (counted + run) <= MOST_BYTES);
         // A map has twice as many places as it fills to seven eighths, a byte
         // beside each, and half of that once more while it grows.
         let place = size_of::<(u32, Value)>() + 1;

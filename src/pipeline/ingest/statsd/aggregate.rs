@@ -1,12 +1,9 @@
 //! What the samples of one series add up to.
 
-use std::mem;
-
-use hashbrown::HashTable;
-
 use crate::os;
 
 use super::sample::Measure;
+use super::tables::Tables;
 use super::timer::Timer;
 
 /// The state of one series.
@@ -21,7 +18,7 @@ pub enum Aggregate {
     /// Who was there, in this interval: each by a keyed hash of 64 bits, so that
     /// a long name costs no more than a short one. Among a million, the chance
     /// that two look alike is one in forty million.
-    Set(HashTable<u64>),
+    Set(Tables<u64>),
 }
 
 /// What a series measures. A name may have one of each.
@@ -56,7 +53,7 @@ impl Aggregate {
             Kind::Counter => Self::Counter(0.0),
             Kind::Gauge => Self::Gauge(0.0),
             Kind::Timer => Self::Timer(Timer::default()),
-            Kind::Set => Self::Set(HashTable::new()),
+            Kind::Set => Self::Set(Tables::default()),
         }
     }
 
@@ -93,7 +90,7 @@ impl Aggregate {
         match self {
             Self::Counter(_) | Self::Gauge(_) => 0,
             Self::Timer(timer) => allocated(timer.capacity() * size_of::<f64>()),
-            Self::Set(members) => allocated(members.allocation_size()),
+            Self::Set(members) => members.allocated(),
         }
     }
 
@@ -103,11 +100,7 @@ impl Aggregate {
             Self::Timer(timer) if timer.is_full() => {
                 allocated(timer.grown() * size_of::<f64>()) - self.allocated()
             }
-            Self::Set(members)
-                if members.len() == members.capacity() && !is_known(members, member) =>
-            {
-                growth_of(members)
-            }
+            Self::Set(members) if !is_known(members, member) => members.growth(member),
             _ => 0,
         }
     }
@@ -118,33 +111,16 @@ impl Aggregate {
             Self::Counter(sum) => *sum = 0.0,
             Self::Gauge(_) => {}
             Self::Timer(timer) => timer.clear(),
-            Self::Set(members) => {
-                if members.len() < members.capacity() / 4 {
-                    drop(mem::take(members));
-                } else {
-                    members.clear();
-                }
-            }
+            Self::Set(members) => members.clear(),
         }
     }
 }
 
-fn is_known(members: &HashTable<u64>, member: u64) -> bool {
+fn is_known(members: &Tables<u64>, member: u64) -> bool {
     members.find(member, |known| *known == member).is_some()
 }
 
 /// What an allocation takes, where there is one.
 pub fn allocated(bytes: usize) -> usize {
     if bytes == 0 { 0 } else { os::allocated(bytes) }
-}
-
-/// What a full table takes more once it has grown: it doubles, and the first
-/// one has four places.
-pub fn growth_of<T>(table: &HashTable<T>) -> usize {
-    /// As far as a group of control bytes reaches behind the places.
-    const BEHIND: usize = 16;
-    match table.allocation_size() {
-        0 => allocated(4 * (size_of::<T>() + 1) + 2 * BEHIND),
-        bytes => allocated(2 * bytes) - allocated(bytes),
-    }
 }

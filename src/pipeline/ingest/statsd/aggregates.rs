@@ -10,26 +10,29 @@
 //! In: samples, each with its series. Out: at a flush, each series that had one
 //! in the interval. Those without any are forgotten, but gauges are kept for
 //! changes to come, and are what has to go, the longest untouched first, where a
-//! new series finds no room. The bound is for what is held; while a table
-//! grows, what it held before is there a moment longer.
+//! new series finds no room. The bound holds while a table grows, too: what it held before is
+//! there a moment longer.
 
 use std::hash::{BuildHasher, RandomState};
+use std::ops::ControlFlow;
 
-use hashbrown::HashTable;
-
-use super::aggregate::{Aggregate, Kind, allocated, growth_of};
+use super::aggregate::{Aggregate, Kind, allocated};
+use super::entries::Entries;
 use super::sample::Measure;
+use super::tables::Tables;
 
 /// All of them.
 #[derive(Debug)]
 pub struct Aggregates {
-    entries: Vec<Entry>,
+    entries: Entries<Entry>,
     /// Places in `entries`. The hash is keyed, so that no client can choose names
     /// that meet in one place.
-    index: HashTable<u32>,
+    index: Tables<u32>,
     hasher: RandomState,
     /// Memory of names and of what the series hold.
     held: usize,
+    /// Memory of values that were taken out for a summary in steps.
+    aside: usize,
     limit: usize,
     /// Counts flushes.
     interval: u64,
@@ -59,10 +62,11 @@ impl Aggregates {
     /// None yet, and never more than `limit` bytes.
     pub fn new(limit: usize) -> Self {
         Self {
-            entries: Vec::new(),
-            index: HashTable::new(),
+            entries: Entries::default(),
+            index: Tables::default(),
             hasher: RandomState::new(),
             held: 0,
+            aside: 0,
             limit,
             interval: 1,
             all_touched_in: None,
@@ -112,37 +116,48 @@ impl Aggregates {
 
     /// The memory that they take.
     pub fn allocated(&self) -> usize {
-        allocated(self.entries.capacity() * size_of::<Entry>())
-            + allocated(self.index.allocation_size())
-            + self.held
+        self.entries.allocated() + self.index.allocated() + self.held + self.aside
+    }
+
+    /// Memory that values take which were taken out at a flush: it is within the bound as well.
+    pub fn set_aside(&mut self, bytes: usize) {
+        self.aside = bytes;
     }
 
     /// Hands out the series that had samples since the last flush, some of them:
     /// whether there may be more. What comes meanwhile is of this flush or of
-    /// the next.
-    pub fn flush(&mut self, at_most: usize, mut each: impl FnMut(&[u8], &mut Aggregate)) -> bool {
+    /// the next. It ends after `at_most` series, or as soon as `each` breaks off.
+    pub fn flush(
+        &mut self,
+        at_most: usize,
+        mut each: impl FnMut(&[u8], &mut Aggregate) -> ControlFlow<()>,
+    ) -> bool {
         if self.flushing.is_none() {
             self.interval += 1;
             self.is_due = false;
         }
         let end = self.flushing.unwrap_or(self.entries.len());
-        let begin = end.saturating_sub(at_most);
+        let mut begin = end.saturating_sub(at_most);
         for place in (begin..end).rev() {
             let entry = &mut self.entries[place];
             if std::mem::take(&mut entry.is_fresh) {
-                each(&entry.name, &mut entry.aggregate);
                 let before = entry.aggregate.allocated();
+                let goes_on = each(&entry.name, &mut entry.aggregate);
                 entry.aggregate.begin_interval();
                 self.held = self.held - before + entry.aggregate.allocated();
                 // To be forgotten by the next one, unless it is touched.
                 self.is_due |= entry.aggregate.kind() != Kind::Gauge;
+                if goes_on.is_break() {
+                    begin = place;
+                    break;
+                }
             } else if entry.aggregate.kind() != Kind::Gauge {
                 // The one that takes its place had its turn, or is a new one.
                 self.remove(place);
             }
         }
         self.flushing = (begin > 0).then_some(begin);
-        if self.flushing.is_none() {
+        if self.flushing.is_none() && (self.entries.is_sparse() || self.index.is_sparse()) {
             self.shrink();
         }
         self.flushing.is_some()
@@ -174,9 +189,9 @@ impl Aggregates {
                     self.remove(place);
                 }
             }
-            self.shrink_to(self.entries.len());
+            self.shrink();
             while self.allocated() > limit && self.forget_gauges() {
-                self.shrink_to(self.entries.len());
+                self.shrink();
             }
         }
     }
@@ -203,14 +218,11 @@ impl Aggregates {
     fn add(&mut self, hash: u64, series: &[u8], kind: Kind, member: u64) -> Option<usize> {
         let aggregate = Aggregate::new(kind);
         let own = allocated(series.len()) + aggregate.growth(member);
-        if !self.make_room(|this| own + this.growth()) {
+        if !self.make_room(|this| own + this.growth(hash)) {
             return None;
         }
         let place = self.entries.len();
         let number = u32::try_from(place).ok()?;
-        if place == self.entries.capacity() {
-            self.entries.reserve_exact(self.grown() - place);
-        }
         let Self { entries, index, .. } = self;
         index.insert_unique(hash, number, |place| entries[*place as usize].hash);
         entries.push(Entry {
@@ -225,23 +237,8 @@ impl Aggregates {
     }
 
     /// What another entry takes more of both tables.
-    fn growth(&self) -> usize {
-        let (mut more, entries) = (0, self.entries.len());
-        if entries == self.entries.capacity() {
-            more += allocated(self.grown() * size_of::<Entry>())
-                - allocated(entries * size_of::<Entry>());
-        }
-        if self.index.len() == self.index.capacity() {
-            more += growth_of(&self.index);
-        }
-        more
-    }
-
-    /// For how many entries there is memory once it has grown. In small steps:
-    /// near the bound, a large one would find no room.
-    fn grown(&self) -> usize {
-        let entries = self.entries.len();
-        entries + entries / 8 + 8
+    fn growth(&self, hash: u64) -> usize {
+        self.index.growth(hash) + self.entries.growth()
     }
 
     fn has_room(&self, more: usize) -> bool {
@@ -298,12 +295,12 @@ impl Aggregates {
     }
 
     fn remove(&mut self, place: usize) {
-        let entry = self.entries.swap_remove(place);
+        let Some(entry) = self.entries.swap_remove(place) else {
+            return;
+        };
         self.held -= allocated(entry.name.len()) + entry.aggregate.allocated();
         let is_at = |at: usize| move |place: &u32| *place as usize == at;
-        if let Ok(known) = self.index.find_entry(entry.hash, is_at(place)) {
-            known.remove();
-        }
+        self.index.remove(entry.hash, is_at(place));
         // The last one stands there now.
         let last = self.entries.len();
         if let (Some(moved), Ok(number)) = (self.entries.get(place), u32::try_from(place))
@@ -315,16 +312,9 @@ impl Aggregates {
 
     /// Gives memory back after many have gone.
     fn shrink(&mut self) {
-        let entries = self.entries.len();
-        if entries < self.entries.capacity() / 4 || entries < self.index.capacity() / 4 {
-            self.shrink_to(entries);
-        }
-    }
-
-    fn shrink_to(&mut self, most: usize) {
         let Self { entries, index, .. } = self;
-        entries.shrink_to(most);
-        index.shrink_to(most, |place| entries[*place as usize].hash);
+        entries.shrink();
+        index.shrink(|place| entries[*place as usize].hash);
     }
 }
 

@@ -15,7 +15,7 @@ use crate::pipeline::line::name::path_of;
 
 use super::aggregate::Aggregate;
 use super::sample::Measure;
-use super::timer::{Part, Summary, Timer, as_float};
+use super::timer::{Part, Steps, Summary, Timer, as_float};
 
 /// Plain digits read best, as long as there are not too many of them.
 const PLAIN: std::ops::Range<f64> = 1e-5..1e16;
@@ -126,10 +126,34 @@ impl Style {
         }
     }
 
+    /// The percentiles of timers.
+    pub fn percentiles(&self) -> &[Percentile] {
+        &self.percentiles
+    }
+
+    /// Adds what a timer has to say whose summary was made in steps.
+    pub fn render_steps(&self, series: &[u8], steps: &Steps, second: u64, points: &mut Points) {
+        let mut writer = self.writer(series, second, points);
+        let (summary, parts) = steps.found();
+        self.render_summary(summary, &mut writer);
+        for (percentile, part) in parts {
+            render_part(percentile, part, &mut writer);
+        }
+    }
+
     fn render_timer(&self, timer: &mut Timer, writer: &mut Writer<'_>) {
         let Some(summary) = timer.summary() else {
             return;
         };
+        self.render_summary(summary, writer);
+        for percentile in &self.percentiles {
+            if let Some(part) = timer.part(percentile.fraction) {
+                render_part(percentile, part, writer);
+            }
+        }
+    }
+
+    fn render_summary(&self, summary: Summary, writer: &mut Writer<'_>) {
         let Summary {
             count,
             lower,
@@ -153,28 +177,26 @@ impl Style {
         ] {
             writer.point("timers", leaf, value);
         }
-        for percentile in &self.percentiles {
-            let Some(part) = timer.part(percentile.fraction) else {
-                continue;
-            };
-            let Part {
-                count,
-                mean,
-                upper,
-                sum,
-                sum_squares,
-            } = part;
-            for (leaf, value) in [
-                ("count", as_float(count)),
-                ("mean", mean),
-                ("upper", upper),
-                ("sum", sum),
-                ("sum_squares", sum_squares),
-            ] {
-                let leaf = format!("{leaf}_{}", percentile.label);
-                writer.point("timers", &leaf, value);
-            }
-        }
+    }
+}
+
+fn render_part(percentile: &Percentile, part: Part, writer: &mut Writer<'_>) {
+    let Part {
+        count,
+        mean,
+        upper,
+        sum,
+        sum_squares,
+    } = part;
+    for (leaf, value) in [
+        ("count", as_float(count)),
+        ("mean", mean),
+        ("upper", upper),
+        ("sum", sum),
+        ("sum_squares", sum_squares),
+    ] {
+        let leaf = format!("{leaf}_{}", percentile.label);
+        writer.point("timers", &leaf, value);
     }
 }
 

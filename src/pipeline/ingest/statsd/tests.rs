@@ -359,3 +359,51 @@ proptest! {
         prop_assert_eq!(queue.snapshot().ledger.imbalance(), 0);
     }
 }
+
+/// By hand: `cargo test --release --lib longest_step -- --ignored --nocapture`.
+#[test]
+#[ignore = "measures the processor time of steps, which depends on the machine"]
+fn the_longest_step_of_a_flush() {
+    const VALUES: u64 = 20_000_000;
+    let cpu = || {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+        Duration::new(
+            now.tv_sec.unsigned_abs(),
+            now.tv_nsec.unsigned_abs().try_into().unwrap(),
+        )
+    };
+    let mut random = fastrand::Rng::with_seed(7);
+    for kind in ["ms", "s", "c"] {
+        let (statsd, queue) = (statsd(256 << 20), queue());
+        let mut longest_read = Duration::ZERO;
+        let mut taken = 0;
+        while taken < VALUES && statsd.lock().aggregates.allocated() < 250 << 20 {
+            let mut lines = String::new();
+            while lines.len() < 60_000 {
+                let value = random.u32(..);
+                lines += &match kind {
+                    "c" => format!("some.name.{value}:1|c\n"),
+                    _ => format!("t:{value}|{kind}\n"),
+                };
+                taken += 1;
+            }
+            let before = cpu();
+            take(&statsd, &queue, &lines);
+            longest_read = longest_read.max(cpu().saturating_sub(before));
+        }
+        let (mut begun, mut steps, mut longest, mut all) =
+            (None, 0, Duration::ZERO, Duration::ZERO);
+        loop {
+            let before = cpu();
+            let has_more = statsd.go_on(&mut begun, &queue, &|_| {});
+            let took = cpu().saturating_sub(before);
+            (steps, longest, all) = (steps + 1, longest.max(took), all + took);
+            if !has_more {
+                break;
+            }
+        }
+        println!(
+            "{kind}: {taken} values, longest read {longest_read:?}; {steps} steps, {all:?}, longest {longest:?}"
+        );
+    }
+}

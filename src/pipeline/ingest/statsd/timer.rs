@@ -1,8 +1,14 @@
 //! The values of a timer, and what is told of them.
 //!
 //! In: values, each standing for so many. Out: a [`Summary`]. The values are
-//! put in order only as far as a question needs it, so that a million of them
-//! cost a flush some milliseconds.
+//! put in order only as far as a question needs it. Of many values, the summary is made in steps
+//! ([`Steps`]): a million of them cost some milliseconds in which no line would move.
+
+mod steps;
+
+use crate::config::Percentile;
+
+pub use steps::Steps;
 
 /// What was measured in an interval.
 #[derive(Debug, Clone, Default)]
@@ -79,6 +85,11 @@ impl Timer {
         self.values.shrink_to(self.values.len());
         self.values.clear();
         self.weight = 0.0;
+    }
+
+    /// How many values are looked at for a summary in one go, about.
+    pub fn cost(&self, percentiles: &[Percentile]) -> usize {
+        self.values.len() * (6 + 3 * percentiles.len())
     }
 
     /// What is to be told; `None` without values.

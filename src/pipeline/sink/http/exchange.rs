@@ -97,12 +97,8 @@ impl HttpSink {
             let failure = Failure::unavailable(FailureKind::Closed, "no connection");
             return Err(nothing_sent(failure));
         };
-        let mut complete_at = connection.accepted.load(Relaxed);
-        for lease in &mut *leases {
-            let length = lease.bytes().len();
-            lease.send(0..length);
-            complete_at += length as u64;
-        }
+        let start = connection.accepted.load(Relaxed);
+        let complete_at = start + bytes_of(leases) as u64;
         let answer = connection.sender.send_request(request);
         let pending = Pending {
             connection: &connection,
@@ -113,6 +109,9 @@ impl HttpSink {
         };
         let answer = timeout_at(deadline, answer).await;
         pending.over();
+        if connection.accepted.load(Relaxed) > start {
+            note_sent(leases);
+        }
         let mut was_reset = false;
         let failure = match answer {
             Ok(Ok(response)) => {
@@ -190,12 +189,19 @@ impl Pending<'_> {
 
 impl Drop for Pending<'_> {
     fn drop(&mut self) {
+        note_sent(self.leases);
         if self.connection.may_be_complete(self.complete_at, false) {
             let failure = "the answer was not waited for any longer";
             doubt(self.leases, &failure, self.uncertain, self.counters);
         } else {
             self.connection.reset_at_close();
         }
+    }
+}
+
+fn note_sent(leases: &mut [Lease]) {
+    for lease in leases {
+        lease.send(0..lease.bytes().len());
     }
 }
 

@@ -19,6 +19,12 @@ const MAX_BYTES: usize = 256;
 
 const UUID_BYTES: usize = 36;
 
+/// Shorter texts in base64 are found in words by chance.
+const LEAST_BASE64: usize = 4;
+
+/// `\u0041` for one character.
+const LONGEST_FORM: usize = 6;
+
 /// A shorter beginning of the key tells nobody anything.
 pub const TELLING_BYTES: usize = 6;
 
@@ -185,32 +191,108 @@ impl ApiKey {
         }
     }
 
-    /// Replaces every occurrence of the key, in any case, by `<key>`; also in
-    /// the form in which HTTP's Basic authentication carries it.
+    /// Replaces every occurrence of the key, in any case, by `<key>`; also where
+    /// its characters are percent-encoded or escaped as in JSON, or where control
+    /// characters stand between them, as the zeros of UTF-16 do; and in base64, in
+    /// which HTTP's Basic authentication carries it.
     pub fn mask(&self, text: &mut Vec<u8>) {
         let key = self.0.as_slice();
         if key.is_empty() {
             return;
         }
         mask_with(text, |text| {
-            let found = text
-                .windows(key.len())
-                .position(|window| window.eq_ignore_ascii_case(key))?;
-            Some(found..found + key.len())
+            find_disguised(text, key, |byte| byte.to_ascii_lowercase())
         });
-        // Base64 encodes three bytes at a time: this much does not depend on
-        // what follows the key.
-        let encoded = Zeroizing::new(BASE64_STANDARD.encode(&key[..key.len() / 3 * 3]));
-        if encoded.is_empty() {
-            return;
+        // Base64 encodes three bytes at a time, so there are three forms, depending on
+        // how many bytes come before the key. Characters that also depend on a byte
+        // before or behind it are left out.
+        for before in 0..3 {
+            let mut bytes = Zeroizing::new(vec![0; before]);
+            bytes.extend_from_slice(key);
+            let whole = bytes.len() / 3 * 3;
+            let encoded = Zeroizing::new(BASE64_STANDARD.encode(&bytes[..whole]));
+            let needle = encoded
+                .as_bytes()
+                .get(before * 4 / 3 + usize::from(before > 0)..);
+            let Some(needle) = needle.filter(|needle| needle.len() >= LEAST_BASE64) else {
+                continue;
+            };
+            mask_with(text, |text| {
+                let found = find_disguised(text, needle, from_url_safe)?;
+                let is_base64 =
+                    |byte: &&u8| byte.is_ascii_alphanumeric() || b"+/=-_%\0".contains(byte);
+                let length = text[found.end..].iter().take_while(is_base64).count();
+                Some(found.start..found.end + length)
+            });
         }
-        mask_with(text, |text| {
-            let found = memchr::memmem::find(text, encoded.as_bytes())?;
-            let is_base64 = |byte: &&u8| byte.is_ascii_alphanumeric() || b"+/=".contains(byte);
-            let length = text[found..].iter().take_while(is_base64).count();
-            Some(found..found + length)
-        });
     }
+}
+
+/// The standard alphabet's character for one of the URL-safe alphabet (RFC 4648, 5).
+fn from_url_safe(byte: u8) -> u8 {
+    match byte {
+        b'-' => b'+',
+        b'_' => b'/',
+        byte => byte,
+    }
+}
+
+/// Where the text holds these bytes, folded alike, in any mixture of plain and
+/// encoded characters and with control characters between them.
+fn find_disguised(text: &[u8], needle: &[u8], fold: impl Fn(u8) -> u8) -> Option<Range<usize>> {
+    let end_at = |start: usize| {
+        let mut at = start;
+        for (index, wanted) in needle.iter().enumerate() {
+            loop {
+                let (byte, length) = decode(&text[at..])?;
+                at += length;
+                if fold(byte) == fold(*wanted) {
+                    break;
+                }
+                // Not before the first: they are no part of the key.
+                if index == 0 || !byte.is_ascii_control() {
+                    return None;
+                }
+            }
+        }
+        Some(at)
+    };
+    let first = fold(*needle.first()?);
+    let may_start = |byte: u8| byte == b'%' || byte == b'\\' || fold(byte) == first;
+    (0..text.len())
+        .filter(|start| may_start(text[*start]))
+        .find_map(|start| Some(start..end_at(start)?))
+}
+
+/// The first character of a text, and its length: `%41`, also encoded again as
+/// `%2541`; `\u0041` and `\x41`; or a plain byte.
+fn decode(text: &[u8]) -> Option<(u8, usize)> {
+    let (first, mut rest) = text.split_first()?;
+    let hex = |digits: &[u8]| {
+        let digits = std::str::from_utf8(digits.get(..2)?).ok()?;
+        // Without a sign, which the parser would take.
+        let is_hex = digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+        is_hex
+            .then(|| u8::from_str_radix(digits, 16).ok())
+            .flatten()
+    };
+    let encoded = match first {
+        b'%' => {
+            while let Some(again) = rest.strip_prefix(b"25") {
+                rest = again;
+            }
+            hex(rest)
+        }
+        b'\\' => {
+            rest = rest
+                .strip_prefix(b"u00")
+                .or_else(|| rest.strip_prefix(b"x"))?;
+            hex(rest)
+        }
+        _ => None,
+    };
+    let end = text.len() - rest.len() + 2;
+    Some(encoded.map_or((*first, 1), |byte| (byte, end)))
 }
 
 /// All keys that lines may carry and logs must not: the one in force, and those
@@ -250,9 +332,9 @@ impl OwnKeys {
         }
     }
 
-    /// The length of the longest, in bytes.
+    /// The length of the longest, in bytes, in a form that [`ApiKey::mask`] finds.
     pub fn longest(&self) -> usize {
-        self.0.iter().map(ApiKey::len).max().unwrap_or(0)
+        self.0.iter().map(ApiKey::len).max().unwrap_or(0) * LONGEST_FORM
     }
 }
 
@@ -371,6 +453,102 @@ mod tests {
             let mut text = format!("Basic {header}, and so on").into_bytes();
             key.mask(&mut text);
             assert_eq!(text, b"Basic <key>, and so on");
+        }
+    }
+
+    /// The text as UTF-16, the low or the high byte first.
+    fn utf16(text: &str, low_first: bool) -> Vec<u8> {
+        let unit = |unit: u16| {
+            if low_first {
+                unit.to_le_bytes()
+            } else {
+                unit.to_be_bytes()
+            }
+        };
+        text.encode_utf16().flat_map(unit).collect()
+    }
+
+    #[test]
+    fn masking_finds_every_disguise() {
+        let uuid = "6f1C2a9E-0d4B-4c57-9A3e-5b8E7d2F1a60";
+        for name in [uuid, "se.s+me/%41-x", "s\u{e9}same"] {
+            let key = ApiKey::parse(name).unwrap();
+            let every = |encode: &dyn Fn(u8) -> String| -> Vec<u8> {
+                name.bytes()
+                    .flat_map(|byte| encode(byte).into_bytes())
+                    .collect()
+            };
+            let interleaved = |between: &[u8]| -> Vec<u8> {
+                let mut bytes = Vec::new();
+                for byte in name.bytes() {
+                    bytes.push(byte);
+                    bytes.extend_from_slice(between);
+                }
+                bytes
+            };
+            let mut disguises = vec![
+                every(&|byte| format!("%{byte:02x}")),
+                every(&|byte| format!("%{byte:02X}")),
+                every(&|byte| format!("%25{byte:02X}")),
+                every(&|byte| format!("%2525{byte:02X}")),
+                every(&|byte| format!("\\u00{byte:02x}")),
+                every(&|byte| format!("\\x{byte:02x}")),
+                every(&|byte| format!("%00%{byte:02x}")),
+                interleaved(b"\0"),
+                interleaved(b"\0\0\0"),
+                interleaved(b"\r\n"),
+                interleaved(b"%00"),
+            ];
+            if name.is_ascii() {
+                disguises.push(name.to_uppercase().into());
+                disguises.push(utf16(name, true));
+                disguises.push(utf16(name, false));
+                disguises.push(utf16(&name.to_lowercase(), false));
+            }
+            for before in ["", "a", "ab", "abc", "user:"] {
+                let carried = format!("{before}{name}:");
+                let encoded = BASE64_STANDARD.encode(&carried);
+                disguises.push(encoded.replace('=', "%3D").replace('+', "%2b").into());
+                disguises.push(encoded.replace('+', "-").replace('/', "_").into());
+                disguises.push(utf16(&encoded, true));
+            }
+            for disguise in disguises {
+                for (before, behind) in [("", ""), ("a=", "&b"), ("%", "%"), ("\\", "\\")] {
+                    let mut text = [before.as_bytes(), &disguise, behind.as_bytes()].concat();
+                    let shown = text.escape_ascii().to_string();
+                    key.mask(&mut text);
+                    let masked = String::from_utf8_lossy(&text);
+                    assert!(masked.contains("<key>"), "{shown}: {masked:?}");
+                    // A few characters of base64 also depend on what is before the key.
+                    let left = masked.replace("<key>", "");
+                    let left = left.replace(|c: char| c.is_control(), "");
+                    assert!(
+                        left.len() <= before.len() + behind.len() + 12,
+                        "{shown}: {left:?}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn masking_leaves_the_rest_alone() {
+        let key = ApiKey::parse("sesame").unwrap();
+        for text in [
+            "",
+            "%",
+            "%7",
+            "\\",
+            "\\u00",
+            "\\x7",
+            "%25%25%2",
+            "sesam",
+            "s e s a m e",
+            "%73esam",
+        ] {
+            let mut masked = text.as_bytes().to_vec();
+            key.mask(&mut masked);
+            assert_eq!(masked, text.as_bytes());
         }
     }
 

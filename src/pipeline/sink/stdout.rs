@@ -74,7 +74,7 @@ impl StdoutSink {
             });
             let written = written.await;
             let (accepted, result) = written.map_err(|error| failed(&error))?;
-            writing.is_over(self.encoder.overhead(), accepted);
+            writing.finish(self.encoder.overhead(), accepted);
             result.map_err(|error| failed(&error))?;
         }
         Ok(())
@@ -83,7 +83,7 @@ impl StdoutSink {
 
 impl Writing<'_> {
     /// So many bytes of the output were accepted.
-    fn is_over(self, overhead: usize, accepted: usize) {
+    fn finish(self, overhead: usize, accepted: usize) {
         let lines = &self.lease.bytes()[..self.bytes];
         let begun = begun_lines(lines, overhead, accepted);
         let (whole, _) = whole_lines(lines, overhead, accepted);
@@ -100,6 +100,10 @@ impl Drop for Writing<'_> {
 }
 
 /// Writes all of it. How many bytes were accepted, also before an error.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "`write_all` does not say how much was accepted before an error"
+)]
 fn write(mut out: impl Write, bytes: &[u8]) -> (usize, io::Result<()>) {
     let mut accepted = 0;
     while accepted < bytes.len() {

@@ -192,7 +192,6 @@ mod tests {
     use io::Write as _;
 
     use super::*;
-    use crate::config::ApiKey;
 
     fn cleaned(line: &str, is_json: bool) -> String {
         let mut writer = Vec::new();
@@ -206,12 +205,8 @@ mod tests {
 
     #[test]
     fn lines_are_clean() {
-        ApiKey::parse("logged-key").unwrap();
         for (line, expected) in [
-            (
-                "\x1b[32m INFO\x1b[0m x=logged-key\n",
-                "\x1b[32m INFO\x1b[0m x=<key>\n",
-            ),
+            ("\x1b[32m INFO\x1b[0m x=1\n", "\x1b[32m INFO\x1b[0m x=1\n"),
             (
                 "a\u{202e}b\r\nWARN forged\n",
                 "a\\u{202e}b\\r\\nWARN forged\n",
@@ -219,11 +214,7 @@ mod tests {
         ] {
             assert_eq!(cleaned(line, false), expected);
         }
-        for (line, expected) in [
-            (r#"{"a":1,"b":"x LOGGED-KEY"}"#, r#"{"a":1,"b":"x <key>"}"#),
-            ("{\"b\":\"x\u{202e}\"}\n", "{\"b\":\"x\\u202e\"}"),
-        ] {
-            assert_eq!(cleaned(line, true), format!("{expected}\n"));
-        }
+        let json = "{\"b\":\"x\u{202e}\"}\n";
+        assert_eq!(cleaned(json, true), "{\"b\":\"x\\u202e\"}\n");
     }
 }

@@ -393,8 +393,8 @@ impl Lease {
         self.block.as_ref().map_or(0, Block::lines)
     }
 
-    /// These of [`Lease::bytes`], whole lines, are about to be handed to a
-    /// socket: from now on they count as resent when they are handed over again.
+    /// These of [`Lease::bytes`], whole lines, were handed to a socket, at least one byte
+    /// of each: they count as resent when they are handed over again.
     pub fn send(&mut self, range: Range<usize>) {
         self.with(|state, block| state.send(block, range));
     }

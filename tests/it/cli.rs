@@ -146,7 +146,10 @@ fn each_bad_configuration_gets_its_message() {
 #[test]
 fn a_file_in_another_encoding_is_refused_with_its_line_and_a_remedy() {
     let text = format!("# Für alle\n[sink]\nurl = \"stdout:\"\napi_key = \"{KEY}\" # Schlüssel\n");
-    let latin1: Vec<u8> = text.chars().map(|c| u32::from(c) as u8).collect();
+    let latin1: Vec<u8> = text
+        .chars()
+        .map(|c| u8::try_from(c).expect("Latin-1"))
+        .collect();
     let utf16 =
         |text: &str| -> Vec<u8> { text.encode_utf16().flat_map(u16::to_le_bytes).collect() };
     let directory = tempfile::tempdir().expect("a directory");

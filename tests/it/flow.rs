@@ -2,6 +2,7 @@
 
 use std::io::Read;
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::path::Path;
 use std::time::Duration;
 
 use crate::support::{
@@ -427,4 +428,22 @@ fn lines_that_leave_without_a_key_are_printed_without_one() {
             [format!("{prefix}printed.line 1 1700000000")]
         );
     }
+}
+
+/// Nothing of them is in the output: they are there once when it works again.
+#[test]
+fn lines_that_an_output_refuses_do_not_count_as_resent() {
+    if !Path::new("/dev/full").exists() {
+        eprintln!("SKIPPED: this system has no /dev/full");
+        return;
+    }
+    let into = ["sh", "-c", r#"exec "$0" "$@" >/dev/full"#].map(str::to_owned);
+    let daemon = Launch::by(&into, &Config::to("stdout:")).start();
+    daemon.tcp(payload(&numbered("refused", 1000)));
+    daemon.wait_received(1000);
+    wait_for("many attempts", || {
+        daemon.total("sidecarbon_sink_errors_total") >= 10
+    });
+    assert_eq!(daemon.metric("sidecarbon_lines_resent_total"), 0);
+    assert_eq!(daemon.delivered(), 0);
 }

@@ -24,11 +24,13 @@ const PAGES: [&str; 7] = [
 ];
 
 /// Ways to write the key, as a person or a program would.
-fn forms() -> [String; 4] {
+fn forms() -> [String; 6] {
     [
         KEY.to_owned(),
         KEY.to_uppercase(),
         KEY.to_lowercase(),
+        KEY.replace('-', "%2d"),
+        KEY.to_lowercase().replace('6', "%36"),
         STANDARD.encode(format!("{KEY}:")).replace('=', ""),
     ]
 }
@@ -37,8 +39,10 @@ fn forms() -> [String; 4] {
 #[track_caller]
 fn assert_without_key(text: &str, place: &str) {
     let encoded = STANDARD.encode(KEY_STEM);
-    let found =
-        text.to_lowercase().contains(&KEY_STEM.to_lowercase()) || text.contains(&encoded[..40]);
+    let decoded = text.replace("%2d", "-").replace("%36", "6").to_lowercase();
+    let found = decoded.contains(&KEY_STEM.to_lowercase())
+        || text.to_lowercase().contains(&KEY_STEM.to_lowercase())
+        || text.contains(&encoded[..40]);
     assert!(!found, "the key is in {place}: {text}");
 }
 
@@ -47,6 +51,10 @@ fn assert_without_key(text: &str, place: &str) {
 fn value_with(path: &str, text: &str, config: &Config) -> Option<String> {
     let file = |name: &str| config.path(name).display().to_string();
     let value = match path {
+        // They take no such characters.
+        "sink.tls.server_name" | "statsd.prefix" | "self_metrics.prefix" if text.contains('%') => {
+            return None;
+        }
         "sink.url" => format!("'http://127.0.0.1:1/{text}/sink?key={text}'"),
         "sink.api_key_file" => {
             let path = config.path(&format!("{text}.key"));
@@ -121,7 +129,7 @@ fn config_with(text: &str, config: &Config, format: &str) -> String {
 fn no_setting_that_holds_it_shows_it() {
     for (index, text) in forms().into_iter().enumerate() {
         let config = Config::to("stdout:");
-        let format = ["text", "json", "text", "json"][index];
+        let format = ["text", "json"][index % 2];
         let file = config_with(&text, &config, format);
         let outcome = Launch::bare().args(["check", "--config", &file]).run();
         assert_eq!(outcome.code, Some(0), "{}", outcome.said);
@@ -180,7 +188,7 @@ fn no_setting_that_is_refused_shows_it() {
         let config = Config::to("stdout:");
         for key in KEYS {
             // Without the key, what does not look like one is not known to be one.
-            if key.path == "sink.api_key_file" && index == 3 {
+            if key.path == "sink.api_key_file" && index >= 3 {
                 continue;
             }
             for value in [

@@ -241,8 +241,8 @@ impl State {
         self.ledger.drop_in_flight(reason, lines);
     }
 
-    /// These bytes of a lent block, whole lines, are about to be handed to a
-    /// socket; those that were before count as resent.
+    /// These bytes of a lent block, whole lines, were handed to a socket; those that were
+    /// before count as resent.
     pub fn send(&mut self, block: &mut Block, range: Range<usize>) {
         self.ledger.resend(block.send(range));
     }

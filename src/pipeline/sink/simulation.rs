@@ -162,7 +162,8 @@ impl Simulated {
     }
 
     fn die(&mut self, ending: Ending, now: std::time::Instant) -> Failure {
-        if let Some((window, mut wire)) = self.connection.take() {
+        if let Some((mut window, mut wire)) = self.connection.take() {
+            window.break_off(wire.accepted.len() as u64);
             let mut upstream = self.upstream.lock().unwrap();
             // A clean end, and some resets, come when all was read.
             if ending == Ending::Clean || upstream.character.reads_before_reset {

@@ -502,7 +502,8 @@ impl Drop for Connection {
     fn drop(&mut self) {
         let ending = self.ending();
         let had_all = self.window.unacknowledged() == 0;
-        let window = std::mem::take(&mut self.window);
+        let mut window = std::mem::take(&mut self.window);
+        window.break_off(self.wire.socket().accepted());
         if ending == Ending::Clean || self.is_confirmed() {
             let at_risk = window.end(self.acknowledged(), ending, Instant::now());
             self.counters.lines_at_risk.fetch_add(at_risk, Relaxed);

@@ -151,12 +151,15 @@ impl UdpSink {
                 too_large(&mut lease, taken);
                 continue;
             }
-            lease.send(0..taken);
-            let mut sent = connection.send(self.buffer.bytes()).await;
+            let mut sent = connection
+                .send(self.buffer.bytes(), &mut lease, taken)
+                .await;
             if sent.as_ref().is_err_and(is_too_large) {
                 // The error may be an earlier datagram's, by which the kernel
                 // has learned how much the way takes.
-                sent = connection.send(self.buffer.bytes()).await;
+                sent = connection
+                    .send(self.buffer.bytes(), &mut lease, taken)
+                    .await;
             }
             self.buffer.clear();
             match sent {
@@ -180,9 +183,12 @@ impl UdpSink {
 }
 
 impl Connection {
-    /// Sends one datagram; says whether this or an earlier one was refused.
-    async fn send(&mut self, datagram: &[u8]) -> io::Result<()> {
+    /// Sends one datagram, with the first bytes of a lease; says whether this or an
+    /// earlier one was refused.
+    async fn send(&mut self, datagram: &[u8], lease: &mut Lease, bytes: usize) -> io::Result<()> {
         self.socket.send(datagram).await?;
+        // It may arrive, whatever follows.
+        lease.send(0..bytes);
         let is_proven = self
             .proven
             .is_some_and(|proven| proven.elapsed() < PROVEN_FOR);

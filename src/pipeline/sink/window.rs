@@ -119,7 +119,6 @@ impl Window {
     /// offset.
     pub fn writing(&mut self, bytes: usize, start: u64) {
         if let Some(sent) = self.leases.back_mut() {
-            sent.lease.send(sent.written..sent.written + bytes);
             sent.written += bytes;
             sent.chunks.push_back(Chunk {
                 bytes,
@@ -142,10 +141,36 @@ impl Window {
 
     /// The chunk that was being written ends at this offset.
     pub fn written(&mut self, end: u64) {
-        let newest = self.leases.back_mut();
-        if let Some(chunk) = newest.and_then(|sent| sent.chunks.back_mut()) {
+        let Some(sent) = self.leases.back_mut() else {
+            return;
+        };
+        if let Some(chunk) = sent.chunks.back_mut() {
             chunk.end = Some(end);
+            sent.lease.send(sent.written - chunk.bytes..sent.written);
         }
+    }
+
+    /// The connection is over while a chunk may be half written, and the socket has
+    /// accepted everything before this offset. Lines of which it has accepted no byte
+    /// do not count as sent.
+    pub fn break_off(&mut self, accepted: u64) {
+        let overhead = self.rules.line_overhead;
+        let Some(sent) = self.leases.back_mut() else {
+            return;
+        };
+        let Some(chunk) = sent.chunks.back().filter(|chunk| chunk.end.is_none()) else {
+            return;
+        };
+        let begin = sent.written - chunk.bytes;
+        let accepted = usize::try_from(accepted.saturating_sub(chunk.start)).unwrap_or(usize::MAX);
+        let lines = &sent.lease.bytes()[begin..sent.written];
+        let bytes = match overhead {
+            _ if accepted == 0 => 0,
+            Some(overhead) => begun_lines(lines, overhead, accepted),
+            // A record, of which any byte may be the last.
+            None => lines.len(),
+        };
+        sent.lease.send(begin..begin + bytes);
     }
 
     /// The peer's kernel has acknowledged everything before this offset, and
@@ -282,9 +307,20 @@ impl Sent {
     }
 }
 
+/// The bytes of those lines of which the first `accepted` bytes of the wire hold one at
+/// least.
+pub fn begun_lines(lines: &[u8], overhead: usize, accepted: usize) -> usize {
+    let (whole, number) = whole_lines(lines, overhead, accepted);
+    let on_the_wire = whole + usize::try_from(number).unwrap_or(usize::MAX) * overhead;
+    if on_the_wire == accepted {
+        return whole;
+    }
+    memchr::memchr(b'\n', &lines[whole..]).map_or(lines.len(), |newline| whole + newline + 1)
+}
+
 /// Of lines that are each longer by `overhead` on the wire: how many bytes, and
 /// how many lines, the first `arrived` bytes of the wire hold whole.
-fn whole_lines(lines: &[u8], overhead: usize, arrived: usize) -> (usize, u64) {
+pub fn whole_lines(lines: &[u8], overhead: usize, arrived: usize) -> (usize, u64) {
     let mut whole = (0, 0);
     for (index, newline) in memchr_iter(b'\n', lines).enumerate() {
         let on_the_wire = newline + 1 + (index + 1) * overhead;

@@ -113,12 +113,8 @@ impl HttpSink {
             let failure = Failure::unavailable(FailureKind::Closed, "no connection");
             return Err(nothing_sent(failure));
         };
-        let mut complete_at = connection.accepted.load(Relaxed);
-        for lease in &mut *leases {
-            let length = lease.bytes().len();
-            lease.send(0..length);
-            complete_at += length as u64;
-        }
+        let start = connection.accepted.load(Relaxed);
+        let complete_at = start + bytes_of(leases) as u64;
         if connection.requests > 0 {
             connection.answers.begin();
         }
@@ -132,6 +128,9 @@ impl HttpSink {
         };
         let answer = deadline.within(answer).await;
         pending.over();
+        if connection.accepted.load(Relaxed) > start {
+            note_sent(leases);
+        }
         let mut was_reset = false;
         let mut was_cut = false;
         let failure = match answer {
@@ -248,12 +247,19 @@ impl Pending<'_> {
 
 impl Drop for Pending<'_> {
     fn drop(&mut self) {
+        note_sent(self.leases);
         if self.connection.may_be_complete(self.complete_at, false) {
             let failure = "the answer was not waited for any longer";
             doubt(self.leases, &failure, self.uncertain, self.counters);
         } else {
             self.connection.reset_at_close();
         }
+    }
+}
+
+fn note_sent(leases: &mut [Lease]) {
+    for lease in leases {
+        lease.send(0..lease.bytes().len());
     }
 }
 

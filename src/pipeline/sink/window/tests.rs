@@ -112,12 +112,47 @@ fn a_chunk_that_was_not_written_whole_counts_by_its_lines() {
     let mut window = plain(Duration::ZERO);
     window.begin(queue.lease().unwrap());
     window.writing(10 * LINE, 0);
+    window.break_off(5 * ON_THE_WIRE + 1);
     window.end(3 * ON_THE_WIRE + 1, Ending::Reset, Instant::now());
     assert_eq!(account(&queue), (3, 7, 0));
     assert_eq!(queue.snapshot().ledger.resent(), 0);
     let mut again = plain(Duration::ZERO);
     write(&mut again, &queue, 100);
-    assert_eq!(queue.snapshot().ledger.resent(), 7);
+    // The sixth line was begun, those behind it were not.
+    assert_eq!(queue.snapshot().ledger.resent(), 3);
+}
+
+/// However often it is tried.
+#[test]
+fn lines_of_which_no_byte_was_accepted_do_not_count_as_sent() {
+    let queue = queue_of(10);
+    for (start, accepted) in [(0, 0), (2500, 2500), (7, 7)] {
+        for overhead in [Some(KEY), None] {
+            let mut window = plain(Duration::ZERO);
+            window.rules.line_overhead = overhead;
+            window.begin(queue.lease().unwrap());
+            window.writing(10 * LINE, start);
+            window.break_off(accepted);
+            window.end(0, Ending::Reset, Instant::now());
+        }
+    }
+    write(&mut plain(Duration::ZERO), &queue, 100);
+    assert_eq!(queue.snapshot().ledger.resent(), 0);
+}
+
+#[test]
+fn a_line_is_begun_with_its_first_byte() {
+    for (accepted, begun) in [
+        (0, 0),
+        (1, LINE),
+        (LINE + KEY, LINE),
+        (LINE + KEY + 1, 2 * LINE),
+        (2 * (LINE + KEY), 2 * LINE),
+        (999, 2 * LINE),
+    ] {
+        let lines = b"m00 1 5555\nm01 1 5555\n";
+        assert_eq!(begun_lines(lines, KEY, accepted), begun, "{accepted}");
+    }
 }
 
 #[test]

@@ -20,6 +20,9 @@ const UUID_BYTES: usize = 36;
 /// Shorter texts in base64 are found in words by chance.
 const LEAST_BASE64: usize = 4;
 
+/// A plain byte, or one that was percent-encoded up to four times.
+const FORMS: usize = 5;
+
 /// `\u0041` for one character.
 const LONGEST_FORM: usize = 6;
 
@@ -219,21 +222,25 @@ fn from_url_safe(byte: u8) -> u8 {
 /// encoded characters and with control characters between them.
 fn find_disguised(text: &[u8], needle: &[u8], fold: impl Fn(u8) -> u8) -> Option<Range<usize>> {
     let end_at = |start: usize| {
-        let mut at = start;
+        // Several, as `%2541` can stand for `%2541`, `%41` or `A`.
+        let mut ends = vec![start];
         for (index, wanted) in needle.iter().enumerate() {
-            loop {
-                let (byte, length) = decode(&text[at..])?;
-                at += length;
-                if fold(byte) == fold(*wanted) {
-                    break;
-                }
-                // Not before the first: they are no part of the key.
-                if index == 0 || !byte.is_ascii_control() {
-                    return None;
+            let mut next = Vec::new();
+            while let Some(at) = ends.pop() {
+                for (byte, length) in forms(&text[at..]).into_iter().flatten() {
+                    if fold(byte) == fold(*wanted) {
+                        next.push(at + length);
+                    } else if index > 0 && byte.is_ascii_control() {
+                        // Before the first they are no part of the key.
+                        ends.push(at + length);
+                    }
                 }
             }
+            next.sort_unstable();
+            next.dedup();
+            ends = next;
         }
-        Some(at)
+        ends.pop()
     };
     let first = fold(*needle.first()?);
     let may_start = |byte: u8| byte == b'%' || byte == b'\\' || fold(byte) == first;
@@ -242,35 +249,34 @@ fn find_disguised(text: &[u8], needle: &[u8], fold: impl Fn(u8) -> u8) -> Option
         .find_map(|start| Some(start..end_at(start)?))
 }
 
-/// The first character of a text, and its length: `%41`, also encoded again as
-/// `%2541`; `\u0041` and `\x41`; or a plain byte.
-fn decode(text: &[u8]) -> Option<(u8, usize)> {
-    let (first, mut rest) = text.split_first()?;
-    let hex = |digits: &[u8]| {
-        let digits = std::str::from_utf8(digits.get(..2)?).ok()?;
+/// What a text may begin with, and how long that is: a plain byte; `%41`, which may be
+/// encoded again as `%2541`; `\u0041` or `\x41`.
+fn forms(text: &[u8]) -> [Option<(u8, usize)>; FORMS] {
+    let hex = |rest: &[u8]| {
+        let digits = std::str::from_utf8(rest.get(..2)?).ok()?;
         // Without a sign, which the parser would take.
         let is_hex = digits.bytes().all(|digit| digit.is_ascii_hexdigit());
-        is_hex
-            .then(|| u8::from_str_radix(digits, 16).ok())
-            .flatten()
+        let byte = u8::from_str_radix(digits, 16).ok().filter(|_| is_hex)?;
+        Some((byte, text.len() - rest.len() + 2))
     };
-    let encoded = match first {
-        b'%' => {
-            while let Some(again) = rest.strip_prefix(b"25") {
-                rest = again;
-            }
-            hex(rest)
-        }
-        b'\\' => {
-            rest = rest
-                .strip_prefix(b"u00")
-                .or_else(|| rest.strip_prefix(b"x"))?;
-            hex(rest)
-        }
-        _ => None,
+    let mut forms = [None; FORMS];
+    let Some((first, rest)) = text.split_first() else {
+        return forms;
     };
-    let end = text.len() - rest.len() + 2;
-    Some(encoded.map_or((*first, 1), |byte| (byte, end)))
+    forms[0] = Some((*first, 1));
+    if *first == b'%' {
+        let mut rest = Some(rest);
+        for form in &mut forms[1..] {
+            *form = rest.and_then(hex);
+            rest = rest.and_then(|rest| rest.strip_prefix(b"25"));
+        }
+    } else if *first == b'\\' {
+        let rest = rest
+            .strip_prefix(b"u00")
+            .or_else(|| rest.strip_prefix(b"x"));
+        forms[1] = rest.and_then(hex);
+    }
+    forms
 }
 
 /// All keys that lines may carry and logs must not: the one in force, and those
@@ -379,6 +385,8 @@ impl fmt::Debug for ApiKey {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -465,6 +473,7 @@ mod tests {
                 bytes
             };
             let mut disguises = vec![
+                name.into(),
                 every(&|byte| format!("%{byte:02x}")),
                 every(&|byte| format!("%{byte:02X}")),
                 every(&|byte| format!("%25{byte:02X}")),
@@ -506,6 +515,32 @@ mod tests {
                     );
                 }
             }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn masking_finds_any_mixture(
+            name in "[!-~]{8,40}",
+            forms in prop::collection::vec((0..6_usize, 0..4_usize), 40),
+        ) {
+            let Ok(key) = ApiKey::parse(&name) else {
+                return Ok(());
+            };
+            let mut text = b"x ".to_vec();
+            for (byte, (form, control)) in name.bytes().zip(forms) {
+                text.extend_from_slice(["", "\0", "%00", "\\u000a"][control].as_bytes());
+                match form {
+                    0 => text.extend_from_slice(format!("%{byte:02x}").as_bytes()),
+                    1 => text.extend_from_slice(format!("%25{byte:02X}").as_bytes()),
+                    2 => text.extend_from_slice(format!("\\u00{byte:02x}").as_bytes()),
+                    3 => text.push(byte.to_ascii_uppercase()),
+                    _ => text.push(byte),
+                }
+            }
+            key.mask(&mut text);
+            let is_masked = memchr::memmem::find(&text, b"<key>").is_some();
+            prop_assert!(is_masked, "{}", text.escape_ascii());
         }
     }
 

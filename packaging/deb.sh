@@ -16,7 +16,10 @@ if ! command -v dpkg-shlibdeps >/dev/null; then
     exit 77
 fi
 if ! cargo deb --version >/dev/null 2>&1; then
-    cargo install --quiet --locked cargo-deb
+    cargo install --quiet --locked cargo-deb || {
+        echo "needs cargo-deb, which cannot be installed"
+        exit 77
+    }
 fi
 cargo build --release --locked
 binary=$target/release/sidecarbon

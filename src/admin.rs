@@ -20,6 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{info, warn};
 use tracing_appender::non_blocking::ErrorCounter;
@@ -29,6 +30,7 @@ use crate::deadline;
 use crate::os;
 use crate::pipeline::queue::Queue;
 use crate::stats::Counters;
+use crate::stats::bound::{self, Bound, Place, Registration};
 
 use view::SettingsInForce;
 
@@ -64,10 +66,24 @@ pub struct Admin {
 
 #[derive(Debug)]
 struct Server {
+    sockets: Vec<AdminSocket>,
     /// Dropped: the server stops.
     _stop: watch::Sender<()>,
     /// Resolves when its thread has ended.
     ended: oneshot::Receiver<()>,
+}
+
+/// A server at another address, not yet alone.
+#[derive(Debug)]
+pub struct Rebound(Option<Server>);
+
+/// A socket of the admin endpoint.
+#[derive(Debug)]
+struct AdminSocket {
+    /// The address that was asked for.
+    asked: SocketAddr,
+    listener: StdListener,
+    _registration: Registration,
 }
 
 impl Watched {
@@ -125,7 +141,7 @@ impl Admin {
     /// Serves at an address, or nowhere.
     pub fn start(address: Option<&ListenAddress>, watched: Watched) -> io::Result<Self> {
         let server = address
-            .map(|at| Server::start(at, watched.clone()))
+            .map(|at| Server::start(at, watched.clone(), &[]))
             .transpose()?;
         Ok(Self { watched, server })
     }
@@ -138,12 +154,27 @@ impl Admin {
         }
     }
 
-    /// Serves at another address. On an error the old one stays.
-    pub fn rebind(&mut self, address: Option<&ListenAddress>) -> io::Result<()> {
-        self.server = address
-            .map(|at| Server::start(at, self.watched.clone()))
-            .transpose()?;
-        Ok(())
+    /// Serves at another address beside the old one. Dropped, the other one goes.
+    pub fn prepare(&self, address: Option<&ListenAddress>) -> io::Result<Rebound> {
+        let new = address.map(|at| Server::start(at, self.watched.clone(), self.sockets()));
+        Ok(Rebound(new.transpose()?))
+    }
+
+    fn sockets(&self) -> &[AdminSocket] {
+        self.server.as_ref().map_or(&[], |server| &server.sockets)
+    }
+
+    /// Goes on at the other address alone.
+    pub fn apply(&mut self, Rebound(new): Rebound) {
+        let kept = |socket: &AdminSocket| {
+            let mut new = new.iter().flat_map(|server| &server.sockets);
+            new.any(|new| new.asked == socket.asked && socket.asked.port() != 0)
+        };
+        for socket in self.sockets().iter().filter(|socket| !kept(socket)) {
+            // Where the system cannot do this, a moment's requests may be lost.
+            let _ = os::ignore_connections(&socket.listener);
+        }
+        self.server = new;
     }
 
     /// What it looks at.
@@ -164,8 +195,11 @@ impl Admin {
 }
 
 impl Server {
-    fn start(address: &ListenAddress, watched: Watched) -> io::Result<Self> {
-        let listeners = bind(address)?;
+    /// Starts at an address, at which another server may still have sockets.
+    fn start(address: &ListenAddress, watched: Watched, old: &[AdminSocket]) -> io::Result<Self> {
+        let sockets = bind(address, old)?;
+        let listeners = sockets.iter().map(|socket| socket.listener.try_clone());
+        let listeners = listeners.collect::<io::Result<Vec<_>>>()?;
         let (stop, stopping) = watch::channel(());
         let (alive, ended) = oneshot::channel();
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -176,23 +210,35 @@ impl Server {
             let _alive = alive;
             runtime.block_on(visitors::serve(listeners, watched, stopping));
         })?;
-        Ok(Self { _stop: stop, ended })
+        Ok(Self {
+            sockets,
+            _stop: stop,
+            ended,
+        })
     }
 }
 
-fn bind(address: &ListenAddress) -> io::Result<Vec<StdListener>> {
-    let mut listeners: Vec<StdListener> = Vec::new();
+fn bind(address: &ListenAddress, old: &[AdminSocket]) -> io::Result<Vec<AdminSocket>> {
+    let label = format!("admin:{}", address.text);
+    let mut sockets: Vec<AdminSocket> = Vec::new();
     let mut missing = None;
-    for at in &address.addresses {
-        let mut at = *at;
-        if let (0, Some(first)) = (at.port(), listeners.first()) {
-            at.set_port(first.local_addr()?.port());
+    for asked in &address.addresses {
+        let mut at = *asked;
+        if let (0, Some(first)) = (at.port(), sockets.first()) {
+            at.set_port(first.listener.local_addr()?.port());
         }
-        match StdListener::bind(at) {
+        match bind_one(at, old) {
             Ok(listener) => {
-                listener.set_nonblocking(true)?;
-                rustix::net::listen(&listener, BACKLOG)?;
-                listeners.push(listener);
+                let place = Place::Tcp {
+                    address: listener.local_addr()?,
+                    only_v6: false,
+                };
+                let label = label.clone();
+                sockets.push(AdminSocket {
+                    asked: *asked,
+                    listener,
+                    _registration: bound::register(Bound { label, place }),
+                });
             }
             // One family of localhost is enough.
             Err(error) if os::is_missing_family(&error) => missing = Some((at, error)),
@@ -200,17 +246,50 @@ fn bind(address: &ListenAddress) -> io::Result<Vec<StdListener>> {
         }
     }
     match missing {
-        Some((at, error)) if listeners.is_empty() => return Err(describe(at, &error)),
+        Some((at, error)) if sockets.is_empty() => return Err(describe(at, &error)),
         Some((at, error)) => {
-            warn!(listener = %format_args!("admin:{}", address.text), address = %at, %error, "this host lacks the address; going on without it");
+            warn!(listener = %label, address = %at, %error, "this host lacks the address; going on without it");
         }
         None => {}
     }
-    for listener in &listeners {
-        let local = listener.local_addr()?;
-        info!(listener = %format_args!("admin:{}", address.text), address = %local, "listening");
+    for socket in &sockets {
+        let local = socket.listener.local_addr()?;
+        info!(listener = %label, address = %local, "listening");
     }
-    Ok(listeners)
+    Ok(sockets)
+}
+
+/// Binds one address. At a reload, the old server's socket is taken over where it has
+/// the same address, and is no hindrance where it has the same port.
+fn bind_one(at: SocketAddr, old: &[AdminSocket]) -> io::Result<StdListener> {
+    let is_same = |socket: &&AdminSocket| socket.asked == at && at.port() != 0;
+    if let Some(same) = old.iter().find(is_same) {
+        return same.listener.try_clone();
+    }
+    let has_port = |socket: &&AdminSocket| {
+        let local = socket.listener.local_addr();
+        local.is_ok_and(|local| local.port() == at.port())
+    };
+    let leaving = old.iter().filter(has_port);
+    let leaving: Vec<_> = leaving
+        .map(|socket| SockRef::from(&socket.listener))
+        .collect();
+    let socket = os::bind_beside_leaving(&leaving, |shares_port| {
+        let socket = Socket::new(
+            Domain::for_address(at),
+            Type::STREAM.nonblocking(),
+            Some(Protocol::TCP),
+        )?;
+        // Connections of a former process in TIME_WAIT do not block the port.
+        socket.set_reuse_address(true)?;
+        if shares_port {
+            socket.set_reuse_port(true)?;
+        }
+        socket.bind(&at.into())?;
+        socket.listen(BACKLOG)?;
+        Ok(socket)
+    })?;
+    Ok(socket.into())
 }
 
 fn describe(address: SocketAddr, error: &io::Error) -> io::Error {

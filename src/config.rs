@@ -6,6 +6,8 @@
 
 mod api_key;
 mod keys;
+mod known_keys;
+mod permissions;
 mod settings;
 mod source;
 mod values;
@@ -13,8 +15,10 @@ mod values;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-pub use api_key::{ApiKey, BadKey, KeyFile, KeyFileError, OwnKeys, mask_uuids_in};
+pub use api_key::{ApiKey, BadKey, KeyFile, KeyFileError, OwnKeys, mask_uuids, mask_uuids_in};
 pub use keys::{KEYS, Key};
+pub use known_keys::{mask, mask_json};
+use settings::PROXY_VARIABLES;
 pub use settings::{
     KeyCheck, ListenSettings, RetrySettings, SelfMetrics, Settings, SinkSettings, StatsdSettings,
     Surroundings, TlsSettings,
@@ -22,10 +26,12 @@ pub use settings::{
 pub use source::{Effective, Origin, Problem};
 pub use values::{
     Endpoint, ListenAddress, LogFormat, NameRule, Percentile, Proxy, SinkUrl, Uncertain,
-    UnixAddress,
+    UnixAddress, is_reached_at,
 };
 
 use source::Source;
+
+use crate::words::escape;
 
 /// Read when no file is named and nothing is set by flags.
 const DEFAULT_FILE: &str = "/etc/sidecarbon/sidecarbon.toml";
@@ -62,17 +68,21 @@ pub fn load_without_key(overrides: &Overrides) -> Result<Settings, ConfigError> 
 
 fn load_with(overrides: &Overrides, key_is_optional: bool) -> Result<Settings, ConfigError> {
     let variable = |name: &str| std::env::var(name).ok();
+    let not_empty = |name: &str| variable(name).filter(|text| !text.trim().is_empty());
     let surroundings = Surroundings {
         credentials_directory: std::env::var_os("CREDENTIALS_DIRECTORY"),
         platform_key: variable("HOSTEDGRAPHITE_APIKEY").map(Into::into),
-        https_proxy: variable("HTTPS_PROXY").or_else(|| variable("https_proxy")),
-        no_proxy: variable("NO_PROXY").or_else(|| variable("no_proxy")),
+        https_proxy: PROXY_VARIABLES
+            .into_iter()
+            .find_map(|name| Some((name, not_empty(name)?))),
+        no_proxy: not_empty("NO_PROXY").or_else(|| not_empty("no_proxy")),
         host_name: rustix::system::uname()
             .nodename()
             .to_str()
             .ok()
             .filter(|name| !name.is_empty())
             .map(str::to_owned),
+        hosts: std::fs::read_to_string("/etc/hosts").ok(),
         key_is_optional,
     };
     let variables = std::env::vars_os()
@@ -83,7 +93,17 @@ fn load_with(overrides: &Overrides, key_is_optional: bool) -> Result<Settings, C
     }
     source.add_environment(variables);
     overrides.add_flags(&mut source);
-    settle(source, &surroundings)
+    let mut settings = settle(source, &surroundings)?;
+    if let Some(path) = overrides
+        .file()
+        .filter(|path| permissions::is_open_to_all(path))
+    {
+        settings.warnings.push(format!(
+            "{}: every user of this host can change it; chmod 0644 it",
+            path.display()
+        ));
+    }
+    Ok(settings)
 }
 
 /// Reads a configuration from a text alone.
@@ -99,9 +119,12 @@ pub fn parse(
 
 fn settle(mut source: Source, surroundings: &Surroundings) -> Result<Settings, ConfigError> {
     let mut settings = settings::settle(&mut source, surroundings);
+    settings.in_file = source.set_in_file();
+    settings.is_set = source.set();
     let (effective, problems) = source.finish();
     if problems.is_empty() {
         settings.effective = effective;
+        settings.take_key_off_prefixes();
         Ok(settings)
     } else {
         Err(ConfigError(problems))
@@ -146,6 +169,41 @@ impl Settings {
         Problem::new(&origin, path, message)
     }
 
+    /// The keys whose values differ, in the order of the reference file.
+    pub fn changed_keys(&self, new: &Self) -> Vec<&'static str> {
+        let value = |settings: &Self, path: &str| {
+            let mut known = settings.effective.iter();
+            known
+                .find(|known| known.path == path)
+                .map(|known| known.value.clone())
+        };
+        // Its value is not shown, and a file may hold another key than before.
+        let key_at = match (&new.sink.key_file, self.sink.key == new.sink.key) {
+            (_, true) => "",
+            (Some(_), false) => "sink.api_key_file",
+            (None, false) => "sink.api_key",
+        };
+        let is_changed = |path: &&str| *path == key_at || value(self, path) != value(new, path);
+        KEYS.iter().map(|key| key.path).filter(is_changed).collect()
+    }
+
+    /// The keys of the sink and the listeners that the file no longer sets. A file that
+    /// was cut would otherwise put defaults in their place.
+    pub fn keys_gone(&self, new: &Self) -> Vec<&'static str> {
+        let is_key = |path: &str| matches!(path, "sink.api_key" | "sink.api_key_file");
+        let is_still_set = |path: &str| {
+            // Wherever the key is written, it is written.
+            let mut set = new.is_set.iter();
+            set.any(|other| *other == path || (is_key(path) && is_key(other)))
+        };
+        let of_sink_or_listeners =
+            |path: &&str| path.starts_with("sink.") || path.starts_with("listen.");
+        let keys = self.in_file.iter().copied();
+        keys.filter(of_sink_or_listeners)
+            .filter(|path| !is_still_set(path))
+            .collect()
+    }
+
     /// The settings in force, in the order of the reference file; secrets are
     /// masked.
     pub fn in_force(&self) -> impl Iterator<Item = &Effective> {
@@ -165,7 +223,9 @@ impl Settings {
                 out += &format!("{gap}[{this_table}]\n");
                 table = this_table;
             }
-            out += &format!("{name} = {}  # {}\n", effective.value, effective.origin);
+            let line = format!("{name} = {}  # {}", effective.value, effective.origin);
+            out += &escape(mask(&line));
+            out.push('\n');
         }
         out
     }

@@ -1,5 +1,6 @@
 //! How the process lives: start, signals, reload, drain, exit.
 
+mod expiry;
 mod logging;
 mod omissions;
 mod reload;
@@ -23,6 +24,7 @@ use crate::deadline::Deadline;
 use crate::exit::Exit;
 use crate::pipeline::ingest::Stop;
 use crate::pipeline::queue::Queue;
+use crate::pipeline::sink::fingerprint;
 use crate::pipeline::{Pipeline, SetupError};
 use crate::runtime;
 use crate::stats::Counters;
@@ -81,6 +83,8 @@ async fn live(
         }
     };
     let counters = Arc::new(Counters::default());
+    // Taken first: a file that is replaced meanwhile is noticed the next time.
+    let certificates = fingerprint(&settings.sink.tls);
     let mut pipeline = match Pipeline::start(&settings, &counters, Manager::sockets(sockets)) {
         Ok(pipeline) => pipeline,
         Err(error) => return refuse_to_start(&error, &settings),
@@ -108,14 +112,15 @@ async fn live(
     manager.ready(pipeline.queue(), &counters);
     info!(
         listens = listens_on(&counters),
-        sink = %settings.sink.url,
+        sink = settings.sink.public_url(),
         version = env!("CARGO_PKG_VERSION"),
         "started"
     );
 
+    tokio::spawn(expiry::warn_before(counters.clone()));
     tokio::spawn(omissions::tell(pipeline.queue().clone(), counters.clone()));
     let mut reporter = Reporter::new(settings.self_metrics.as_ref(), pipeline.queue(), &counters);
-    let mut reloader = Reloader::new(overrides.clone(), settings, counters.clone());
+    let mut reloader = Reloader::new(overrides.clone(), settings, certificates, counters.clone());
     let defect = loop {
         select! {
             signal = signals.recv() => match signal {

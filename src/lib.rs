@@ -18,6 +18,9 @@
 //! To know the program, read [`pipeline`] and its modules in the order in
 //! which they are listed there: it is the order in which a line travels.
 
+// What is printed is masked and escaped first: `tools::complain`, `Screen::print`.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod admin;
 pub mod cli;
 pub mod config;

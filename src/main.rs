@@ -19,7 +19,13 @@ fn main() -> ExitCode {
             } else {
                 Exit::Done
             };
-            let _ = answer.print();
+            // A key that was given as an argument by mistake.
+            let text = config::mask_uuids(&answer.render().ansi().to_string());
+            if answer.use_stderr() {
+                anstream::eprint!("{text}");
+            } else {
+                anstream::print!("{text}");
+            }
             exit
         }
     };

@@ -2,16 +2,23 @@
 
 use std::fs::File;
 use std::io;
+use std::mem::MaybeUninit;
 use std::net::SocketAddr;
+#[cfg(target_os = "linux")]
+use std::os::fd::AsRawFd;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
+use socket2::SockRef;
 use tokio::io::unix::AsyncFd;
 
 mod datagrams;
+mod handover;
 #[cfg(target_os = "linux")]
 mod linux;
 
 pub use datagrams::{Datagrams, NamedBy, Sender};
+pub use handover::{bind_beside_leaving, ignore_connections, refuse_datagrams};
 
 /// The receive buffer asked for on datagram sockets. The kernel's default of
 /// 208 KiB keeps some 256 small datagrams (FACTS.md), a moment's worth.
@@ -53,6 +60,39 @@ pub fn memory_file(name: &str) -> io::Result<File> {
     {
         let _ = name;
         Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+/// Sets the permissions of a socket file of ours, and of nothing else: chmod(2) would
+/// follow a symbolic link that somebody with rights in the directory put in its place.
+pub fn set_socket_file_mode(path: &Path, mode: u32) -> io::Result<()> {
+    use rustix::fs::{FileType, Mode};
+    let mode = Mode::from_raw_mode(mode);
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::fs::{OFlags, chmod, fstat, open};
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = open(path, flags, Mode::empty())?;
+        let found = fstat(&file)?;
+        let is_socket = FileType::from_raw_mode(found.st_mode) == FileType::Socket;
+        if !is_socket || found.st_uid != rustix::process::geteuid().as_raw() {
+            return Err(io::Error::other(
+                "somebody else has replaced the file at this path",
+            ));
+        }
+        // fchmod(2) refuses such a descriptor; its name leads to the same file (open(2)).
+        Ok(chmod(format!("/proc/self/fd/{}", file.as_raw_fd()), mode)?)
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        use rustix::fs::{AtFlags, CWD, chmodat, statat};
+        let found = statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW)?;
+        if FileType::from_raw_mode(found.st_mode) != FileType::Socket {
+            return Err(io::Error::other(
+                "somebody else has replaced the file at this path",
+            ));
+        }
+        Ok(chmodat(CWD, path, mode, AtFlags::SYMLINK_NOFOLLOW)?)
     }
 }
 
@@ -169,6 +209,12 @@ pub fn is_missing_family(error: &io::Error) -> bool {
     )
 }
 
+/// Whether a read of this non-blocking socket would find bytes, the end, or an error.
+pub fn has_unread(socket: impl AsFd) -> bool {
+    let peeked = SockRef::from(&socket).peek(&mut [MaybeUninit::uninit()]);
+    !peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+}
+
 /// How many bytes written to a TCP socket its peer has not acknowledged. An
 /// error where the system cannot say.
 pub fn unacknowledged(socket: impl AsFd) -> io::Result<u64> {
@@ -244,4 +290,13 @@ pub fn port_owner(is_udp: bool, address: SocketAddr) -> Option<String> {
         let _ = (is_udp, address);
         None
     }
+}
+
+/// The number of a network interface, by which the kernel knows the zone of a link-local
+/// address. Only Linux is asked by name.
+pub fn interface_index(name: &str) -> Option<u32> {
+    #[cfg(target_os = "linux")]
+    return linux::interface_index(name);
+    #[cfg(not(target_os = "linux"))]
+    return name.parse().ok();
 }

@@ -32,7 +32,7 @@ use tracing::warn;
 use crate::config::Settings;
 use crate::deadline::{Deadline, timeout};
 use crate::os;
-use crate::stats::Counters;
+use crate::stats::{Counters, Whose};
 use ingest::{BindError, Given, Ingest, Listeners, Plan, Stop};
 use queue::{Compressing, Limits, Queue};
 use relay::{Relay, Replacement};
@@ -116,6 +116,7 @@ impl Pipeline {
         );
         let sink = Sink::new(&settings.sink, counters.clone())?;
         counters.upstream.is_at(settings.sink.public_url());
+        note_certificates(counters, settings, &sink);
 
         let mut listeners = Listeners::new(ingest.clone(), counters.clone(), given);
         listeners.apply(listeners.plan(&settings.listen)?);
@@ -157,7 +158,7 @@ impl Pipeline {
         // And in an outage, a reload goes on at once.
         let replaces = new.sink != old.sink
             || new.retry != old.retry
-            || reads_files(new)
+            || new.sink.tls.reads_files()
             || !self.counters.sink_up.load(Relaxed);
         Ok(Change {
             sink: replaces.then_some(sink),
@@ -174,6 +175,7 @@ impl Pipeline {
         if let Some(sink) = change.sink {
             let retry = new.retry;
             self.counters.upstream.is_at(new.sink.public_url());
+            note_certificates(&self.counters, new, &sink);
             // A relay that is gone is noticed by `failed`.
             let _ = self.replacements.send(Replacement { sink, retry });
         }
@@ -312,6 +314,12 @@ fn max_connections(settings: &Settings) -> usize {
     wanted.min(most)
 }
 
-fn reads_files(settings: &Settings) -> bool {
-    settings.sink.tls.ca_file.is_some() || settings.sink.tls.client_identity.is_some()
+/// Notes what is known of certificates when a sink is put in force: ours, and
+/// that there is no upstream's where there is no TLS.
+fn note_certificates(counters: &Counters, settings: &Settings, sink: &Sink) {
+    let certificates = &counters.certificates;
+    certificates.set(Whose::Client, sink.client_certificate_expiry());
+    if !settings.sink.url.is_secure() {
+        certificates.set(Whose::Upstream, None);
+    }
 }

@@ -4,6 +4,8 @@
 //! Nothing here knows of the pipeline; every stage reports here, `/metrics`
 //! and the last log line read it.
 
+pub mod bound;
+mod certificates;
 mod counters;
 mod delay;
 mod ledger;
@@ -11,6 +13,7 @@ mod rejected;
 mod throttle;
 mod upstream;
 
+pub use certificates::{Certificates, EXPIRES_SOON, Whose};
 pub use counters::{AckMode, CloseReason, Counters, FailureKind, ListenerCounters};
 pub use delay::Delays;
 pub use ledger::{DropReason, Ledger, ListenerId, RejectReason};

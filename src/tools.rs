@@ -14,16 +14,26 @@ mod screen;
 pub mod send;
 pub mod status;
 
+use std::fmt::Display;
 use std::future::Future;
 use std::io;
 
-use crate::config::ConfigError;
+use crate::config::{self, ConfigError};
 use crate::exit::Exit;
+use crate::words::escape;
 
 /// Says why the configuration cannot be used.
 pub fn refuse(error: &ConfigError) -> Exit {
-    eprintln!("{error}");
+    for problem in &error.0 {
+        complain(problem);
+    }
     Exit::Configuration
+}
+
+/// Says what is wrong, on standard error, in one line.
+#[expect(clippy::print_stderr, reason = "masked and escaped")]
+fn complain(what: impl Display) {
+    eprintln!("{}", escape(config::mask(&what.to_string())));
 }
 
 /// What came of a command that prints. Whoever stopped reading has seen enough.
@@ -32,7 +42,7 @@ fn printed(outcome: io::Result<Exit>) -> Exit {
         Ok(exit) => exit,
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Done,
         Err(error) => {
-            eprintln!("cannot print: {error}");
+            complain(format_args!("cannot print: {error}"));
             Exit::No
         }
     }

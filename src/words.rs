@@ -1,6 +1,67 @@
-//! Numbers, times and sentences for people.
+//! Numbers, times and sentences for people, and text that others wrote, made safe to
+//! show.
 
+use std::fmt::Write as _;
 use std::time::Duration;
+
+/// Whether a terminal, or a reader, could be deceived by a character: controls (C0, C1,
+/// DEL), characters that change the direction of text (bidi), characters that nobody
+/// sees, and line separators. Unicode Standard Annex #9; CVE-2021-42574.
+pub fn is_deceptive(character: char) -> bool {
+    character.is_control()
+        || matches!(
+            character,
+            '\u{ad}'
+                | '\u{61c}'
+                | '\u{180e}'
+                | '\u{200b}'..='\u{200f}'
+                | '\u{2028}'..='\u{202e}'
+                | '\u{2060}'..='\u{206f}'
+                | '\u{feff}'
+                | '\u{fff9}'..='\u{fffb}'
+                | '\u{e0000}'..='\u{e007f}'
+        )
+}
+
+/// Text that came from elsewhere, safe to print: deceptive characters as `\u{1b}`, bytes
+/// that are not UTF-8 as `\xff`.
+pub fn escape(text: impl AsRef<[u8]>) -> String {
+    let text = text.as_ref();
+    let mut escaped = String::with_capacity(text.len());
+    for chunk in text.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            if is_deceptive(character) {
+                escaped.extend(character.escape_default());
+            } else {
+                escaped.push(character);
+            }
+        }
+        for byte in chunk.invalid() {
+            let _ = write!(escaped, "\\x{byte:02x}");
+        }
+    }
+    escaped
+}
+
+/// JSON, safe to print: inside texts, deceptive characters as `\u001b`. Between them,
+/// line breaks are left as they are.
+pub fn escape_json(json: &str) -> String {
+    let mut escaped = String::with_capacity(json.len());
+    for character in json.chars() {
+        match character {
+            '\n' | '\t' => escaped.push(character),
+            // White space to JSON, and the start of the line to a terminal.
+            '\r' => {}
+            _ if is_deceptive(character) => {
+                for unit in character.encode_utf16(&mut [0; 2]) {
+                    let _ = write!(escaped, "\\u{unit:04x}");
+                }
+            }
+            _ => escaped.push(character),
+        }
+    }
+    escaped
+}
 
 /// `1234567` as `1,234,567`.
 pub fn thousands(number: impl Into<i128>) -> String {
@@ -74,6 +135,29 @@ pub fn visible(text: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Every character that can move the cursor, hide, or turn text around.
+    #[test]
+    fn text_of_others_cannot_deceive() {
+        let controls = ('\0'..='\u{1f}').chain('\u{7f}'..='\u{9f}');
+        let bidi = ('\u{202a}'..='\u{202e}').chain('\u{2066}'..='\u{2069}');
+        let marks = ['\u{200e}', '\u{200f}', '\u{61c}', '\u{2028}', '\u{2029}'];
+        let unseen = ('\u{200b}'..='\u{200d}').chain(['\u{feff}', '\u{2060}', '\u{ad}']);
+        for character in controls.chain(bidi).chain(marks).chain(unseen) {
+            let text = format!("a{character}b");
+            let escaped = escape(&text);
+            assert!(!escaped.contains(character), "{character:?}");
+            assert!(!escaped.chars().any(is_deceptive), "{escaped:?}");
+            let json = escape_json(&serde_json::to_string(&text).unwrap());
+            assert!(!json.contains(character), "{character:?}");
+            assert_eq!(serde_json::from_str::<String>(&json).unwrap(), text);
+        }
+        for text in ["tür/x 1", "名前 値", "a\"b'c\\d <key>", "🙂", "é e\u{301}"] {
+            assert_eq!(escape(text), text);
+        }
+        assert_eq!(escape(b"a\xffb\x1b"), r"a\xffb\u{1b}");
+        assert_eq!(escape_json("{\r\n\t\"a\": 1}\r"), "{\n\t\"a\": 1}");
+    }
 
     #[test]
     fn numbers_are_grouped() {

@@ -7,7 +7,7 @@
 #   tests/instructions.sh            compares; exit 1 where a stage is dearer
 #   tests/instructions.sh --write    writes the table
 #
-# Exit 77: it cannot be run here.
+# Exit 77: valgrind is missing, or the compiler that the table is of.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -16,7 +16,9 @@ tolerance=15 # per cent
 
 command -v valgrind >/dev/null || { echo "valgrind is not installed" >&2; exit 77; }
 
-program=$(cargo bench --bench instructions --no-run --message-format=json 2>/dev/null |
+# A benchmark that does not build is a failure, and says why.
+built=$(cargo bench --bench instructions --no-run --message-format=json)
+program=$(echo "$built" |
   grep -o '"executable":"[^"]*instructions-[^"]*"' | cut -d'"' -f4 | tail -n1)
 [ -x "$program" ] || { echo "the benchmark was not built" >&2; exit 1; }
 

@@ -10,11 +10,15 @@ use hyper::header::{
 use hyper::{Method, Request, Response, StatusCode};
 use serde::Serialize;
 
+use crate::config;
+use crate::words::escape_json;
+
 use super::guard::{self, Reach};
 use super::page::PAGE;
 use super::status::Status;
 use super::view::{History, Rejected};
 use super::{Shared, Watched, metrics};
+use crate::stats::bound;
 
 /// For everything but the page: whatever a browser makes of it, it loads and
 /// runs nothing and shows in no frame.
@@ -84,12 +88,25 @@ pub async fn answer(
         // The upstream and the queue are no part of it: a pod must not leave
         // its service because its metrics cannot.
         "/readyz" if watched.is_draining() => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
-        "/readyz" => text(StatusCode::OK, "ok\n"),
+        "/readyz" => ready(),
         _ => text(
             StatusCode::NOT_FOUND,
             "not here; there are /, /metrics, /healthz, /readyz and /api/{status,history,rejected,settings}\n",
         ),
     }
+}
+
+/// Whether clients find every listener.
+fn ready() -> Response<Full<Bytes>> {
+    let missing = bound::unreachable();
+    if missing.is_empty() {
+        return text(StatusCode::OK, "ok\n");
+    }
+    let why = format!(
+        "the socket file of {} is missing; a reload (SIGHUP) creates it again\n",
+        missing.join(", ")
+    );
+    text(StatusCode::SERVICE_UNAVAILABLE, why)
 }
 
 fn page() -> Response<Full<Bytes>> {
@@ -105,7 +122,8 @@ fn page() -> Response<Full<Bytes>> {
 
 /// For people as well, who look at it in a terminal.
 fn json(content: &impl Serialize) -> Response<Full<Bytes>> {
-    as_json(serde_json::to_vec_pretty(content))
+    let text = serde_json::to_string_pretty(content);
+    as_json(text.map(|text| escape_json(&config::mask_json(&text)).into_bytes()))
 }
 
 fn as_json(content: serde_json::Result<Vec<u8>>) -> Response<Full<Bytes>> {

@@ -5,11 +5,14 @@
 
 use std::fmt::{Display, Write};
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::SystemTime;
 
+use crate::config;
 use crate::pipeline::queue::Snapshot;
 use crate::stats::{
-    AckMode, CloseReason, Counters, Delays, DropReason, FailureKind, Ledger, RejectReason,
+    AckMode, CloseReason, Counters, Delays, DropReason, FailureKind, Ledger, RejectReason, Whose,
 };
+use crate::words::escape;
 
 /// All metrics, from one look at the queue.
 pub fn render(queue: &Snapshot, counters: &Counters, log_lines_dropped: u64) -> String {
@@ -22,6 +25,7 @@ pub fn render(queue: &Snapshot, counters: &Counters, log_lines_dropped: u64) -> 
     aggregates(&mut page, counters);
     clients(&mut page, counters);
     sink(&mut page, counters);
+    certificates(&mut page, counters);
     process(&mut page, counters, log_lines_dropped);
     page.0
 }
@@ -212,6 +216,28 @@ fn sink(page: &mut Page, counters: &Counters) {
     }
 }
 
+fn certificates(page: &mut Page, counters: &Counters) {
+    let now = SystemTime::now();
+    for (whose, name, help) in [
+        (
+            Whose::Upstream,
+            "certificate_expiry_seconds",
+            "Seconds until the upstream's certificate expires, as of the last handshake; negative when it has expired.",
+        ),
+        (
+            Whose::Client,
+            "client_certificate_expiry_seconds",
+            "Seconds until our client certificate expires; negative when it has expired.",
+        ),
+    ] {
+        // The name is there from the start, a value only when it is known.
+        page.gauge(name, help);
+        if let Some(left) = counters.certificates.seconds_left(whose, now) {
+            page.value(name, &[], left);
+        }
+    }
+}
+
 fn process(page: &mut Page, counters: &Counters, log_lines_dropped: u64) {
     page.single_gauge(
         "reload_success",
@@ -274,10 +300,9 @@ impl Page {
         for (index, (label, text)) in labels.iter().enumerate() {
             let opening = if index == 0 { '{' } else { ',' };
             // A listener's path may hold anything.
-            let text = text
+            let text = escape(config::mask(text))
                 .replace('\\', "\\\\")
-                .replace('"', "\\\"")
-                .replace('\n', "\\n");
+                .replace('"', "\\\"");
             self.write(format_args!("{opening}{label}=\"{text}\""));
         }
         let closing = if labels.is_empty() { "" } else { "}" };

@@ -5,12 +5,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
 use crate::pipeline::queue::Snapshot;
-use crate::stats::{AckMode, Counters, DropReason, FailureKind, Ledger, RejectReason};
+use crate::stats::{AckMode, Counters, DropReason, FailureKind, Ledger, RejectReason, Whose};
 
 /// All of it, from one look at the queue.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -89,6 +89,10 @@ pub struct Sink {
     pub url: String,
     /// Until an attempt fails, and again once lines went out.
     pub up: bool,
+    /// The address of the last connection that was made.
+    pub address: Option<String>,
+    /// Its other addresses that failed then, and why.
+    pub failed_addresses: Option<String>,
     /// For how long it is away.
     pub away_seconds: Option<f64>,
     /// Until it is tried again; 0 while it is being tried.
@@ -107,6 +111,12 @@ pub struct Sink {
     pub at_risk: u64,
     /// Lines whose HTTP answer was lost.
     pub uncertain: u64,
+    /// Until the upstream's certificate expires.
+    #[serde(default)]
+    pub certificate_expiry_seconds: Option<i64>,
+    /// Until our client certificate expires.
+    #[serde(default)]
+    pub client_certificate_expiry_seconds: Option<i64>,
 }
 
 /// What went wrong on the way to the upstream.
@@ -170,10 +180,13 @@ impl Sink {
         let now = Instant::now();
         let upstream = counters.upstream.look();
         let since = |then: Instant| now.saturating_duration_since(then).as_secs_f64();
+        let left = |whose| counters.certificates.seconds_left(whose, SystemTime::now());
         let until = |then: Instant| then.saturating_duration_since(now).as_secs_f64();
         Self {
             url: upstream.url,
             up: counters.sink_up.load(Relaxed),
+            address: upstream.address.map(|address| address.to_string()),
+            failed_addresses: Some(upstream.failed_addresses).filter(|failed| !failed.is_empty()),
             away_seconds: upstream.away_since.map(since),
             next_attempt_seconds: upstream.next_attempt.map(until),
             last_error: upstream.last_error.map(|error| LastError {
@@ -189,6 +202,8 @@ impl Sink {
             resent: ledger.resent(),
             at_risk: counters.lines_at_risk.load(Relaxed),
             uncertain: counters.lines_uncertain.load(Relaxed),
+            certificate_expiry_seconds: left(Whose::Upstream),
+            client_certificate_expiry_seconds: left(Whose::Client),
         }
     }
 }

@@ -8,7 +8,8 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::future::pending;
-use std::net::TcpListener as StdListener;
+use std::io;
+use std::net::{SocketAddr, TcpListener as StdListener};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -19,6 +20,7 @@ use hyper::rt::{Sleep, Timer};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use rustix::io::Errno;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::select;
 use tokio::sync::watch;
@@ -48,6 +50,9 @@ const CONNECTION_TIMEOUT: Duration = Duration::from_secs(30);
 /// To take that last answer.
 const LAST_ANSWER: Duration = Duration::from_secs(10);
 
+/// After a reload has moved the endpoint, to answer those who came before.
+const LAST_VISITS: Duration = Duration::from_secs(10);
+
 /// After an error of accept(2) that would repeat at once.
 const REST: Duration = Duration::from_millis(100);
 
@@ -61,28 +66,42 @@ pub async fn serve(
     for listener in listeners {
         match TcpListener::from_std(listener) {
             Ok(listener) => {
-                tasks.spawn(accept(listener, watched.clone()));
+                tasks.spawn(accept(listener, watched.clone(), stopping.clone()));
             }
             Err(error) => warn!(%error, "an admin socket cannot be used"),
         }
     }
     select! {
         // The sender is dropped when the daemon wants this to end.
-        _ = stopping.changed() => {}
+        _ = stopping.changed() => {
+            let _ = timeout(LAST_VISITS, tasks.join_all()).await;
+        }
         // None ends by itself: the thread ends, and the daemon notices.
         _ = tasks.join_next() => {}
     }
 }
 
-async fn accept(listener: TcpListener, watched: Watched) {
+async fn accept(listener: TcpListener, watched: Watched, mut stopping: watch::Receiver<()>) {
     let reach = listener.local_addr().map_or(Reach::Host, Reach::of);
     let mut places = Places::default();
     let mut taken_in_a_row = 0;
     // Ended with this task.
     let mut connections = JoinSet::new();
     loop {
-        let stream = match listener.accept().await {
+        let accepted = select! {
+            biased;
+            // Those in the backlog come before the stop.
+            accepted = listener.accept() => accepted,
+            // What the runtime knows of the backlog may be older than the stop.
+            _ = stopping.changed() => match accept_now(&listener) {
+                Ok(Some(accepted)) => Ok(accepted),
+                Ok(None) => break,
+                Err(error) => Err(error),
+            },
+        };
+        let stream = match accepted {
             Ok((stream, _)) => stream,
+            Err(_) if stopping.has_changed().is_err() => break,
             Err(error) => {
                 debug!(%error, "an admin connection was not accepted");
                 sleep(REST).await;
@@ -98,7 +117,13 @@ async fn accept(listener: TcpListener, watched: Watched) {
         }
         places.make_room();
         let has_asked = Arc::new(AtomicBool::new(false));
-        let visit = converse(stream, reach, watched.clone(), has_asked.clone());
+        let visit = converse(
+            stream,
+            reach,
+            watched.clone(),
+            has_asked.clone(),
+            stopping.clone(),
+        );
         let task = connections.spawn(visit);
         places.taken.push_back(Visitor { task, has_asked });
         // Whoever has sent a request already is heard before others take the place.
@@ -108,6 +133,20 @@ async fn accept(listener: TcpListener, watched: Watched) {
             tokio::task::yield_now().await;
         }
     }
+    drop(listener);
+    while connections.join_next().await.is_some() {}
+}
+
+/// A connection that waits in the backlog, asked of the system itself.
+fn accept_now(listener: &TcpListener) -> io::Result<Option<(TcpStream, SocketAddr)>> {
+    let stream = match rustix::net::accept(listener) {
+        Ok(stream) => std::net::TcpStream::from(stream),
+        Err(Errno::AGAIN) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    stream.set_nonblocking(true)?;
+    let peer = stream.peer_addr()?;
+    Ok(Some((TcpStream::from_std(stream)?, peer)))
 }
 
 /// Who is there, in the order in which they came.
@@ -138,7 +177,13 @@ impl Places {
     }
 }
 
-async fn converse(stream: TcpStream, reach: Reach, watched: Watched, has_asked: Arc<AtomicBool>) {
+async fn converse(
+    stream: TcpStream,
+    reach: Reach,
+    watched: Watched,
+    has_asked: Arc<AtomicBool>,
+    mut stopping: watch::Receiver<()>,
+) {
     // A visitor who says nothing costs no buffer.
     if !matches!(timeout(HEADER_TIMEOUT, stream.readable()).await, Ok(Ok(()))) {
         return;
@@ -154,7 +199,15 @@ async fn converse(stream: TcpStream, reach: Reach, watched: Watched, has_asked: 
         .max_buf_size(MAX_HEADER_BYTES)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
-    let ended = if let Ok(ended) = timeout(CONNECTION_TIMEOUT, &mut connection).await {
+    let stopped = async {
+        tokio::select! {
+            biased;
+            // A request that has arrived is read before the endpoint moves.
+            ended = &mut connection => Some(ended),
+            _ = stopping.changed() => None,
+        }
+    };
+    let ended = if let Ok(Some(ended)) = timeout(CONNECTION_TIMEOUT, stopped).await {
         ended
     } else {
         connection.as_mut().graceful_shutdown();

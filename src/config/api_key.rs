@@ -12,6 +12,9 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use zeroize::{Zeroize, Zeroizing};
 
+use super::known_keys;
+use super::permissions;
+
 /// Far above any key in use (the vendor's is a UUID of 36 characters).
 const MAX_BYTES: usize = 256;
 
@@ -27,7 +30,7 @@ const FORMS: usize = 5;
 const LONGEST_FORM: usize = 6;
 
 /// A shorter beginning of the key tells nobody anything.
-const TELLING_BYTES: usize = 6;
+pub const TELLING_BYTES: usize = 6;
 
 /// A valid API key, or the explicit absence of one.
 ///
@@ -64,6 +67,8 @@ pub struct KeyFile {
     pub key: ApiKey,
     /// Whether users other than its owner and group may read it.
     pub world_readable: bool,
+    /// Who beside its owner may replace the key in it.
+    pub other_writers: Option<String>,
 }
 
 /// Why a key file is of no use.
@@ -104,7 +109,27 @@ impl ApiKey {
         if key.starts_with('.') || key.ends_with('.') {
             return Err(BadKey::Dot);
         }
-        Ok(Self(Arc::new(Zeroizing::new(key.as_bytes().to_vec()))))
+        let key = Self(Arc::new(Zeroizing::new(key.as_bytes().to_vec())));
+        known_keys::remember(&key);
+        Ok(key)
+    }
+
+    /// The key as it looks inside quotes (TOML, JSON, `Debug`), if that differs.
+    pub fn in_quotes(&self) -> Option<Self> {
+        let escaped = |byte: &u8| matches!(byte, b'"' | b'\\');
+        let extra = self.0.iter().filter(|byte| escaped(byte)).count();
+        if extra == 0 {
+            return None;
+        }
+        // Of its final size at once, so that growing leaves no copy.
+        let mut quoted = Zeroizing::new(Vec::with_capacity(self.len() + extra));
+        for byte in self.0.iter() {
+            if escaped(byte) {
+                quoted.push(b'\\');
+            }
+            quoted.push(*byte);
+        }
+        Some(Self(Arc::new(quoted)))
     }
 
     /// The key in a regular file, which holds nothing else.
@@ -133,6 +158,7 @@ impl ApiKey {
         Ok(KeyFile {
             key: Self::parse(text)?,
             world_readable: metadata.mode() & 0o004 != 0,
+            other_writers: permissions::other_writers(&metadata),
         })
     }
 

@@ -36,6 +36,7 @@ pub const KEYS: &[Key] = &[
     key("sink.tls.server_name", ""),
     key("sink.tls.client_cert_file", ""),
     key("sink.tls.client_key_file", ""),
+    key("sink.tls.confirm_timeout", "2s"),
     key("listen.udp", "localhost:2003"),
     key("listen.tcp", "localhost:2003"),
     key("listen.unix_stream", ""),

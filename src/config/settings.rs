@@ -4,6 +4,7 @@
 mod key;
 mod key_check;
 mod listen;
+mod loops;
 mod prefix;
 mod proxy;
 mod ranges;
@@ -18,7 +19,8 @@ use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
 
-use super::source::{Effective, Source};
+use super::api_key::ApiKey;
+use super::source::{Effective, Source, quoted};
 use super::values::{ListenAddress, LogFormat, choice};
 use ranges::duration_within;
 
@@ -71,6 +73,10 @@ pub struct Settings {
     pub notes: Vec<String>,
     /// Each key with its value and origin, for `check`.
     pub effective: Vec<Effective>,
+    /// The keys that somebody set.
+    pub is_set: Vec<&'static str>,
+    /// Those of them that the file set.
+    pub in_file: Vec<&'static str>,
 }
 
 /// How failed attempts are repeated.
@@ -82,6 +88,10 @@ pub struct RetrySettings {
     pub max: Duration,
 }
 
+/// The variables that name a proxy for https. `ALL_PROXY` is curl's; `HTTP_PROXY`
+/// is for http, which has none from the environment here.
+pub const PROXY_VARIABLES: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
+
 /// The variables of the environment that say where the key is, and what else
 /// matters beside the `SIDECARBON_` names.
 #[derive(Debug, Default)]
@@ -90,14 +100,56 @@ pub struct Surroundings {
     pub credentials_directory: Option<OsString>,
     /// `HOSTEDGRAPHITE_APIKEY`, set by hosting platforms.
     pub platform_key: Option<zeroize::Zeroizing<String>>,
-    /// `HTTPS_PROXY` or `https_proxy`.
-    pub https_proxy: Option<String>,
+    /// The proxy for https, and the variable that names it: the first that is
+    /// not empty of `PROXY_VARIABLES`.
+    pub https_proxy: Option<(&'static str, String)>,
     /// `NO_PROXY` or `no_proxy`.
     pub no_proxy: Option<String>,
     /// The name of this host.
     pub host_name: Option<String>,
+    /// The text of `/etc/hosts`.
+    pub hosts: Option<String>,
     /// Whether a key that cannot be had is no more than a warning.
     pub key_is_optional: bool,
+}
+
+impl Settings {
+    /// Another key takes the place of the one in use.
+    pub fn use_key(&mut self, key: ApiKey) {
+        self.sink.key = key;
+        self.take_key_off_prefixes();
+    }
+
+    /// Takes the key off prefixes that begin with it. With plain Graphite the key is the
+    /// prefix, so people write it there; here it is put before each name anyway, and
+    /// prefixes are shown to every user of the host.
+    pub(super) fn take_key_off_prefixes(&mut self) {
+        let key = &self.sink.key;
+        let self_metrics = self.self_metrics.as_mut();
+        let prefixes = [
+            Some(("statsd.prefix", &mut self.statsd.prefix)),
+            self_metrics.map(|on| ("self_metrics.prefix", &mut on.prefix)),
+        ];
+        for (path, prefix) in prefixes.into_iter().flatten() {
+            let mut rest = prefix.as_bytes();
+            while let Some(shorter) = key.strip_from(rest) {
+                rest = shorter;
+            }
+            if rest.len() == prefix.len() {
+                continue;
+            }
+            prefix.drain(..prefix.len() - rest.len());
+            let shown = quoted(prefix);
+            if let Some(known) = self.effective.iter_mut().find(|known| known.path == path) {
+                self.warnings.push(format!(
+                    "{}: {path} begins with the API key, which sidecarbon puts before each name itself; it is left out, write {shown}",
+                    known.origin
+                ));
+                known.value = shown;
+            }
+        }
+        self.self_metrics.take_if(|on| on.prefix.is_empty());
+    }
 }
 
 /// Asks the source for every key, in the order of the reference file.
@@ -105,12 +157,16 @@ pub fn settle(source: &mut Source, surroundings: &Surroundings) -> Settings {
     let mut warnings = Vec::new();
     let mut notes = Vec::new();
     let sink = sink::find(source, surroundings, &mut warnings, &mut notes);
-    let listen = listen::find(source, &mut warnings);
+    let mut listen = listen::find(source, &mut warnings);
     let statsd = statsd::find(source, surroundings.host_name.as_deref());
     let sizes = sizes::find(source, &sink.url);
     let retry = retry(source);
     let (shutdown_grace, shutdown_quiet) = shutdown(source);
     let admin_listen = admin(source, &mut warnings);
+    let admin_is_asked_for = source.is_set("admin.listen");
+    let asked_for = admin_listen.as_ref().filter(|_| admin_is_asked_for);
+    listen::share_ports(source, &mut listen, asked_for);
+    loops::refuse(source, &sink, &listen, admin_listen.as_ref(), surroundings);
     let self_metrics = self_metrics::find(source, surroundings.host_name.as_deref());
     let key_check = key_check::find(source, surroundings, &mut warnings);
     let log_level = source.text("log.level", choice(LEVELS));
@@ -127,7 +183,7 @@ pub fn settle(source: &mut Source, surroundings: &Surroundings) -> Settings {
         shutdown_grace,
         shutdown_quiet,
         admin_listen,
-        admin_is_asked_for: source.is_set("admin.listen"),
+        admin_is_asked_for,
         self_metrics,
         key_check,
         log_level: log_level.unwrap_or(LevelFilter::INFO),
@@ -135,6 +191,8 @@ pub fn settle(source: &mut Source, surroundings: &Surroundings) -> Settings {
         warnings,
         notes,
         effective: Vec::new(),
+        is_set: Vec::new(),
+        in_file: Vec::new(),
     }
 }
 

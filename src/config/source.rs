@@ -5,6 +5,7 @@
 //! remedy. Problems are gathered, so that one run shows all of them. No text
 //! of a secret ever enters a problem.
 
+mod encoding;
 mod problem;
 mod written;
 
@@ -60,7 +61,13 @@ impl Source {
     /// Reads the file.
     pub fn add_file(&mut self, path: &Path) {
         match read(path) {
-            Ok(text) => self.add_toml(path, &text),
+            Ok(bytes) => match encoding::text(&bytes) {
+                Ok(text) => self.add_toml(path, text),
+                Err(problem) => self.problem(
+                    format!("{}:{}", path.display(), problem.line),
+                    problem.message,
+                ),
+            },
             Err(error) => self.problem(
                 path.display().to_string(),
                 format!("cannot be read: {error}"),
@@ -280,6 +287,21 @@ impl Source {
         self.entries.contains_key(path)
     }
 
+    /// The keys that somebody set.
+    pub fn set(&self) -> Vec<&'static str> {
+        self.entries.keys().copied().collect()
+    }
+
+    /// The keys that the file set.
+    pub fn set_in_file(&self) -> Vec<&'static str> {
+        let is_in_file = |(_, origin): &&(Written, Origin)| matches!(origin, Origin::File(..));
+        let entries = self.entries.iter();
+        entries
+            .filter(|(_, entry)| is_in_file(entry))
+            .map(|(path, _)| *path)
+            .collect()
+    }
+
     /// Where a key was set.
     pub fn origin(&self, path: &str) -> Origin {
         self.entries
@@ -394,10 +416,10 @@ impl Source {
     }
 }
 
-fn read(path: &Path) -> io::Result<Zeroizing<String>> {
-    let mut text = Zeroizing::new(String::new());
+fn read(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
+    let mut text = Zeroizing::new(Vec::new());
     let mut limited = File::open(path)?.take(MAX_FILE_BYTES + 1);
-    limited.read_to_string(&mut text)?;
+    limited.read_to_end(&mut text)?;
     if text.len() as u64 > MAX_FILE_BYTES {
         return Err(io::Error::other("it is larger than 1 MiB"));
     }

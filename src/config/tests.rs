@@ -355,12 +355,50 @@ fn the_reference_file_shows_every_key_with_its_default() {
 }
 
 #[test]
+fn a_proxy_is_for_tls_and_http_and_the_environments_for_https() {
+    let around = |proxy: &str, no_proxy: &str| Surroundings {
+        https_proxy: Some(("ALL_PROXY", proxy.into())),
+        no_proxy: Some(no_proxy.into()),
+        ..Surroundings::default()
+    };
+    let proxy_of = |url: &str, more: &str, around: &Surroundings| {
+        let text = format!("[sink]\nurl = \"{url}\"\napi_key = \"{KEY}\"\n{more}");
+        let read = read_with(&text, &[], around).map_err(|error| error.to_string());
+        read.map(|settings| settings.sink.proxy.map(|proxy| proxy.endpoint.to_string()))
+    };
+    let written = "proxy = \"http://written:1\"";
+    let found = |host: &str| Ok(Some(host.to_owned()));
+    let environment = around("http://found:2", "");
+    for url in ["tls://h:1", "http://h/", "https://h/"] {
+        assert_eq!(proxy_of(url, written, &environment), found("written:1"));
+        assert_eq!(proxy_of(url, "proxy = \"\"", &environment), Ok(None));
+    }
+    assert_eq!(proxy_of("https://h/", "", &environment), found("found:2"));
+    for url in ["tls://h:1", "http://h/", "tcp://h:1"] {
+        assert_eq!(proxy_of(url, "", &environment), Ok(None), "{url}");
+    }
+    let error = proxy_of("tcp://h:1", written, &environment).unwrap_err();
+    assert!(
+        error.contains("is for tls://, https:// and http://"),
+        "{error}"
+    );
+
+    let exempt = around("socks5://found:2", "h:443");
+    assert_eq!(proxy_of("https://h/", "", &exempt), Ok(None));
+    let error = proxy_of("https://h:444/", "", &exempt).unwrap_err();
+    assert!(
+        error.contains("ALL_PROXY") && error.contains("sink.proxy = \"\""),
+        "{error}"
+    );
+}
+
+#[test]
 fn a_key_check_is_a_question_over_http() {
     const HG: &str = "https://api.hostedgraphite.com/api/v1/metric/search?pattern=x";
     let probe = |url: &str| format!("[probe]\nkey_check_url = \"{url}\"");
     assert_eq!(read("").unwrap().key_check, None);
     let proxied = Surroundings {
-        https_proxy: Some("http://proxy:3128".into()),
+        https_proxy: Some(("HTTPS_PROXY", "http://proxy:3128".into())),
         ..Surroundings::default()
     };
     let settings = read_with(&probe(HG), &[], &proxied).unwrap();

@@ -8,7 +8,7 @@ mod proxy;
 mod sink_url;
 mod units;
 
-pub use addresses::{ListenAddress, UnixAddress};
+pub use addresses::{ListenAddress, UnixAddress, is_reached_at};
 pub use endpoint::Endpoint;
 pub use percentile::Percentile;
 pub use proxy::{Proxy, is_exempt};

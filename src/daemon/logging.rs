@@ -1,6 +1,9 @@
 //! Logs to standard error, or in a container to standard output, by a thread of
 //! their own: an output that blocks costs log lines, which are counted, and
 //! delays nothing.
+//!
+//! Each line passes through one last stage, which masks every key that is known and
+//! escapes what could deceive a terminal, whatever was logged.
 
 use std::fmt;
 use std::io::{self, IsTerminal};
@@ -17,7 +20,8 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, reload};
 
-use crate::config::LogFormat;
+use crate::config::{self, LogFormat};
+use crate::words;
 
 /// Log lines that wait while the output blocks. More are dropped and counted.
 const WAITING_LINES: usize = 1024;
@@ -65,8 +69,12 @@ pub fn start(level: LevelFilter, format: LogFormat, stdout_is_taken: bool) -> Lo
         .finish(output.writer);
     let dropped = writer.error_counter();
     let (filter, handle) = reload::Layer::new(targets(level));
+    let is_json = format == LogFormat::Json;
     let layer = tracing_subscriber::fmt::layer()
-        .with_writer(writer)
+        .with_writer(move || Clean {
+            writer: writer.clone(),
+            is_json,
+        })
         .with_target(false);
     let layer = match format {
         LogFormat::Json => layer.json().flatten_event(true).boxed(),
@@ -83,6 +91,39 @@ pub fn start(level: LevelFilter, format: LogFormat, stdout_is_taken: bool) -> Lo
         dropped,
         _writer: guard,
     }
+}
+
+/// Writes lines without keys and without characters that deceive.
+struct Clean<W> {
+    writer: W,
+    is_json: bool,
+}
+
+impl<W: io::Write> io::Write for Clean<W> {
+    /// Takes a whole line: the subscriber writes each in one piece.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(line);
+        let text = text.strip_suffix('\n').unwrap_or(&text);
+        let mut clean = if self.is_json {
+            words::escape_json(&config::mask_json(text))
+        } else {
+            clean_text(text)
+        };
+        clean.push('\n');
+        self.writer.write_all(clean.as_bytes())?;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.writer.flush()
+    }
+}
+
+/// The colours are ours: the subscriber has escaped the ESC of others.
+fn clean_text(text: &str) -> String {
+    let masked = config::mask(text);
+    let parts: Vec<String> = masked.split('\x1b').map(words::escape).collect();
+    parts.join("\x1b")
 }
 
 impl Logging {
@@ -143,5 +184,46 @@ where
             .with_target(false)
             .with_ansi(false)
             .format_event(context, writer, event)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use io::Write as _;
+
+    use super::*;
+    use crate::config::ApiKey;
+
+    fn cleaned(line: &str, is_json: bool) -> String {
+        let mut writer = Vec::new();
+        let mut clean = Clean {
+            writer: &mut writer,
+            is_json,
+        };
+        clean.write_all(line.as_bytes()).unwrap();
+        String::from_utf8(writer).unwrap()
+    }
+
+    #[test]
+    fn lines_are_clean() {
+        ApiKey::parse("logged-key").unwrap();
+        for (line, expected) in [
+            (
+                "\x1b[32m INFO\x1b[0m x=logged-key\n",
+                "\x1b[32m INFO\x1b[0m x=<key>\n",
+            ),
+            (
+                "a\u{202e}b\r\nWARN forged\n",
+                "a\\u{202e}b\\r\\nWARN forged\n",
+            ),
+        ] {
+            assert_eq!(cleaned(line, false), expected);
+        }
+        for (line, expected) in [
+            (r#"{"a":1,"b":"x LOGGED-KEY"}"#, r#"{"a":1,"b":"x <key>"}"#),
+            ("{\"b\":\"x\u{202e}\"}\n", "{\"b\":\"x\\u202e\"}"),
+        ] {
+            assert_eq!(cleaned(line, true), format!("{expected}\n"));
+        }
     }
 }

@@ -14,20 +14,64 @@ use crate::stats::Counters;
 /// So long after the first of them, and no more often.
 const INTERVAL: Duration = Duration::from_secs(10);
 
+/// What was told so far.
+#[derive(Debug, Default)]
+struct Told {
+    left_out: u64,
+    rejected: u64,
+}
+
+impl Told {
+    /// How much there is to tell since then, of log lines and of rejected lines: nothing
+    /// if no log line was left out.
+    fn update(&mut self, left_out: u64, rejected: u64) -> Option<Self> {
+        if left_out == self.left_out {
+            return None;
+        }
+        let since = Self {
+            left_out: left_out - self.left_out,
+            rejected: rejected - self.rejected,
+        };
+        *self = Self { left_out, rejected };
+        Some(since)
+    }
+}
+
 /// Tells, as long as it is polled.
 pub async fn tell(queue: Queue, counters: Arc<Counters>) {
-    let mut told = 0;
-    let mut rejected_before = queue.snapshot().ledger.rejected_total();
+    let rejected_total = || queue.snapshot().ledger.rejected_total();
+    let mut told = Told {
+        left_out: 0,
+        rejected: rejected_total(),
+    };
     loop {
+        // One that is left out during the sleep notifies as well, and is counted by then.
         counters.log_line_left_out.notified().await;
         sleep(INTERVAL).await;
         let left_out = counters.log_lines_suppressed.load(Relaxed);
-        let rejected = queue.snapshot().ledger.rejected_total();
-        warn!(
-            left_out = left_out - told,
-            rejected = rejected - rejected_before,
-            "log lines like those before were left out"
-        );
-        (told, rejected_before) = (left_out, rejected);
+        if let Some(Told { left_out, rejected }) = told.update(left_out, rejected_total()) {
+            warn!(
+                left_out,
+                rejected, "log lines like those before were left out"
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_left_out_is_not_told() {
+        let mut told = Told::default();
+        let mut update = |left_out, rejected| {
+            let since = told.update(left_out, rejected);
+            since.map(|since| (since.left_out, since.rejected))
+        };
+        assert_eq!(update(3, 7), Some((3, 7)));
+        // Notified by the third line, which is told already.
+        assert_eq!(update(3, 9), None);
+        assert_eq!(update(4, 10), Some((1, 3)));
     }
 }

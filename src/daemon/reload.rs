@@ -1,6 +1,6 @@
-//! SIGHUP: the new settings as a whole, or the old ones and the reason. And a
-//! new key alone, when the upstream refuses the one in force, and now and then
-//! while lines flow.
+//! SIGHUP: the new settings as a whole, or the old ones and the reason. And the
+//! files of key and certificates alone, when the upstream refuses those in
+//! force, and now and then while lines flow.
 //!
 //! Files are read on another thread, since a file system can hang; the daemon's
 //! loop waits for that beside everything else.
@@ -16,13 +16,13 @@ use tracing::{error, info, warn};
 use crate::admin::Admin;
 use crate::config::{self, ApiKey, KeyFileError, Overrides, Settings, SinkSettings};
 use crate::pipeline::Pipeline;
-use crate::pipeline::sink::Sink;
+use crate::pipeline::sink::{Fingerprint, Sink, fingerprint};
 use crate::stats::Counters;
 
 use super::logging::Logging;
 
-/// A key that has come while the one in force is not refused has to be the same
-/// for so long.
+/// A file that has changed while what is in force is not refused must stay the
+/// same for this long before it is used: it may be half written.
 const SETTLING: Duration = Duration::from_millis(500);
 
 /// Knows what the daemon was asked to do, and where to ask again.
@@ -30,21 +30,25 @@ const SETTLING: Duration = Duration::from_millis(500);
 pub struct Reloader {
     overrides: Overrides,
     settings: Settings,
+    /// What the certificate files held that are in force.
+    certificates: Option<Fingerprint>,
     counters: Arc<Counters>,
     reading: Option<JoinHandle<Outcome>>,
     /// Asked for while another one was being read.
     is_next: Option<Wish>,
     /// Whether it was said that the key's file cannot be used.
     key_is_missed: bool,
+    /// Whether it was logged that the certificate files cannot be used.
+    certificates_are_missed: bool,
 }
 
 /// What is to be read again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wish {
     Everything,
-    /// The key, which the upstream refuses.
+    /// Key and certificates, which the upstream refuses.
     RefusedKey,
-    /// The key, which may have been replaced.
+    /// Key and certificates, which may have been replaced.
     AgedKey,
 }
 
@@ -52,13 +56,15 @@ enum Wish {
 #[derive(Debug)]
 enum Outcome {
     /// Other settings, and the sink that they describe.
-    Settings(Box<(Settings, Sink)>),
+    Settings(Box<(Settings, Sink)>, Option<Fingerprint>),
     /// Why the settings cannot be used.
     Problems(Vec<String>),
-    /// The key is the one in force.
-    SameKey,
+    /// Key and certificates are those in force.
+    SameFiles,
     /// Why the key's file cannot be used, for now.
     NoKey(String),
+    /// Why the certificate files cannot be used, for now.
+    NoCertificates(String),
 }
 
 /// What was read, to be put in force.
@@ -66,15 +72,23 @@ enum Outcome {
 pub struct Reread(Outcome);
 
 impl Reloader {
-    /// Begins with the settings that the daemon started with.
-    pub fn new(overrides: Overrides, settings: Settings, counters: Arc<Counters>) -> Self {
+    /// Begins with the settings that the daemon started with, and with what the
+    /// certificate files held then.
+    pub fn new(
+        overrides: Overrides,
+        settings: Settings,
+        certificates: Option<Fingerprint>,
+        counters: Arc<Counters>,
+    ) -> Self {
         Self {
             overrides,
             settings,
+            certificates,
             counters,
             reading: None,
             is_next: None,
             key_is_missed: false,
+            certificates_are_missed: false,
         }
     }
 
@@ -88,12 +102,12 @@ impl Reloader {
         self.read(Wish::Everything);
     }
 
-    /// Begins to read the key again, which is refused.
+    /// Begins to read key and certificates again, which are refused.
     pub fn begin_with_refused_key(&mut self) {
         self.begin_with_key(Wish::RefusedKey);
     }
 
-    /// Begins to read the key again, unless something is being read anyway: a
+    /// Begins to read key and certificates again, unless something is being read anyway: a
     /// file system that hangs has one reader.
     pub fn begin_with_aged_key(&mut self) {
         if self.reading.is_none() {
@@ -101,9 +115,10 @@ impl Reloader {
         }
     }
 
-    /// Where the key comes from a file.
+    /// Where they come from files.
     fn begin_with_key(&mut self, wish: Wish) {
-        if self.settings.sink.key_file.is_some() {
+        let sink = &self.settings.sink;
+        if sink.key_file.is_some() || sink.tls.reads_files() {
             self.read(wish);
         }
     }
@@ -132,8 +147,9 @@ impl Reloader {
         logging: &Logging,
     ) {
         let was_missed = std::mem::take(&mut self.key_is_missed);
+        let were_missed = std::mem::take(&mut self.certificates_are_missed);
         let result = match reread.0 {
-            Outcome::SameKey => None,
+            Outcome::SameFiles => None,
             Outcome::NoKey(problem) => {
                 if !was_missed {
                     warn!(%problem, "the key's file cannot be used, the key in force stays");
@@ -141,8 +157,21 @@ impl Reloader {
                 self.key_is_missed = true;
                 None
             }
+            Outcome::NoCertificates(problem) => {
+                if !were_missed {
+                    warn!(%problem, "the certificate files cannot be used, those in force stay");
+                }
+                self.certificates_are_missed = true;
+                None
+            }
             Outcome::Problems(problems) => Some(Err(problems)),
-            Outcome::Settings(new) => Some(self.put_in_force(*new, pipeline, admin, logging)),
+            Outcome::Settings(new, certificates) => {
+                let result = self.put_in_force(*new, pipeline, admin, logging);
+                if result.is_ok() {
+                    self.certificates = certificates;
+                }
+                Some(result)
+            }
         };
         if let Some(result) = result {
             self.counters.reload_success.store(result.is_ok(), Relaxed);
@@ -164,16 +193,15 @@ impl Reloader {
         }
         let overrides = self.overrides.clone();
         let settings = self.settings.clone();
+        let certificates = self.certificates.clone();
         let counters = self.counters.clone();
         self.reading = Some(tokio::task::spawn_blocking(move || {
             let new = match wish {
                 Wish::Everything => config::load(&overrides)
                     .map_err(|error| error.0.iter().map(ToString::to_string).collect()),
-                Wish::RefusedKey | Wish::AgedKey => match read_key_again(&settings.sink, wish) {
-                    Ok(None) => return Outcome::SameKey,
-                    Ok(Some(key)) => Ok(with_key(settings, key)),
-                    Err(error) => return Outcome::NoKey(error.to_string()),
-                },
+                Wish::RefusedKey | Wish::AgedKey => {
+                    return read_files_again(settings, certificates.as_ref(), wish, counters);
+                }
             };
             match new {
                 Ok(new) => prepare(new, counters),
@@ -189,22 +217,29 @@ impl Reloader {
         admin: &mut Admin,
         logging: &Logging,
     ) -> Result<(), Vec<String>> {
-        if !new.sink.is_asked_for && self.settings.sink.is_asked_for {
-            // A file that was cut must not send the waiting lines to the
-            // default, which prints them.
-            let problem = "sink.url is missing; write it, or url = \"stdout:\" to print the lines";
-            return Err(vec![problem.to_owned()]);
+        let gone = self.settings.keys_gone(&new);
+        if !gone.is_empty() {
+            let missing = |key| {
+                format!(
+                    "{key} was set in the file and is missing now; write it explicitly, or restart"
+                )
+            };
+            return Err(gone.into_iter().map(missing).collect());
         }
+        let changed = self.settings.changed_keys(&new).join(" ");
+        let admin_moves = new.admin_listen != self.settings.admin_listen;
+        let rebound = admin_moves
+            .then(|| admin.prepare(new.admin_listen.as_ref()))
+            .transpose()
+            .map_err(|error| vec![error.to_string()])?;
         let change = pipeline
             .prepare(&self.settings, &new, sink)
             .map_err(|error| vec![error.describe(&new)])?;
-        if new.admin_listen != self.settings.admin_listen {
-            admin
-                .rebind(new.admin_listen.as_ref())
-                .map_err(|error| vec![error.to_string()])?;
-        }
         // From here on nothing can fail.
         pipeline.apply(change, &new);
+        if let Some(rebound) = rebound {
+            admin.apply(rebound);
+        }
         logging.set_level(new.log_level);
         if new.log_format != self.settings.log_format {
             warn!("log.format takes effect at the next start");
@@ -214,19 +249,76 @@ impl Reloader {
         }
         admin.watched().is_set(&new);
         self.settings = new;
-        info!(sink = %self.settings.sink.url, "reloaded");
+        let changed = if changed.is_empty() {
+            "nothing"
+        } else {
+            changed.as_str()
+        };
+        info!(sink = self.settings.sink.public_url(), changed, "reloaded");
         Ok(())
     }
 }
 
 fn prepare(new: Settings, counters: Arc<Counters>) -> Outcome {
+    with_sink(new, counters).unwrap_or_else(|problem| Outcome::Problems(vec![problem]))
+}
+
+/// The sink that the settings describe, or why there is none.
+fn with_sink(new: Settings, counters: Arc<Counters>) -> Result<Outcome, String> {
+    // Taken first: a file that is replaced meanwhile is noticed the next time.
+    let certificates = fingerprint(&new.sink.tls);
     match Sink::new(&new.sink, counters) {
-        Ok(sink) => Outcome::Settings(Box::new((new, sink))),
-        Err(error) => {
-            let problem = new.problem_with(error.key, &error.message);
-            Outcome::Problems(vec![problem.to_string()])
+        Ok(sink) => Ok(Outcome::Settings(Box::new((new, sink)), certificates)),
+        Err(error) => Err(new.problem_with(error.key, &error.message).to_string()),
+    }
+}
+
+/// What the files of key and certificates hold now, where that is not what is in
+/// force. A certificate and its key are replaced one after the other: until they
+/// belong together, the old pair stays.
+fn read_files_again(
+    mut settings: Settings,
+    in_force: Option<&Fingerprint>,
+    wish: Wish,
+    counters: Arc<Counters>,
+) -> Outcome {
+    let key = read_key_again(&settings.sink, wish);
+    let are_new = are_new(&settings, in_force, wish);
+    let (key, problem) = match key {
+        Ok(key) => (key, None),
+        Err(error) => (None, Some(error.to_string())),
+    };
+    if key.is_none() && !are_new {
+        return problem.map_or(Outcome::SameFiles, Outcome::NoKey);
+    }
+    let is_new_key = key.is_some();
+    if let Some(key) = key {
+        settings.use_key(key);
+    }
+    let outcome = with_sink(settings, counters).unwrap_or_else(Outcome::NoCertificates);
+    if matches!(outcome, Outcome::Settings(..)) {
+        if is_new_key {
+            info!("the key's file holds another key, which is used from now on");
+        }
+        if are_new {
+            info!("the certificate files have changed and are used from now on");
         }
     }
+    outcome
+}
+
+/// Whether the certificate files hold other bytes than those in force.
+fn are_new(settings: &Settings, in_force: Option<&Fingerprint>, wish: Wish) -> bool {
+    let read = || fingerprint(&settings.sink.tls);
+    let now = read();
+    if now.as_ref() == in_force {
+        return false;
+    }
+    if wish == Wish::AgedKey {
+        wait(SETTLING);
+        return read() == now;
+    }
+    true
 }
 
 /// The key that its file holds now, if that is another one than the one in force.
@@ -256,10 +348,4 @@ fn read_key_again(sink: &SinkSettings, wish: Wish) -> Result<Option<ApiKey>, Key
 )]
 fn wait(time: Duration) {
     thread::sleep(time);
-}
-
-fn with_key(mut settings: Settings, key: ApiKey) -> Settings {
-    info!("the key's file holds another key, which is used from now on");
-    settings.sink.key = key;
-    settings
 }

@@ -9,6 +9,7 @@ pub mod udp;
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
+use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 
 /// Gives the calling thread a lower priority; niceness is a thread's own on
@@ -18,6 +19,12 @@ pub fn yield_to_other_threads() {
     let thread = rustix::thread::gettid();
     // With the usual priority all is the same, but for latency.
     let _ = rustix::process::setpriority_process(Some(thread), NICENESS);
+}
+
+/// See netdevice(7): any socket will do to ask.
+pub fn interface_index(name: &str) -> Option<u32> {
+    let socket = UnixDatagram::unbound().ok()?;
+    rustix::net::netdevice::name_to_index(&socket, name).ok()
 }
 
 /// How often the tables are looked at: while others come and go, one may miss a

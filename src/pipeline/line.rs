@@ -15,6 +15,8 @@ pub mod name;
 pub mod number;
 pub mod plain;
 
+use std::ops::Range;
+
 use crate::config::{NameRule, OwnKeys};
 use crate::stats::RejectReason;
 
@@ -59,7 +61,11 @@ impl<'a> Line<'a> {
         if raw.len() > rules.max_line_bytes {
             return Err(Reject::too_long(rules.max_line_bytes));
         }
-        let mut fields = Fields { raw, at: 0 };
+        let content = content(raw);
+        let mut fields = Fields {
+            raw: &raw[..content.end],
+            at: content.start,
+        };
         let Some((name_at, name)) = fields.next() else {
             return Ok(None);
         };
@@ -149,8 +155,27 @@ impl Reject {
     }
 }
 
-/// The fields of a line, with the offset of each. Blanks and tabs separate;
-/// carriage returns count as blanks at both ends only.
+/// Where the content of a line begins and ends. Around it may stand blanks, carriage
+/// returns, and NULs: C programs that send `strlen + 1` bytes end a datagram with one, or
+/// begin the next line of a stream. A byte order mark, with which editors and some
+/// runtimes begin a text, is not part of a name either.
+pub fn content(raw: &[u8]) -> Range<usize> {
+    const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+    let is_outer = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\r' | 0);
+    let end = raw.iter().rposition(|byte| !is_outer(byte));
+    let end = end.map_or(0, |last| last + 1);
+    let mut rest = &raw[..end];
+    loop {
+        let outer = rest.iter().position(|byte| !is_outer(byte));
+        rest = &rest[outer.unwrap_or(0)..];
+        match rest.strip_prefix(BYTE_ORDER_MARK) {
+            Some(behind) => rest = behind,
+            None => return end - rest.len()..end,
+        }
+    }
+}
+
+/// The fields of a line's content, with the offset of each. Blanks and tabs separate.
 struct Fields<'a> {
     raw: &'a [u8],
     at: usize,
@@ -160,12 +185,6 @@ impl<'a> Iterator for Fields<'a> {
     type Item = (usize, &'a [u8]);
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.at == 0 {
-            let outer = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\r');
-            let end = self.raw.iter().rposition(|byte| !outer(byte))? + 1;
-            self.raw = &self.raw[..end];
-            self.at = self.raw.iter().position(|byte| !outer(byte))?;
-        }
         let blank = |byte: &u8| matches!(byte, b' ' | b'\t');
         let start = self.at + self.raw[self.at..].iter().position(|byte| !blank(byte))?;
         let end = memchr::memchr2(b' ', b'\t', &self.raw[start..])
@@ -181,14 +200,10 @@ pub fn check_encoding(raw: &[u8]) -> Result<(), Reject> {
     if raw.iter().all(|byte| matches!(byte, b' '..=b'~' | b'\t')) {
         return Ok(());
     }
-    // Outer carriage returns are blanks; `Fields` skips them.
-    let end = raw
-        .iter()
-        .rposition(|byte| !matches!(byte, b' ' | b'\t' | b'\r'));
-    let inner = &raw[..end.map_or(0, |last| last + 1)];
-    let start = inner.iter().position(|byte| *byte != b'\r').unwrap_or(0);
+    let content = content(raw);
+    let start = content.start;
     let reject = |at, hint| Err(Reject::new(RejectReason::Encoding, start + at, hint));
-    match std::str::from_utf8(&inner[start..]) {
+    match std::str::from_utf8(&raw[content]) {
         Err(error) => reject(error.valid_up_to(), "bytes that are no UTF-8"),
         Ok(text) => match text.find(|c: char| c.is_control() && c != '\t') {
             Some(at) => reject(at, "control character"),

@@ -10,6 +10,7 @@ use memchr::memchr;
 
 use crate::config::mask_uuids_in;
 use crate::stats::RejectReason;
+use crate::words::is_deceptive;
 
 use super::line::plain::{self, Plain};
 use super::line::{Line, Reject, Rules};
@@ -77,10 +78,8 @@ impl Sample {
         };
         let mut excerpt = String::with_capacity(EXCERPT_BYTES + 3);
         for character in text.chars() {
-            let is_odd = character.is_control()
-                || matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
             let before = excerpt.len();
-            if is_odd {
+            if is_deceptive(character) {
                 excerpt.extend(character.escape_default());
             } else {
                 excerpt.push(character);

@@ -16,7 +16,7 @@ use tokio::select;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
-use tracing::field::DebugValue;
+use tracing::field::{DebugValue, display};
 use tracing::{debug, error, info, warn};
 
 use crate::config::RetrySettings;
@@ -37,8 +37,8 @@ const DRAIN_DELAY: Duration = Duration::from_millis(500);
 /// sink: as long as a planned close takes.
 const REPLACE_GRACE: Duration = Duration::from_secs(5);
 
-/// How long a key is taken to be the one in its file, while lines flow. Nobody
-/// looks while none do.
+/// How long the key and the certificates are taken to be those in their files,
+/// while lines flow. Nobody looks while none do.
 const KEY_AGE: Duration = Duration::from_secs(20);
 
 /// A new way to the upstream, at a reload.
@@ -150,8 +150,9 @@ impl<S: Deliver + 'static> Relay<S> {
         }
     }
 
-    /// Over TCP, TLS and UDP, a key that is no longer good shows nowhere: its
-    /// file tells, which is read by others, at their leisure.
+    /// Over TCP, TLS and UDP, a key that is no longer good shows nowhere, and a
+    /// certificate that expires shows only when it is too late: their files
+    /// tell, which are read by another task.
     fn mind_the_key(&mut self) {
         if self.key_seen.elapsed() >= KEY_AGE {
             self.key_seen = Instant::now();
@@ -213,15 +214,19 @@ impl<S: Deliver + 'static> Relay<S> {
             self.counters.upstream.back();
         }
         let dropped_before = self.dropped_before.take();
+        let address = self.counters.upstream.look().address.map(display);
         match self.outage.delivered(Instant::now()) {
-            Some(News::FirstDelivery) => info!("the upstream takes lines"),
+            Some(News::FirstDelivery) => info!(address, "the upstream takes lines"),
             Some(News::Back { lasted, attempts }) => {
                 let ledger = self.queue.snapshot().ledger;
                 let waiting = ledger.queued() + ledger.in_flight();
                 let dropped = dropped_before
                     .map_or(0, |before| ledger.dropped(DropReason::QueueFull) - before);
                 let lasted = in_seconds(lasted);
-                info!(lasted, attempts, waiting, dropped, "the upstream is back");
+                info!(
+                    address,
+                    lasted, attempts, waiting, dropped, "the upstream is back"
+                );
             }
             Some(News::Away { .. }) | None => {}
         }
@@ -237,6 +242,7 @@ impl<S: Deliver + 'static> Relay<S> {
         }
         let random = fastrand::f64();
         let delay = match failure {
+            Failure::Unavailable(cause) if cause.has_alternative => backoff::LEAST,
             Failure::Unavailable(cause) => {
                 let delay = self.backoff.after_failure(random);
                 cause.retry_after.map_or(delay, |asked| delay.max(asked))
@@ -247,7 +253,12 @@ impl<S: Deliver + 'static> Relay<S> {
         self.counters
             .upstream
             .failed(failure.cause().kind, failure.to_string(), now, now + delay);
-        if let Failure::Unauthorized(_) = failure {
+        let is_refused = matches!(failure, Failure::Unauthorized(_))
+            || matches!(
+                failure.cause().kind,
+                FailureKind::Tls | FailureKind::Certificate
+            );
+        if is_refused {
             self.counters.key_refused.notify_one();
         }
         let ledger = self.queue.snapshot().ledger;

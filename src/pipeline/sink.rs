@@ -3,12 +3,15 @@
 //! In: a [`Lease`]. Out: its lines settled, or a [`Failure`] that says what is
 //! to be done; what was not settled is back in the queue by then. The shape of
 //! each transport is in `sink/{stream,udp,http,stdout}`, how connections come
-//! about in `sink/{wire,tcp,tls,proxy,resolve}`.
+//! about in `sink/{connect,addresses,resolve,tcp,proxy,tls}`.
 
+mod addresses;
+mod connect;
 mod counted;
 pub mod encode;
 mod failure;
 mod http;
+mod own;
 mod proxy;
 mod resolve;
 mod stdout;
@@ -40,13 +43,20 @@ use tcp::Timeouts;
 use tls::Tls;
 use udp::UdpSink;
 
+pub use addresses::Addresses;
+pub use connect::{Connector, Route};
 pub use failure::{Cause, Failure};
 pub use http::{Answer, Question, Reply, Target};
-pub use tls::TlsError;
-pub use wire::{Connector, Wire};
+pub use own::assume_listeners;
+pub use tls::{Fingerprint, TlsError, fingerprint};
+pub use udp::reach as reach_by_datagrams;
+pub use wire::Wire;
 
 /// How long a connection that says goodbye may take to end.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(5);
+
+/// A connection that cannot be renewed goes on, and is renewed later.
+const RENEWAL_PAUSE: Duration = Duration::from_secs(10);
 
 /// What the relay needs of a sink. Its tests script one; the daemon has
 /// [`Sink`].
@@ -134,8 +144,17 @@ impl Sink {
                 let sink = HttpSink::new(connector, target, manner, counters);
                 Self::Http(Box::new(sink))
             }
-            SinkUrl::Stdout => Self::Stdout(Box::new(StdoutSink::new())),
+            SinkUrl::Stdout => Self::Stdout(Box::new(StdoutSink::new(settings.is_bare))),
         })
+    }
+
+    /// When our own certificate expires, as the time since 1970.
+    pub fn client_certificate_expiry(&self) -> Option<Duration> {
+        match self {
+            Self::Stream(sink) => sink.client_certificate_expiry(),
+            Self::Http(sink) => sink.client_certificate_expiry(),
+            Self::Udp(_) | Self::Stdout(_) => None,
+        }
     }
 }
 

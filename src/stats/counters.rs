@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
 
-use super::{ListenerId, RejectedLines, Upstream};
+use super::{Certificates, ListenerId, RejectedLines, Upstream};
 
 /// What kind of thing went wrong on the way to the upstream. The label of
 /// `sink_errors_total`.
@@ -183,6 +183,8 @@ pub struct Counters {
     pub sink_up: AtomicBool,
     /// The same for people, in words.
     pub upstream: Upstream,
+    /// When certificates expire.
+    pub certificates: Certificates,
     /// What was rejected lately, for people too.
     pub rejected_lines: RejectedLines,
     /// Series of StatsD samples that are held.
@@ -199,10 +201,11 @@ pub struct Counters {
     /// How deliveries over TCP and TLS are confirmed.
     ack_mode: AtomicU8,
     sink_errors: [AtomicU64; FailureKind::ALL.len()],
-    /// The upstream has refused the key: time to look for another.
+    /// The upstream has refused the key, or TLS has failed: time to look for
+    /// another key and other certificates.
     pub key_refused: Notify,
-    /// Lines are about to go out with a key that was read a while ago: time to
-    /// see whether its file holds another.
+    /// Lines are about to go out with a key and certificates that were read a
+    /// while ago: time to see whether their files hold others.
     pub key_aged: Notify,
     /// Whether the last reload was accepted.
     pub reload_success: AtomicBool,
@@ -218,6 +221,7 @@ impl Default for Counters {
             listeners: Mutex::default(),
             sink_up: AtomicBool::new(true),
             upstream: Upstream::default(),
+            certificates: Certificates::default(),
             rejected_lines: RejectedLines::default(),
             statsd_names: AtomicU64::new(0),
             statsd_gauges_forgotten: AtomicU64::new(0),

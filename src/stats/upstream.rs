@@ -1,6 +1,7 @@
 //! How the upstream is, for people who look: where, since when it is away, why,
 //! and when it is tried again. The relay reports here, at changes only.
 
+use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -20,6 +21,10 @@ pub struct Upstream {
 pub struct Look {
     /// Where lines go; holds no secret.
     pub url: String,
+    /// The address of the last connection that was made.
+    pub address: Option<SocketAddr>,
+    /// The other addresses that failed when it was made, and why; empty if none.
+    pub failed_addresses: String,
     /// Since when no line has gone out, while that lasts.
     pub away_since: Option<Instant>,
     /// When the next attempt is due, while it is away.
@@ -44,8 +49,17 @@ impl Upstream {
     pub fn is_at(&self, url: String) {
         let mut look = self.lock();
         look.url = url;
+        look.address = None;
+        look.failed_addresses.clear();
         look.next_attempt = None;
         self.changed.notify_one();
+    }
+
+    /// A connection was made to this address; others had failed.
+    pub fn connected(&self, address: SocketAddr, failed_addresses: String) {
+        let mut look = self.lock();
+        look.address = Some(address);
+        look.failed_addresses = failed_addresses;
     }
 
     /// An attempt failed, and the next one has its time.

@@ -7,12 +7,12 @@ use crate::config::Settings;
 use crate::exit::Exit;
 use crate::pipeline::sink::Sink;
 
-use super::printed;
+use super::{complain, printed};
 
 /// Validates what the settings name and prints them, or nothing but warnings.
 pub fn run(settings: &Settings, quiet: bool) -> Exit {
     if let Err(error) = Sink::new(&settings.sink, Arc::default()) {
-        eprintln!("{}", settings.problem_with(error.key, &error.message));
+        complain(settings.problem_with(error.key, &error.message));
         return Exit::Configuration;
     }
     let text = if quiet {
@@ -22,10 +22,10 @@ pub fn run(settings: &Settings, quiet: bool) -> Exit {
     };
     let written = std::io::stdout().write_all(text.as_bytes());
     for warning in &settings.warnings {
-        eprintln!("warning: {warning}");
+        complain(format_args!("warning: {warning}"));
     }
     for note in &settings.notes {
-        eprintln!("note: {note}");
+        complain(format_args!("note: {note}"));
     }
     printed(written.map(|()| Exit::Done))
 }

@@ -8,17 +8,17 @@ mod excerpt;
 use std::io::{self, Read};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::config::{NameRule, Settings, SinkUrl};
+use crate::config::{NameRule, Settings};
 use crate::exit::Exit;
 use crate::pipeline::ingest::READ_BYTES;
 use crate::pipeline::ingest::client::{self, Client, Ending};
 use crate::pipeline::ingest::dialect::Dialect;
-use crate::pipeline::line::{Line, Reject, Rules, is_documented};
+use crate::pipeline::line::{self, Line, Reject, Rules, is_documented};
 use crate::pipeline::pack::Intake;
 use crate::words;
 
-use super::printed;
 use super::screen::{BAD, FAINT, ODD, Screen, paint};
+use super::{complain, printed};
 use excerpt::excerpt;
 
 pub(super) use excerpt::{Mask, show_reject};
@@ -26,9 +26,7 @@ pub(super) use excerpt::{Mask, show_reject};
 /// Explains standard input, as a stream or as one datagram.
 pub fn run(settings: &Settings, datagram: bool) -> Exit {
     if settings.sink.key_is_missing {
-        eprintln!(
-            "warning: the key cannot be read here, so names that carry it are not recognised"
-        );
+        complain("warning: the key cannot be read here, so names that carry it are not recognised");
     }
     let rules = settings.listen.rules(&settings.sink.key);
     let mut report = Report::new(settings, Screen::new());
@@ -93,12 +91,10 @@ struct Report {
 
 impl Report {
     fn new(settings: &Settings, screen: Screen) -> Self {
-        let sink = &settings.sink;
-        let is_bare = sink.key.is_empty() && !sink.key_is_missing && sink.url != SinkUrl::Stdout;
         Self {
             screen,
             mask: Mask::of(settings),
-            prefix: if is_bare { "" } else { "<key>." },
+            prefix: if settings.sink.is_bare { "" } else { "<key>." },
             receipt: String::new(),
             number: 0,
             leave: 0,
@@ -119,7 +115,9 @@ impl Report {
         line.write(self.receipt.as_bytes(), &mut leaves);
         let leaves = self.mask.apply(&leaves);
         self.text += self.prefix;
-        self.text += &String::from_utf8_lossy(&leaves);
+        // A name may hold characters that change the direction of text.
+        self.text += &words::escape(leaves.trim_ascii_end());
+        self.text.push('\n');
         if rules.names == NameRule::Any
             && let Some(at) = undocumented(raw)
         {
@@ -169,12 +167,12 @@ impl Report {
             0 => String::new(),
             blank => format!(", {blank} blank"),
         };
-        eprintln!(
+        complain(format_args!(
             "{}: {} would leave, {} rejected{blank}",
             words::count(lines, "line", "lines"),
             words::thousands(self.leave),
             words::thousands(self.rejected),
-        );
+        ));
         if self.rejected > 0 {
             Exit::No
         } else {
@@ -207,9 +205,10 @@ impl Intake for Report {
 /// Where the name of a valid line has a character that Hosted Graphite does not
 /// document.
 fn undocumented(raw: &[u8]) -> Option<usize> {
-    let text = std::str::from_utf8(raw).ok()?;
-    let start = text.find(|c| !matches!(c, ' ' | '\t' | '\r'))?;
-    let name = text[start..].split([' ', '\t']).next()?;
+    let content = line::content(raw);
+    let start = content.start;
+    let text = std::str::from_utf8(&raw[content]).ok()?;
+    let name = text.split([' ', '\t']).next()?;
     let at = name.find(|c| !is_documented(c))?;
     Some(start + at)
 }

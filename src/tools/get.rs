@@ -73,6 +73,8 @@ async fn ask(
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     // Its errors reach the request; its end is that of the runtime.
     tokio::spawn(connection);
+    // Without the zone of a link-local address, which is no part of a host (RFC 6874).
+    let host = SocketAddr::new(host.ip(), host.port());
     let request = Request::get(path)
         .header(HOST, host.to_string())
         .body(Empty::<Bytes>::new())?;
@@ -82,11 +84,11 @@ async fn ask(
 }
 
 /// Whoever listens everywhere is to be found here.
-pub fn reachable(address: SocketAddr) -> SocketAddr {
-    let ip = match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        ip => ip,
-    };
-    SocketAddr::new(ip, address.port())
+pub fn reachable(mut address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+        _ => {}
+    }
+    address
 }

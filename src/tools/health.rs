@@ -1,19 +1,21 @@
 //! `sidecarbon health`: for health checks, which want an exit code and no page.
 
 use hyper::StatusCode;
+use hyper::body::Bytes;
 
 use crate::config::Settings;
 use crate::exit::Exit;
 
-use super::block_on;
 use super::get::{admin, get};
+use super::{block_on, complain};
+use crate::words::escape;
 
 /// Asks the local daemon; says why where it is not well.
 pub fn run(settings: &Settings) -> Exit {
     match ask(settings) {
         Ok(()) => Exit::Done,
         Err(why) => {
-            eprintln!("{why}");
+            complain(why);
             Exit::No
         }
     }
@@ -21,13 +23,19 @@ pub fn run(settings: &Settings) -> Exit {
 
 fn ask(settings: &Settings) -> Result<(), String> {
     let at = admin(settings)?;
-    let answer = block_on(get(at, "/healthz")).map_err(|error| error.to_string())?;
-    match answer? {
-        (StatusCode::OK, _) => Ok(()),
-        (status, body) => {
-            let words = String::from_utf8_lossy(&body);
-            let words = words.lines().next().unwrap_or_default();
-            Err(format!("not well: {} ({status})", words.escape_debug()))
-        }
+    let pages = async {
+        judge(get(at, "/healthz").await?)?;
+        judge(get(at, "/readyz").await?)
+    };
+    block_on(pages).map_err(|error| error.to_string())?
+}
+
+fn judge((status, body): (StatusCode, Bytes)) -> Result<(), String> {
+    // A daemon that drains is no longer ready, and well.
+    if status == StatusCode::OK || body.starts_with(b"draining") {
+        return Ok(());
     }
+    let words = body.split(|byte| *byte == b'\n').next();
+    let words = words.unwrap_or_default().trim_ascii_end();
+    Err(format!("not well: {} ({status})", escape(words)))
 }

@@ -11,7 +11,7 @@ use clap_mangen::Man;
 
 use crate::exit::Exit;
 
-use super::printed;
+use super::{complain, printed};
 
 /// Prints a completion script.
 pub fn completions(shell: Shell, mut command: Command) -> Exit {
@@ -33,7 +33,10 @@ pub fn manual(command: Command, directory: Option<&Path>) -> Exit {
     match written {
         Ok(()) => Exit::Done,
         Err(error) => {
-            eprintln!("cannot write to {}: {error}", directory.display());
+            complain(format_args!(
+                "cannot write to {}: {error}",
+                directory.display()
+            ));
             Exit::No
         }
     }

@@ -9,28 +9,29 @@ mod key;
 mod point;
 mod report;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use crate::config::{self, Endpoint, Overrides, Settings, SinkUrl};
+use crate::config::{self, Overrides, Settings, SinkUrl};
 use crate::deadline::timeout;
 use crate::exit::Exit;
 use crate::pipeline::sink::{
-    Answer, Connector, Failure, Question, Target, TlsError, Wire, connector,
+    Answer, Connector, Failure, Question, Route, Target, TlsError, Wire, assume_listeners,
+    connector, reach_by_datagrams,
 };
 use crate::stats::FailureKind;
 
-use super::block_on;
+use super::{block_on, complain};
 use crate::words::{count, took};
 use report::{Report, Stop};
 
-/// TLS 1.3 lets a server refuse a client after the handshake, within a round
-/// trip. Where a request follows, its answer tells; lines have none.
-const SECOND_THOUGHTS: Duration = Duration::from_millis(300);
+/// A load balancer without servers closes a connection within a round trip. Where a request
+/// follows, its answer tells; lines have none.
+const CLOSES_WITHIN: Duration = Duration::from_millis(300);
 
 /// Takes all the steps that the configuration has.
 pub fn run(overrides: &Overrides, send: bool) -> Exit {
@@ -42,7 +43,7 @@ pub fn run(overrides: &Overrides, send: bool) -> Exit {
     match walked {
         Ok(outcome) => report.end(outcome),
         Err(error) => {
-            eprintln!("cannot start: {error}");
+            complain(format_args!("cannot start: {error}"));
             Exit::Defect
         }
     }
@@ -67,6 +68,7 @@ fn configuration(report: &mut Report, overrides: &Overrides) -> Result<Settings,
 }
 
 async fn walk(report: &mut Report, settings: &Settings, send: bool) -> Result<(), Stop> {
+    let _listeners = assume_listeners(settings);
     key::form(report, settings);
     match &settings.sink.url {
         SinkUrl::Stdout => {
@@ -78,7 +80,10 @@ async fn walk(report: &mut Report, settings: &Settings, send: bool) -> Result<()
         }
         SinkUrl::Udp(endpoint) => {
             let mut connector = usable(report, settings, connector(&settings.sink, endpoint))?;
-            look_up(report, &mut connector).await?;
+            for address in look_up(report, &mut connector).await? {
+                let reached = reach_by_datagrams(address).await;
+                reached.map_err(|failure| report.failed("udp", &failure))?;
+            }
             report.odd(
                 "udp",
                 "datagrams are not answered: whether anybody takes them cannot be proven",
@@ -117,31 +122,64 @@ fn usable(
     })
 }
 
-/// From a name to a connection that lines could be written to. A mute one is
-/// given a moment to end.
+/// From a name to a connection that lines could be written to. As for the daemon, one
+/// address that works is enough.
 async fn way(report: &mut Report, mut connector: Connector, is_mute: bool) -> Result<Wire, Stop> {
     let addresses = look_up(report, &mut connector).await?;
-    let connector = Arc::new(connector);
-    let mut stream = connect(report, &connector, &addresses).await?;
-    if let Some(proxy) = connector.proxy() {
+    let route = connector.route();
+    let streams = connect(report, route, &addresses).await?;
+    let mut failed = Vec::new();
+    for (address, stream) in streams {
+        match enter(report, route, stream, is_mute).await {
+            Ok(wire) => {
+                for (_, address, failure) in failed {
+                    report.odd("", &format!("but not by {address}: {failure}"));
+                }
+                return Ok(wire);
+            }
+            Err((step, failure)) => failed.push((step, address, failure)),
+        }
+    }
+    let last = failed.pop();
+    for (step, address, failure) in failed {
+        report.odd(step, &format!("{address}: {failure}"));
+    }
+    let (step, _, failure) = last.unwrap_or_else(|| {
+        let address = SocketAddr::from(([0, 0, 0, 0], 0));
+        let failure = Failure::unavailable(FailureKind::Connect, "no address was reached");
+        ("tcp", address, failure)
+    });
+    Err(report.failed(step, &failure))
+}
+
+/// Through the proxy and the handshake. Answers with the step that failed.
+async fn enter(
+    report: &mut Report,
+    route: &Route,
+    mut stream: TcpStream,
+    is_mute: bool,
+) -> Result<Wire, (&'static str, Failure)> {
+    if let Some(proxy) = route.proxy() {
         report.waits("proxy", &format!("asking {proxy} for a tunnel"));
-        let tunnel = connector.tunnel(&mut stream).await;
-        tunnel.map_err(|failure| report.failed("proxy", &failure))?;
+        let tunnel = route.tunnel(&mut stream).await;
+        tunnel.map_err(|failure| ("proxy", failure))?;
         report.good("proxy", &format!("a tunnel through {proxy}"));
     }
-    secure(report, &connector, stream, is_mute).await
+    let secured = secure(report, route, stream, is_mute).await;
+    secured.map_err(|failure| ("tls", failure))
 }
 
 async fn look_up(report: &mut Report, connector: &mut Connector) -> Result<Vec<SocketAddr>, Stop> {
     const STEP: &str = "dns";
-    let Endpoint { host, .. } = connector.first_hop().clone();
-    let whose = connector.proxy().map_or("", |_| "the proxy ");
+    let endpoint = connector.first_hop().clone();
+    let host = &endpoint.host;
+    let whose = connector.route().proxy().map_or("", |_| "the proxy ");
     report.waits(STEP, &format!("looking up {whose}{host}"));
     let began = Instant::now();
     let addresses = connector.resolve().await;
     let time = took(began.elapsed());
     let addresses = addresses.map_err(|failure| report.failed(STEP, &failure))?;
-    if host.parse::<IpAddr>().is_ok() {
+    if endpoint.address().is_some() {
         report.good(
             STEP,
             &format!("{whose}{host} is an address, nothing to look up"),
@@ -163,68 +201,66 @@ async fn look_up(report: &mut Report, connector: &mut Connector) -> Result<Vec<S
     Ok(addresses)
 }
 
-/// Tries every address, as the daemon would come to them one day, and goes on
-/// with the first that answers.
+/// Tries every address, as the daemon would come to them one day. Answers with those that
+/// were reached, one at least.
 async fn connect(
     report: &mut Report,
-    connector: &Arc<Connector>,
+    route: &Arc<Route>,
     addresses: &[SocketAddr],
-) -> Result<TcpStream, Stop> {
+) -> Result<Vec<(SocketAddr, TcpStream)>, Stop> {
     const STEP: &str = "tcp";
     let number = count(addresses.len() as u64, "address", "addresses");
     report.waits(STEP, &format!("connecting to {number}"));
     let mut attempts = JoinSet::new();
     for (place, address) in addresses.iter().copied().enumerate() {
-        let connector = connector.clone();
+        let route = route.clone();
         attempts.spawn(async move {
             let began = Instant::now();
-            let outcome = connector.reach(&[address]).await;
+            let outcome = route.reach(address).await;
             (place, address, outcome, began.elapsed())
         });
     }
     let mut outcomes = attempts.join_all().await;
     outcomes.sort_by_key(|(place, ..)| *place);
 
-    let mut reached = None;
+    let mut reached = Vec::new();
     let mut times = Vec::new();
     let mut failures = Vec::new();
     for (_, address, outcome, time) in outcomes {
         match outcome {
             Ok(stream) => {
                 times.push(format!("{address} in {}", took(time)));
-                reached.get_or_insert(stream);
+                reached.push((address, stream));
             }
-            Err(failure) => failures.push(failure),
+            Err(failure) => failures.push(format!("{address}: {failure}")),
         }
     }
-    let Some(stream) = reached else {
-        let all: Vec<String> = failures.iter().map(ToString::to_string).collect();
-        let failure = Failure::unavailable(FailureKind::Connect, all.join(", "));
+    if reached.is_empty() {
+        let failure = Failure::unavailable(FailureKind::Connect, failures.join(", "));
         return Err(report.failed(STEP, &failure));
-    };
+    }
     report.good(STEP, &format!("connected to {}", times.join(", ")));
     for failure in failures {
         report.odd("", &format!("but not to {failure}"));
     }
-    Ok(stream)
+    Ok(reached)
 }
 
 async fn secure(
     report: &mut Report,
-    connector: &Connector,
+    route: &Route,
     stream: TcpStream,
     is_mute: bool,
-) -> Result<Wire, Stop> {
+) -> Result<Wire, Failure> {
     const STEP: &str = "tls";
     report.waits(STEP, "shaking hands");
     let began = Instant::now();
-    let wire = connector.secure(stream).await;
+    let mut wire = route.secure(stream).await?;
     let time = took(began.elapsed());
-    let mut wire = wire.map_err(|failure| report.failed(STEP, &failure))?;
     if is_mute {
-        report.waits(STEP, "listening for second thoughts");
-        if let Ok(failure) = timeout(SECOND_THOUGHTS, wire.ended()).await {
-            return Err(report.failed(STEP, &failure));
+        report.waits(STEP, "waiting whether the upstream closes the connection");
+        if let Ok(failure) = timeout(CLOSES_WITHIN, wire.ended()).await {
+            return Err(failure);
         }
     }
     let Some(session) = wire.session() else {
@@ -239,6 +275,9 @@ async fn secure(
     let chain = session.peer_certificates().unwrap_or_default();
     for fact in certificate::facts(chain, SystemTime::now()) {
         report.fact(&fact);
+    }
+    if let Some(expiry) = route.client_certificate_expiry() {
+        report.fact(&certificate::of_client(expiry, SystemTime::now()));
     }
     Ok(wire)
 }

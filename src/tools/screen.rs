@@ -6,6 +6,7 @@ use std::io::{self, IsTerminal, Write};
 use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
 
+use crate::config;
 use crate::words;
 
 /// Good news.
@@ -70,8 +71,10 @@ impl Screen {
         }
     }
 
-    /// Prints text that has colours, or the text alone.
+    /// Prints text that has colours, or the text alone; every key that is known is
+    /// masked. What others wrote has to be escaped before it is painted.
     pub fn print(self, text: &str) -> io::Result<()> {
+        let text = &config::mask(text);
         let mut stdout = io::stdout().lock();
         if self.has_colours {
             stdout.write_all(text.as_bytes())?;

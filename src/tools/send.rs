@@ -11,11 +11,12 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use crate::config::{ListenAddress, ListenSettings, Settings, UnixAddress};
 use crate::exit::Exit;
 use crate::pipeline::line::Line;
+use crate::words::escape;
 
 use super::explain::{Mask, show_reject};
 use super::get::reachable;
-use super::printed;
 use super::screen::Screen;
+use super::{complain, printed};
 
 /// The daemon reads at once, or there is something wrong with it.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -32,31 +33,35 @@ pub fn run(settings: &Settings, name: &str, value: &str, timestamp: Option<&str>
     match Line::parse(line.as_bytes(), &rules) {
         Ok(Some(_)) => {}
         Ok(None) => {
-            eprintln!("nothing to send; write a name and a value");
+            complain("nothing to send; write a name and a value");
             return Exit::Usage;
         }
         Err(reject) => {
             let width = Screen::new().width();
-            eprint!("{}", show_reject(&reject, line.as_bytes(), &mask, width));
+            for line in show_reject(&reject, line.as_bytes(), &mask, width).lines() {
+                complain(line);
+            }
             return Exit::Usage;
         }
     }
     let target = match Target::of(&settings.listen) {
         Ok(target) => target,
         Err(why) => {
-            eprintln!("{why}");
+            complain(why);
             return Exit::Configuration;
         }
     };
     match target.send(format!("{line}\n").as_bytes()) {
         Ok(()) => {
             let shown = mask.apply(line.as_bytes());
-            let shown = String::from_utf8_lossy(&shown);
-            let said = format!("{} {target}: {shown}\n", target.verb());
+            let said = format!("{} {target}: ", target.verb()).into_bytes();
+            let said = escape([said, shown].concat()) + "\n";
             printed(Screen::new().print(&said).map(|()| Exit::Done))
         }
         Err(error) => {
-            eprintln!("nobody takes lines at {target}: {error}; is the daemon running?");
+            complain(format_args!(
+                "nobody takes lines at {target}: {error}; is the daemon running?"
+            ));
             Exit::No
         }
     }

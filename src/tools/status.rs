@@ -7,6 +7,8 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use hyper::StatusCode;
+use serde::de::IgnoredAny;
+use serde_json::Value;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::admin::status::Status;
@@ -15,7 +17,8 @@ use crate::exit::Exit;
 
 use super::get::{admin, get};
 use super::screen::{BAD, Screen, paint};
-use super::{block_on, printed};
+use super::{block_on, complain, printed};
+use crate::words::{escape, escape_json};
 use drain::Drain;
 
 /// Between two looks.
@@ -26,7 +29,7 @@ pub fn run(settings: &Settings, json: bool, watch: bool) -> Exit {
     let at = match admin(settings) {
         Ok(at) => at,
         Err(why) => {
-            eprintln!("{why}");
+            complain(why);
             return Exit::Configuration;
         }
     };
@@ -45,7 +48,8 @@ async fn once(at: &ListenAddress, json: bool) -> io::Result<Exit> {
     let answer = ask(at).await;
     let text = answer.and_then(|page| {
         if json {
-            Ok(page)
+            let _: IgnoredAny = serde_json::from_str(&page).map_err(not_ours)?;
+            Ok(escape_json(&page))
         } else {
             let status = read(&page)?;
             Ok(table::render(
@@ -62,7 +66,7 @@ async fn once(at: &ListenAddress, json: bool) -> io::Result<Exit> {
             Ok(Exit::Done)
         }
         Err(why) => {
-            eprintln!("{why}");
+            complain(why);
             Ok(Exit::No)
         }
     }
@@ -79,7 +83,7 @@ async fn keep_painting(at: &ListenAddress) -> io::Result<Exit> {
         let status = ask(at).await.and_then(|page| read(&page));
         let text = match status {
             Ok(status) => table::render(&status, drain.look(&status, Instant::now()), screen),
-            Err(why) => screen.wrap(&paint(BAD, &why), 0) + "\n",
+            Err(why) => screen.wrap(&paint(BAD, &escape(why)), 0) + "\n",
         };
         if screen.is_terminal {
             rows = paint_over(screen, rows, &text)?;
@@ -96,12 +100,12 @@ async fn keep_printing(at: &ListenAddress) -> io::Result<Exit> {
     loop {
         ticks.tick().await;
         let page = ask(at).await.and_then(|page| {
-            let value: serde_json::Value = serde_json::from_str(&page).map_err(not_ours)?;
-            Ok(value.to_string())
+            let value: Value = serde_json::from_str(&page).map_err(not_ours)?;
+            Ok(escape_json(&value.to_string()))
         });
         match page {
             Ok(page) => screen.print(&format!("{page}\n"))?,
-            Err(why) => eprintln!("{why}"),
+            Err(why) => complain(why),
         }
     }
 }
@@ -138,8 +142,23 @@ async fn ask(at: &ListenAddress) -> Result<String, String> {
     }
 }
 
+/// Whoever listens on the port may have written the answer: all of its texts are
+/// escaped before anything looks at them.
 fn read(page: &str) -> Result<Status, String> {
-    serde_json::from_str(page).map_err(not_ours)
+    let answer = serde_json::from_str(page).map_err(not_ours)?;
+    serde_json::from_value(escaped(answer)).map_err(not_ours)
+}
+
+fn escaped(value: Value) -> Value {
+    match value {
+        Value::String(text) => escape(text).into(),
+        Value::Array(items) => items.into_iter().map(escaped).collect(),
+        Value::Object(members) => members
+            .into_iter()
+            .map(|(name, value)| (escape(name), escaped(value)))
+            .collect(),
+        other => other,
+    }
 }
 
 fn not_ours(error: impl std::fmt::Display) -> String {

@@ -7,7 +7,7 @@
 #
 # Needs root, Debian's packages and crates.io; no image is pulled. The first run
 # compiles all crates; later ones what has changed. Exit: 0 passed, 1 failed, 77
-# cannot be run here.
+# a tool or a right that it needs is missing.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 

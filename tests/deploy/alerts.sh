@@ -5,15 +5,16 @@
 #
 #   tests/deploy/alerts.sh path/to/sidecarbon
 #
-# Exit: 0 passed, 1 failed, 77 cannot be run here.
+# Exit: 0 passed, 1 failed, 77 a tool that it needs is missing.
 set -euo pipefail
 
 binary=$(realpath "${1:?usage: $0 path/to/sidecarbon}")
+[[ -x $binary ]] || { echo "there is no binary at $binary; build it with \"cargo build --release\"" >&2; exit 1; }
 cd "$(dirname "$0")/../.."
 # shellcheck source=tests/deploy/common.sh
 source tests/deploy/common.sh
-install_packages prometheus/prometheus || {
-    echo "needs prometheus, or root to install it"
+install_packages prometheus/prometheus prometheus/promtool python3/python3 openssl/openssl || {
+    echo "needs prometheus, promtool, python3 and openssl, or root to install them"
     exit 77
 }
 # A look at a counter takes two scrapes.
@@ -25,7 +26,7 @@ targets=()
 # watch INSTANCE: Prometheus looks at the daemon that was just started.
 watch() { targets+=("  - targets: ['127.0.0.1:$(port_of admin)']"$'\n'"    labels: {instance: $1}"); }
 
-read -r prometheus refuser < <(free_ports 2)
+read -r prometheus refuser tls < <(free_ports 3)
 
 start healthy SIDECARBON_SINK_URL=stdout: >/dev/null
 watch healthy
@@ -72,6 +73,26 @@ helpers+=("$reloaded")
 until_true grep -q ' started ' "$log"
 watch reloaded
 
+# Certificates that expire in five days: the upstream's, and the daemon's own.
+openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 5 -subj /CN=localhost \
+    -addext subjectAltName=DNS:localhost -addext basicConstraints=CA:FALSE \
+    -keyout "$dir/tls.key" -out "$dir/tls.pem" 2>/dev/null
+python3 - "$tls" "$dir/tls.pem" "$dir/tls.key" <<'PYTHON' &
+import socket, ssl, sys
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain(sys.argv[2], sys.argv[3])
+with context.wrap_socket(socket.create_server(("127.0.0.1", int(sys.argv[1]))), server_side=True) as listener:
+    connection, _ = listener.accept()
+    while connection.recv(65536):
+        pass
+PYTHON
+helpers+=($!)
+start expiring SIDECARBON_SINK_URL="tls://localhost:$tls" SIDECARBON_API_KEY=test \
+    SIDECARBON_SINK_TLS_CA_FILE="$dir/tls.pem" SIDECARBON_SINK_TLS_CLIENT_CERT_FILE="$dir/tls.pem" \
+    SIDECARBON_SINK_TLS_CLIENT_KEY_FILE="$dir/tls.key"
+expiring_tcp=$(port_of tcp)
+watch expiring
+
 cat >"$dir/prometheus.yml" <<YAML
 global: {scrape_interval: 1s, evaluation_interval: 1s}
 rule_files: [rules.yml]
@@ -97,11 +118,12 @@ for alert in json.load(sys.stdin)["data"]["alerts"]:
 }
 fires() { alerts | grep -x "$1" >/dev/null; }
 
-check "no alert fires at rest" test -z "$(alerts)"
+check "no alert fires at rest" test -z "$(alerts | grep -v "^expiring ")"
 
 load() { seq -f "some.name$1.%g 1.5" 20000; }
 echo "one.line 1" >"/dev/udp/127.0.0.1/$dead_udp"
 echo "one.line 1" >"/dev/tcp/127.0.0.1/$refused_tcp"
+echo "one.line 1" >"/dev/tcp/127.0.0.1/$expiring_tcp"
 (for round in $(seq 40); do load "$round" && sleep 0.5; done >"/dev/tcp/127.0.0.1/$full_tcp") 2>/dev/null &
 helpers+=($!)
 kill -STOP "$deaf"
@@ -123,6 +145,8 @@ deaf SidecarbonKernelDrops
 dead SidecarbonUpstreamDown
 refused SidecarbonKeyRefused
 reloaded SidecarbonReloadFailed
+expiring SidecarbonCertificateExpires
+expiring SidecarbonClientCertificateExpires
 EXPECTED
 check "nothing fires where all is well" bash -c "! grep -q '^healthy ' <<<'$(alerts)'"
 check "an outage with room in the queue is no loss" bash -c "! grep -qE '^dead Sidecarbon(LinesDropped|QueueHorizon|KeyRefused)' <<<'$(alerts)'"

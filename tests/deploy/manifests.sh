@@ -6,10 +6,11 @@
 #   tests/deploy/manifests.sh path/to/sidecarbon
 #
 # Schemas come from PyPI, promtool, kubectl and VictoriaMetrics from Debian.
-# Exit: 0 passed, 1 failed, 77 cannot be run here.
+# Exit: 0 passed, 1 failed, 77 a tool that it needs is missing.
 set -euo pipefail
 
 binary=$(realpath "${1:?usage: $0 path/to/sidecarbon}")
+[[ -x $binary ]] || { echo "there is no binary at $binary; build it with \"cargo build --release\"" >&2; exit 1; }
 cd "$(dirname "$0")/../.."
 # shellcheck source=tests/deploy/common.sh
 source tests/deploy/common.sh

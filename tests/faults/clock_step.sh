@@ -5,14 +5,15 @@
 #   tests/faults/clock_step.sh path/to/sidecarbon
 #
 # Runs the daemon under libfaketime, which reads its offset from a file. Needs
-# Debian's libfaketime and python3. Exit: 0 passed, 1 failed, 77 cannot be run
-# here.
+# Debian's libfaketime and python3. Exit: 0 passed, 1 failed, 77 a tool
+# that it needs is missing.
 set -euo pipefail
 
 binary=$(realpath "${1:?usage: $0 path/to/sidecarbon}")
+[[ -x $binary ]] || { echo "there is no binary at $binary; build it with \"cargo build --release\"" >&2; exit 1; }
 library=$(dpkg -L libfaketime 2>/dev/null | grep -m 1 '/libfaketimeMT\.so') || true
-if [[ -z $library ]]; then
-    echo "needs libfaketime"
+if [[ -z $library ]] || ! command -v python3 >/dev/null; then
+    echo "needs libfaketime and python3"
     exit 77
 fi
 

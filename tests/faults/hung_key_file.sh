@@ -5,18 +5,19 @@
 #   tests/faults/hung_key_file.sh path/to/sidecarbon
 #
 # The file system is one of FUSE, whose process is stopped. Needs root, and
-# Debian's python3-fusepy. Exit: 0 passed, 1 failed, 77 cannot be run here.
+# Debian's python3-fusepy. Exit: 0 passed, 1 failed, 77 a tool that it needs is missing.
 set -euo pipefail
 
 binary=$(realpath "${1:?usage: $0 path/to/sidecarbon}")
+[[ -x $binary ]] || { echo "there is no binary at $binary; build it with \"cargo build --release\"" >&2; exit 1; }
 # shellcheck source=tests/faults/common.sh
 source "$(dirname "$0")/common.sh"
 if ! /usr/bin/python3 -c 'import fusepy' 2>/dev/null && [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
-    apt-get update -qq
-    apt-get install -qq -y --no-install-recommends python3-fusepy fuse3 >/dev/null
+    { apt-get update -qq && apt-get install -qq -y --no-install-recommends python3-fusepy fuse3 >/dev/null; } || true
 fi
-if [[ ! -c /dev/fuse ]] || ! /usr/bin/python3 -c 'import fusepy' 2>/dev/null; then
-    echo "needs root, /dev/fuse and python3-fusepy"
+if [[ ! -c /dev/fuse ]] || ! /usr/bin/python3 -c 'import fusepy' 2>/dev/null ||
+    ! command -v fusermount3 >/dev/null || ! command -v umount >/dev/null; then
+    echo "needs root, /dev/fuse, fuse3, umount and python3-fusepy"
     exit 77
 fi
 
@@ -38,7 +39,7 @@ class Secret(fuse.Operations):
 fuse.FUSE(Secret(), sys.argv[1], foreground=True, direct_io=True, attr_timeout=0, entry_timeout=0)
 PYTHON
 secret=$!
-python3 -c '
+/usr/bin/python3 -c '
 import socket, sys
 listener = socket.create_server(("127.0.0.1", 0))
 with open(sys.argv[1] + "/port", "w") as port:

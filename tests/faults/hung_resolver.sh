@@ -4,14 +4,19 @@
 #   tests/faults/hung_resolver.sh path/to/sidecarbon
 #
 # Runs in network and mount name spaces of its own, where the only name server
-# is a socket that nobody reads. Needs root, unshare and ip. Exit: 0 passed,
-# 1 failed, 77 cannot be run here.
+# is a socket that nobody reads. Needs root, unshare, ip, mount and python3.
+# Exit: 0 passed, 1 failed, 77 a tool that it needs is missing.
 set -euo pipefail
 
 binary=$(realpath "${1:?usage: $0 path/to/sidecarbon}")
+[[ -x $binary ]] || { echo "there is no binary at $binary; build it with \"cargo build --release\"" >&2; exit 1; }
 if [[ ${IN_NAMESPACE:-} != yes ]]; then
-    if ! command -v ip >/dev/null || ! unshare --net --mount true 2>/dev/null; then
-        echo "needs root, unshare and ip"
+    missing=
+    for tool in unshare ip mount python3; do
+        command -v "$tool" >/dev/null || missing=$tool
+    done
+    if [[ -n $missing ]] || ! unshare --net --mount true 2>/dev/null; then
+        echo "needs root, unshare, ip, mount and python3"
         exit 77
     fi
     IN_NAMESPACE=yes exec unshare --net --mount "$0" "$binary"

@@ -6,7 +6,7 @@
 #
 #   tests/interop/carbon.sh [path/to/sidecarbon]
 #
-# Exit: 0 every check passed · 1 a check failed · 2 it could not be run.
+# Exit: 0 every check passed · 1 a check failed · 77 a tool that it needs is missing.
 #
 #   SIDECARBON_INTEROP_DIR   where the virtual environment is kept (target/interop)
 #   PYTHON                   the Python to use (python3, 3.10 or newer)
@@ -33,7 +33,11 @@ packages=(
 
 cannot() {
     printf 'carbon.sh: %s\n' "$@" >&2
-    exit 2
+    exit 77
+}
+fail() {
+    printf 'carbon.sh: %s\n' "$@" >&2
+    exit 1
 }
 
 # The binary that was asked for, or the one that was built last.
@@ -45,10 +49,10 @@ find_binary() {
                 binary=$candidate
             fi
         done
-        [[ -n $binary ]] || cannot "there is no sidecarbon in $target yet" \
+        [[ -n $binary ]] || fail "there is no sidecarbon in $target yet" \
             "build it with \"cargo build --release\", or name it: tests/interop/carbon.sh path/to/sidecarbon"
     fi
-    [[ -f $binary && -x $binary ]] || cannot "$binary is no program"
+    [[ -f $binary && -x $binary ]] || fail "there is no binary at $binary"
     printf '%s/%s\n' "$(cd "$(dirname "$binary")" && pwd)" "$(basename "$binary")"
 }
 
@@ -87,9 +91,9 @@ PYTHON
     printf '%s\n' "$recipe" >"$venv/recipe"
 }
 
-[[ $# -le 1 ]] || cannot "usage: tests/interop/carbon.sh [path/to/sidecarbon]"
+[[ $# -le 1 ]] || fail "usage: tests/interop/carbon.sh [path/to/sidecarbon]"
 binary=$(find_binary "$@")
-"$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
+{ command -v "$python" >/dev/null && "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))'; } ||
     cannot "this needs Python 3.10 or newer as \"$python\""
 mkdir -p "$dir"
 dir=$(cd "$dir" && pwd)

@@ -4,11 +4,11 @@
 #
 #   tests/interop/statsd.sh path/to/sidecarbon
 #
-# Exit: 0 every check passed · 1 one failed · 77 it cannot be run here.
+# Exit: 0 every check passed · 1 one failed · 77 a tool that it needs is missing.
 set -euo pipefail
 
 binary=${1:?"usage: tests/interop/statsd.sh path/to/sidecarbon"}
-[[ -x $binary ]] || { echo "there is no binary at $binary" >&2; exit 77; }
+[[ -x $binary ]] || { echo "there is no binary at $binary; build it with \"cargo build --release\"" >&2; exit 1; }
 
 # shellcheck source=tests/interop/common.sh
 source "$(dirname "$0")/common.sh"

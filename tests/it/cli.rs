@@ -142,6 +142,37 @@ fn each_bad_configuration_gets_its_message() {
 }
 
 /// The files under `config/` are the manual.
+/// Editors of other days and systems.
+#[test]
+fn a_file_in_another_encoding_is_refused_with_its_line_and_a_remedy() {
+    let text = format!("# Für alle\n[sink]\nurl = \"stdout:\"\napi_key = \"{KEY}\" # Schlüssel\n");
+    let latin1: Vec<u8> = text.chars().map(|c| u32::from(c) as u8).collect();
+    let utf16 =
+        |text: &str| -> Vec<u8> { text.encode_utf16().flat_map(u16::to_le_bytes).collect() };
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("sidecarbon.toml");
+    let is_second = latin1
+        .iter()
+        .position(|byte| *byte == b'\n')
+        .expect("a line");
+    for (bytes, line, remedy) in [
+        (latin1.clone(), 1, "-f LATIN1 -t UTF-8"),
+        (latin1[is_second..].to_vec(), 4, "-f LATIN1 -t UTF-8"),
+        (utf16(&text), 1, "-f UTF-16LE -t UTF-8"),
+        (utf16(&format!("\u{feff}{text}")), 1, "-f UTF-16 -t UTF-8"),
+    ] {
+        fs::write(&file, bytes).expect("a file");
+        let outcome = check(&file);
+        assert_eq!(outcome.code, Some(78), "{}", outcome.said);
+        let place = format!("{}:{line}: ", file.display());
+        assert!(outcome.said.starts_with(&place), "{}", outcome.said);
+        assert!(outcome.said.contains(remedy), "{}", outcome.said);
+    }
+    // With a byte order mark, it is UTF-8 all the same.
+    fs::write(&file, format!("\u{feff}{text}")).expect("a file");
+    assert_eq!(check(&file).code, Some(0));
+}
+
 #[test]
 fn each_file_of_the_manual_passes_check() {
     // Wins over the key file that the manual names, which is not on this machine.

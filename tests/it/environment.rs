@@ -128,6 +128,7 @@ fn rows(certs: &Certs, config: &Config) -> Vec<Row> {
             "/nonexistent/k.pem",
             "cannot be read as a PEM key",
         ),
+        row("sink.tls.confirm_timeout", "3s", "2h", "write 0ns to 60s"),
         row("listen.udp", "127.0.0.1:0, [::1]:0", "localhost", address),
         row("listen.tcp", "127.0.0.1:0", "2003", address),
         row("listen.unix_stream", "/tmp/s.sock,@name", "relative", unix),

@@ -4,6 +4,7 @@
 //! twice must be one that the daemon has counted as such.
 
 mod breaks;
+mod client_certificates;
 mod cuts;
 mod handshakes;
 mod http_answers;

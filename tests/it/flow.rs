@@ -1,11 +1,13 @@
 //! Lines in by every listener, out by every sink.
 
-use std::net::SocketAddr;
+use std::io::Read;
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::time::Duration;
 
 use crate::support::{
     Certs, Config, Daemon, HttpUpstream, Inbox, KEY, Launch, Port, Proxy, UdpUpstream, Upstream,
     assert_same_lines, keyed, now, numbered, payload, say_and_hang_up, udp_to, unix_datagram,
-    unix_stream, wait_for,
+    unix_stream, wait_for, wait_until,
 };
 
 #[test]
@@ -252,6 +254,23 @@ fn https_goes_through_the_configured_proxy() {
 }
 
 #[test]
+fn lines_over_tls_go_through_a_proxy_that_answers_twice() {
+    let certs = Certs::new();
+    let upstream = Upstream::tls(&certs);
+    // Interim answers are no refusal (RFC 9110, 15.2).
+    let proxy =
+        Proxy::saying("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 102 Processing\r\nA: b\r\n\r\n");
+    let config = Config::to(upstream.url())
+        .set("sink.tls.ca_file", &certs.ca_file())
+        .set("sink.proxy", proxy.url().as_str());
+    let daemon = Daemon::start(&config);
+    daemon.udp("proxy.line 1 1700000000");
+    upstream.expect(&format!("{KEY}.proxy.line 1 1700000000"));
+    let wanted = upstream.url().replace("tls://", "CONNECT ") + " HTTP/1.1";
+    assert_eq!(proxy.asked(), [wanted]);
+}
+
+#[test]
 fn https_goes_through_the_proxy_of_the_environment_but_not_where_that_is_excluded() {
     let certs = Certs::new();
     let upstream = HttpUpstream::tls(&certs);
@@ -266,13 +285,19 @@ fn https_goes_through_the_proxy_of_the_environment_but_not_where_that_is_exclude
     assert_eq!(proxy.asked().len(), 1);
     daemon.stop();
 
+    let daemon = Launch::with(&config).env("ALL_PROXY", proxy.url()).start();
+    daemon.udp("proxy.all 1 1700000000");
+    upstream.expect("proxy.all 1 1700000000");
+    assert_eq!(proxy.asked().len(), 2);
+    daemon.stop();
+
     let daemon = Launch::with(&config)
         .env("HTTPS_PROXY", proxy.url())
-        .env("NO_PROXY", "example.com,localhost")
+        .env("NO_PROXY", "\"example.com localhost\"")
         .start();
     daemon.udp("proxy.avoided 1 1700000000");
     upstream.expect("proxy.avoided 1 1700000000");
-    assert_eq!(proxy.asked().len(), 1);
+    assert_eq!(proxy.asked().len(), 2);
 }
 
 #[test]
@@ -312,4 +337,94 @@ fn an_old_connection_is_replaced_without_a_loss() {
     let mut arrived = upstream.finish();
     arrived.sort();
     assert_same_lines(&arrived, &keyed(&sent));
+}
+
+/// As link-local addresses need it: `[fe80::1%eth0]:2003`. The loopback interface is on
+/// every host, and takes its own address with a zone.
+#[test]
+fn addresses_may_have_a_zone() {
+    let Ok(listener) = TcpListener::bind("[::1]:0") else {
+        eprintln!("SKIPPED: this host has no IPv6");
+        return;
+    };
+    listener.set_nonblocking(true).expect("a socket");
+    let port = listener.local_addr().expect("a bound socket").port();
+    for url in [
+        format!("tcp://[::1%lo]:{port}"),
+        format!("tcp://[::1%25lo]:{port}"),
+        format!("http://[::1%25lo]:{port}/"),
+    ] {
+        let config = Config::to(&url)
+            .set("listen.udp", ["[::1%lo]:0"])
+            .set("listen.tcp", ["[::1%lo]:0"])
+            .set("admin.listen", "[::1%lo]:0");
+        let daemon = Daemon::start(&config);
+        let [udp, tcp, admin] =
+            ["udp", "tcp", "admin"].map(|kind| daemon.socket_addresses(kind)[0]);
+        let client = UdpSocket::bind("[::1]:0").expect("a client's socket");
+        client
+            .send_to(b"zone.udp 1 1700000000", udp)
+            .expect("a listener");
+        let (mut upstream, _) = wait_until("the daemon", || listener.accept().ok());
+        upstream.set_nonblocking(false).expect("a socket");
+        upstream
+            .set_read_timeout(Some(Duration::from_secs(60)))
+            .expect("a socket");
+        let mut head = [0; 512];
+        let length = upstream.read(&mut head).expect("a line");
+        let head = String::from_utf8_lossy(&head[..length]);
+        // RFC 6874: a zone means nothing to others.
+        let host = head.lines().find(|line| line.starts_with("host:"));
+        let expected = format!("host: [::1]:{port}");
+        assert_eq!(host, url.starts_with("http").then_some(expected.as_str()));
+        say_and_hang_up(
+            TcpStream::connect(tcp).expect("a listener"),
+            "zone.tcp 1 1700000000\n",
+        );
+
+        let admin = format!("[::1%lo]:{}", admin.port());
+        let ask = |command: &str| {
+            let outcome = Launch::with(&config)
+                .env("SIDECARBON_ADMIN_LISTEN", &admin)
+                .arg(command)
+                .run();
+            assert_eq!(outcome.code, Some(0), "{}", outcome.said);
+            outcome.said
+        };
+        let status = ask("status");
+        assert!(status.contains("[::1%lo]:"), "{status}");
+        ask("health");
+    }
+    let config = Config::to("stdout:").set("listen.tcp", ["[fe80::1%missing0]:2003"]);
+    let outcome = Launch::with(&config).run();
+    assert_eq!(outcome.code, Some(71), "{}", outcome.said);
+    assert!(
+        outcome.said.contains("[fe80::1%missing0]:2003"),
+        "{}",
+        outcome.said
+    );
+}
+
+/// With `api_key = ""` a line leaves as it is, printed or not.
+#[test]
+fn lines_that_leave_without_a_key_are_printed_without_one() {
+    for (api_key, prefix) in [(Some(""), ""), (Some(KEY), "<key>."), (None, "<key>.")] {
+        let mut config = Config::to("stdout:").unset("sink.api_key_file");
+        if let Some(api_key) = api_key {
+            config = config.set("sink.api_key", api_key);
+        }
+        let daemon = Daemon::start(&config);
+        daemon.udp("printed.line 1 1700000000");
+        daemon
+            .output
+            .expect(&format!("{prefix}printed.line 1 1700000000"));
+        let outcome = Launch::with(&config)
+            .arg("explain")
+            .input("printed.line 1 1700000000\n")
+            .run();
+        assert_eq!(
+            outcome.printed,
+            [format!("{prefix}printed.line 1 1700000000")]
+        );
+    }
 }

@@ -6,16 +6,19 @@ use std::path::{Path, PathBuf};
 
 /// Which rooms a room may know.
 const ROOMS: &[(&str, &[&str])] = &[
-    ("config", &[]),
+    ("config", &["os", "words"]),
     ("stats", &[]),
     ("os", &[]),
     ("deadline", &[]),
     ("runtime", &[]),
     (
         "pipeline",
-        &["config", "deadline", "stats", "os", "runtime"],
+        &["config", "deadline", "stats", "os", "runtime", "words"],
     ),
-    ("admin", &["config", "deadline", "stats", "os", "pipeline"]),
+    (
+        "admin",
+        &["config", "deadline", "stats", "os", "pipeline", "words"],
+    ),
     ("cli", &["config"]),
     ("exit", &[]),
     ("words", &[]),

@@ -4,10 +4,11 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::net::Shutdown;
+use std::net::{Shutdown, TcpStream};
 
 use crate::support::{
     Config, Daemon, KEY, Metrics, Upstream, assert_rejected, closes_silently, now, reset,
+    say_and_hang_up, udp_to, unix_datagram, unix_stream,
 };
 
 use Fate::{Arrives, Ignored, Rejected, Stamped};
@@ -40,6 +41,15 @@ const ODD_LINES: &[Row] = &[
     (b"", Ignored),
     (b"  \t ", Ignored),
     (b"\r", Ignored),
+    // C programs that send `strlen + 1`; texts that begin with a byte order mark
+    (b"odd.nul.last 1 1700000000\0", Arrives("odd.nul.last 1 1700000000")),
+    (b"odd.nul.many 1 1700000000\r\0\0\0", Arrives("odd.nul.many 1 1700000000")),
+    (b"odd.nul.behind 1 1700000000\n\0", Arrives("odd.nul.behind 1 1700000000")),
+    (b"odd.nul.time.none 1\0", Stamped("odd.nul.time.none 1")),
+    (b"\xef\xbb\xbfodd.mark 1 1700000000", Arrives("odd.mark 1 1700000000")),
+    (b"\xef\xbb\xbf<KEY>.odd.mark.key 1 1700000000\0", Arrives("odd.mark.key 1 1700000000")),
+    (b"\xef\xbb\xbf", Ignored),
+    (b"odd.mark.\xef\xbb\xbfinside 1 1700000000", Arrives("odd.mark.\u{feff}inside 1 1700000000")),
     // Times
     (b"odd.time.none 1", Stamped("odd.time.none 1")),
     (b"odd.time.minus_one 1 -1", Stamped("odd.time.minus_one 1")),
@@ -303,6 +313,54 @@ fn start() -> (Upstream, Daemon) {
     let upstream = Upstream::tcp();
     let daemon = Daemon::start(&Config::to(upstream.url()));
     (upstream, daemon)
+}
+
+/// A C program sends `strlen + 1` bytes; a text file may begin with a byte order mark.
+#[test]
+fn nuls_and_byte_order_marks_are_skipped_on_every_listener() {
+    let upstream = Upstream::tcp();
+    let config = Config::to(upstream.url())
+        .with_unix_listeners()
+        .set("listen.statsd", ["127.0.0.1:0"])
+        .set("statsd.interval", "1s");
+    let daemon = Daemon::start(&config);
+    let text =
+        |name: &str| format!("\u{feff}{name}.first 1 1700000000\n\0{name}.second 2 1700000000\n\0");
+    daemon.udp(text("udp"));
+    daemon.tcp(text("tcp"));
+    // The NUL comes in the next read.
+    let mut stream = daemon.connect();
+    stream
+        .write_all(b"late.first 1 1700000000\n")
+        .expect("a reader");
+    upstream.expect(&format!("{KEY}.late.first 1 1700000000"));
+    stream
+        .write_all(b"\0late.second 2 1700000000\n\0")
+        .expect("a reader");
+    upstream.expect(&format!("{KEY}.late.second 2 1700000000"));
+    reset(stream);
+    for address in daemon.addresses("unix_stream") {
+        say_and_hang_up(unix_stream(&address), text("stream"));
+    }
+    for address in daemon.addresses("unix_datagram") {
+        unix_datagram(&address, text("datagram"));
+    }
+    for name in ["udp", "tcp", "stream", "datagram"] {
+        upstream.expect(&format!("{KEY}.{name}.first 1 1700000000"));
+        upstream.expect(&format!("{KEY}.{name}.second 2 1700000000"));
+    }
+    udp_to(
+        daemon.address("statsd"),
+        "\u{feff}sample.a:1|g\n\0sample.b:2|g\n\0",
+    );
+    let statsd = TcpStream::connect(daemon.address("statsd")).expect("a StatsD listener");
+    say_and_hang_up(statsd, "\u{feff}sample.c:1|g\n\0sample.d:2|g\0");
+    for name in ["a", "b", "c", "d"] {
+        upstream.find("a sample", |line| {
+            line.starts_with(&format!("{KEY}.stats.gauges.sample.{name} "))
+        });
+    }
+    assert_rejected(&daemon, []);
 }
 
 #[test]

@@ -9,8 +9,10 @@
 
 mod support;
 
+mod addresses;
 mod admin;
 mod backlog;
+mod certificates;
 mod cli;
 mod environment;
 mod faults;
@@ -18,7 +20,9 @@ mod flow;
 mod hostile;
 mod layers;
 mod lines;
+mod masks;
 mod outage;
+mod own_listeners;
 mod page;
 mod pickle;
 mod reload;

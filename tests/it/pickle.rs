@@ -246,6 +246,7 @@ fn a_reload_brings_it_takes_it_away_and_changes_what_a_port_speaks() {
     send(&mut stream, "reload.kept");
     assert!(is_silent(&mut stream));
 
+    let without = without.set("listen.pickle", [""; 0]);
     daemon.reload(&without);
     closes_silently(&mut stream);
     wait_for("nobody to listen", || TcpStream::connect(&at).is_err());

@@ -1,5 +1,6 @@
 //! SIGHUP: what changes, what stays, and what a broken file does.
 
+use std::collections::BTreeMap;
 use std::io::{ErrorKind, Write};
 use std::net::{TcpListener, UdpSocket};
 use std::thread;
@@ -7,8 +8,8 @@ use std::thread;
 use rustix::process::Signal;
 
 use crate::support::{
-    Config, Daemon, HttpUpstream, KEY, NEW_KEY, Port, Upstream, assert_same_lines, is_silent,
-    keyed, numbered, payload, unix_datagram, wait_for,
+    Config, Daemon, HttpUpstream, KEY, Launch, NEW_KEY, Port, Upstream, assert_same_lines,
+    is_silent, keyed, numbered, payload, unix_datagram, wait_for, wait_until,
 };
 
 const SUCCESS: &str = "sidecarbon_reload_success";
@@ -150,6 +151,7 @@ fn listeners_come_and_go_and_the_others_keep_their_connections() {
     assert_refused(&daemon);
 
     // And back again.
+    let config = config.set("listen.unix_datagram", [""; 0]);
     daemon.reload(&config);
     daemon.udp("back.line 1 1700000000");
     upstream.expect(&format!("{KEY}.back.line 1 1700000000"));
@@ -241,4 +243,120 @@ fn the_log_level_changes() {
     daemon.tcp("level.debug 1 1700000000\n");
     other.expect(&format!("{KEY}.level.debug 1 1700000000"));
     daemon.log.find("a debug line", is_debug);
+}
+
+#[test]
+fn a_setting_of_sink_or_listeners_that_vanishes_is_no_wish() {
+    let upstream = Upstream::tcp();
+    let whole = Config::to(upstream.url())
+        .set("sink.connect_timeout", "4s")
+        .set("sink.tls.ca_file", "")
+        .set("listen.unix_stream", [""; 0])
+        .set("listen.max_connections", 1000)
+        .set("queue.bytes", "32MiB");
+    let daemon = Daemon::start(&whole);
+    let keys = [
+        "sink.url",
+        "sink.connect_timeout",
+        "sink.tls.ca_file",
+        "listen.udp",
+        "listen.tcp",
+        "listen.unix_stream",
+        "listen.max_connections",
+    ];
+    for (refusals, key) in keys.into_iter().enumerate() {
+        whole.clone().unset(key).write();
+        daemon.signal(Signal::HUP);
+        let is_refusal = |line: &&String| line.contains("not reloaded");
+        let refusal = wait_until("the refusal", || {
+            let lines = daemon.log.lines();
+            lines.iter().filter(is_refusal).nth(refusals).cloned()
+        });
+        for word in [" ERROR ", key, "write it explicitly, or restart"] {
+            assert!(refusal.contains(word), "{key}: {refusal}");
+        }
+    }
+    // What is written says what is meant.
+    daemon.reload(&whole.clone().set("listen.udp", [""; 0]));
+    // The key has another place; all else may go, and is named.
+    let without = whole
+        .unset("sink.api_key_file")
+        .set("sink.api_key", KEY)
+        .unset("queue.bytes")
+        .set("listen.udp", [""; 0])
+        .set("batch.bytes", "32KiB");
+    daemon.reload(&without);
+    let line = daemon.log.find("the reload", |line| {
+        line.contains(" INFO ") && line.contains("reloaded") && line.contains("queue.bytes")
+    });
+    let changed = "changed=\"sink.api_key_file sink.api_key batch.bytes queue.bytes\"";
+    assert!(line.contains(changed), "{line}");
+    daemon.tcp("still.line 1 5\n");
+    upstream.expect(&format!("{KEY}.still.line 1 5"));
+}
+
+/// Whoever writes a file anew may be read in the middle of it.
+#[test]
+fn a_file_that_is_cut_anywhere_moves_no_listener_and_no_sink() {
+    let upstream = Upstream::tcp();
+    let config = Config::to(upstream.url());
+    let whole = format!(
+        "[batch]\nbytes = '32KiB'\n[sink]\nurl = '{}'\napi_key_file = '{}'\n\
+         [listen]\nudp = [ 'localhost:0' ]\ntcp = [ '127.0.0.1:0' ]\n\
+         unix_stream = ['{}']\nmax_connections = 1000\n\
+         [queue]\nbytes = '32MiB'\n",
+        upstream.url(),
+        config.key_file().display(),
+        config.path("cut.sock").display(),
+    );
+    config.write_text(&whole);
+    let process = Launch::bare()
+        .env("SIDECARBON_ADMIN_LISTEN", "localhost:0")
+        .arg("--config")
+        .arg(config.file())
+        .go();
+    let daemon = Daemon::ready(process, Some(config.clone()));
+    let settings = || {
+        let answer = daemon.try_get("/api/settings").expect("an answer");
+        let all: serde_json::Value = serde_json::from_str(&answer.text()).expect("JSON");
+        let all = all["settings"].as_array().expect("a list").clone();
+        let text = |value: &serde_json::Value| value.as_str().expect("a text").to_owned();
+        let all = all.iter();
+        all.map(|one| (text(&one["path"]), text(&one["value"])))
+            .collect::<BTreeMap<String, String>>()
+    };
+    let said_last = || {
+        let lines = daemon.log.lines();
+        let is_answer = |line: &&String| line.contains("reloaded");
+        let mut answers = lines.iter().filter(is_answer);
+        (answers.clone().count(), answers.next_back().cloned())
+    };
+    let mut before = settings();
+    assert!(before.contains_key("listen.tcp"), "{before:?}");
+    // Behind the last byte stands a newline, without which the file says the same.
+    for cut in 0..whole.len() - 1 {
+        config.write_text(&whole[..cut]);
+        let (answers, _) = said_last();
+        daemon.signal(Signal::HUP);
+        let said = wait_until("an answer", || {
+            let (now, said) = said_last();
+            said.filter(|_| now > answers)
+        });
+        wait_for("the settings", || daemon.get("/readyz") == 200);
+        let after = settings();
+        for (path, value) in &after {
+            let is_same = before.get(path) == Some(value);
+            assert!(
+                is_same || said.contains(path),
+                "{cut}: {path} is {value}: {said}"
+            );
+            let of_upstream = path.starts_with("sink.");
+            let of_listener = path.starts_with("listen.") && path != "listen.max_connections";
+            assert!(
+                is_same || !(of_upstream || of_listener),
+                "{cut}: {path} is {value}"
+            );
+        }
+        before = after;
+    }
 }

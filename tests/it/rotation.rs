@@ -53,8 +53,11 @@ fn write_public(path: &Path, text: &str) {
 
 /// Sends a line at a time, each when the one before has been delivered, until
 /// the fact holds. How many it were.
-fn talk_until(daemon: &Daemon, what: &str, fact: impl Fn() -> bool) -> u64 {
+pub fn talk_until(daemon: &Daemon, what: &str, fact: impl Fn() -> bool) -> u64 {
     let started = Instant::now();
+    wait_for("lines of before", || {
+        daemon.delivered() == daemon.received()
+    });
     let before = daemon.delivered();
     let mut said = 0;
     while !fact() {

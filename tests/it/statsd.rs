@@ -292,7 +292,7 @@ fn a_reload_changes_names_and_parts_and_loses_nothing() {
 #[test]
 fn listeners_of_samples_come_and_go() {
     let upstream = Upstream::tcp();
-    let without = config(upstream.url()).unset("listen.statsd");
+    let without = config(upstream.url()).set("listen.statsd", [""; 0]);
     let daemon = Daemon::start(&without);
     daemon.reload(&config_like(&without));
     // The same port for datagrams and streams, and none that lines come in at.

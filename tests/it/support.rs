@@ -43,8 +43,8 @@ pub use sandbox::Sandbox;
 pub use spaces::{Network, with_hosts};
 pub use switch::Switch;
 pub use upstream::{
-    Asked, Cutter, Fault, Faulty, HttpUpstream, Link, Port, Proxy, Reply, Scripted, Site, UdpPort,
-    UdpUpstream, Upstream, cut_off,
+    Asked, Cutter, Fault, Faulty, HttpUpstream, Link, PATH, Port, Proxy, Reply, Scripted, Site,
+    UdpPort, UdpUpstream, Upstream, cut_off,
 };
 pub use wait::{now, wait_for, wait_until};
 

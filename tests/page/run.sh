@@ -11,7 +11,7 @@
 # apt-get as root, playwright-core and axe-core by npm, at the versions of
 # package-lock.json, into node_modules beside it. No other browser is fetched.
 #
-# Exit: 0 every check passed · 1 one failed · 77 it cannot be run here.
+# Exit: 0 every check passed · 1 one failed · 77 a tool that it needs is missing.
 #
 #   CHROMIUM   the browser to use (chromium)
 set -euo pipefail
@@ -27,7 +27,10 @@ cannot() {
     echo "usage: tests/page/run.sh path/to/sidecarbon [--screenshot]" >&2
     exit 2
 }
-[[ -x $1 ]] || cannot "there is no binary at $1; build it with \"cargo build --release\""
+[[ -x $1 ]] || {
+    echo "run.sh: there is no binary at $1; build it with \"cargo build --release\"" >&2
+    exit 1
+}
 binary=$(cd "$(dirname "$1")" && pwd)/$(basename "$1")
 
 browser=${CHROMIUM:-chromium}

@@ -7,8 +7,8 @@
 # Builds the package where none is given. Needs root; installs debootstrap,
 # systemd-container and lintian where apt-get can. The system is made once and kept
 # in $SIDECARBON_TEST_CACHE (default ~/.cache/sidecarbon). With --full, the watchdog
-# is watched for ten minutes instead of one. Exit: 0 passed, 1 failed, 77 cannot be
-# run here.
+# is watched for ten minutes instead of one. Exit: 0 passed, 1 failed, 77 a tool
+# or a right that it needs is missing; a system that does not boot is a failure.
 # No reader of a pipe leaves early here (grep -q): its writer would fail.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -29,11 +29,16 @@ command -v debootstrap >/dev/null || missing+=(debootstrap)
 command -v systemd-nspawn >/dev/null || missing+=(systemd-container)
 command -v lintian >/dev/null || missing+=(lintian)
 command -v dpkg-shlibdeps >/dev/null || missing+=(dpkg-dev)
+command -v nsenter >/dev/null || missing+=(util-linux)
+command -v pgrep >/dev/null || missing+=(procps)
+command -v python3 >/dev/null || missing+=(python3)
 if ((${#missing[@]})); then
     command -v apt-get >/dev/null || cannot "needs ${missing[*]}"
     apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y "${missing[@]}" >/dev/null ||
         cannot "cannot install ${missing[*]}"
 fi
+# What systemd-nspawn does first. Where that is forbidden, no system can boot.
+unshare --mount --uts --ipc --pid --net --fork true 2>/dev/null || cannot "needs the right to make name spaces"
 
 # Waits for so many seconds at most until a command succeeds.
 within() {
@@ -112,9 +117,10 @@ inside() {
     nsenter --target "$leader" --all -- /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root \
         TERM=dumb DEBIAN_FRONTEND=noninteractive "$@"
 }
-if ! within 60 booted; then
-    tail -n 5 "$work/console"
-    cannot "the system does not boot"
+if ! within 300 booted; then
+    tail -n 20 "$work/console"
+    echo "the system does not boot"
+    exit 1
 fi
 
 passed=0

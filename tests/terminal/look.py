@@ -57,7 +57,14 @@ def in_terminal(command, given=b"", until=None, **variables):
     os.write(write, given)
     os.close(write)
     child = subprocess.Popen(
-        command, stdin=read, stdout=slave, stderr=slave, env=environment, close_fds=True
+        command,
+        stdin=read,
+        stdout=slave,
+        stderr=slave,
+        env=environment,
+        close_fds=True,
+        # Ignored in a background job of a shell, and what is ignored is inherited.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     os.close(slave)
     os.close(read)

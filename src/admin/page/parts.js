@@ -115,11 +115,15 @@ const showFacts = ({ status }) => {
   const facts = [
     ["State", sink.up ? "up" : `away for ${lasting(sink.away_seconds ?? 0)}`],
     ["Next attempt", sink.next_attempt_seconds === null ? null : sink.next_attempt_seconds < 1 ? "now" : `in ${lasting(sink.next_attempt_seconds)}`],
+    ["Address", sink.address],
+    ["Addresses that failed", sink.failed_addresses],
     ["Connections made", count(sink.connects)],
     ["Delivered means", /^(tcp|tls):/.test(sink.url) ? sink.ack_mode : null],
     ["Sent again", count(sink.resent)],
     ["At risk", sink.at_risk > 0 ? count(sink.at_risk) : null],
     ["Uncertain", sink.uncertain > 0 ? count(sink.uncertain) : null],
+    ["Its certificate", expiring(sink.certificate_expiry_seconds)],
+    ["Our certificate", expiring(sink.client_certificate_expiry_seconds)],
     ["Last error", ago],
     ["", sink.last_error?.message],
   ].filter(([, value]) => value !== null && value !== undefined);

@@ -41,6 +41,9 @@ const lasting = (seconds) => {
 // The same for what is an estimate.
 const roughly = (seconds) => (seconds >= 600 && seconds < 3600 ? `${Math.round(seconds / 300) * 5}${GAP}min` : lasting(seconds));
 
+// How long a certificate is valid; nothing where there is none.
+const expiring = (seconds) => (seconds == null ? null : seconds < 0 ? "has expired" : `expires in ${lasting(seconds)}`);
+
 const clock = (date) => date.toLocaleTimeString("en-GB");
 
 // What went wrong on the way to the upstream, by the kind that is counted.

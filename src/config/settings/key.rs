@@ -105,6 +105,11 @@ fn key_file(
                     "{shown}: every user of this host can read the key; chmod 0640 it"
                 ));
             }
+            if let Some(writers) = file.other_writers {
+                warnings.push(format!(
+                    "{shown}: {writers} can replace the key; chmod 0640 it"
+                ));
+            }
             FoundKey {
                 note,
                 ..accepted(file.key, Some(path), warnings)

@@ -51,8 +51,8 @@ pub fn find(
     }
     let proxy = around.proxy_for(&endpoint).filter(|_| secure);
     Some(KeyCheck {
-        // One that is none is a problem where the sink needs it.
-        proxy: proxy.and_then(|text| Proxy::parse(text).ok()),
+        // An invalid one is a problem where the sink needs it.
+        proxy: proxy.and_then(|(_, text)| Proxy::parse(text).ok()),
         secure,
         endpoint,
         path,

@@ -1,4 +1,5 @@
-//! The proxy before an HTTP sink: from the file, or from the environment.
+//! The proxy before a TLS or HTTP sink: from the file, or, for https, from the
+//! environment.
 
 use crate::config::source::{Origin, Source, quoted};
 use crate::config::values::{Endpoint, Proxy, SinkUrl, is_exempt};
@@ -7,18 +8,16 @@ use super::Surroundings;
 
 /// The proxy, if there is one for this sink.
 pub fn find(source: &mut Source, url: &SinkUrl, around: &Surroundings) -> Option<Proxy> {
-    let SinkUrl::Http {
-        secure, endpoint, ..
-    } = url
-    else {
-        let is_empty = |text: &str| Ok::<_, String>(text.is_empty());
-        if source.secret("sink.proxy", is_empty) == Some(false) {
-            source.refuse(
-                "sink.proxy",
-                "is for https:// and http:// sinks; take it out or change sink.url",
-            );
+    // The endpoint for which the environment counts, too.
+    let https = match url {
+        SinkUrl::Http {
+            secure, endpoint, ..
+        } => secure.then_some(endpoint),
+        SinkUrl::Tls(_) => None,
+        SinkUrl::Tcp(_) | SinkUrl::Udp(_) | SinkUrl::Stdout => {
+            refuse_for_others(source);
+            return None;
         }
-        return None;
     };
     let origin = source.origin("sink.proxy");
     let written = source.secret("sink.proxy", |text| match text {
@@ -29,11 +28,11 @@ pub fn find(source: &mut Source, url: &SinkUrl, around: &Surroundings) -> Option
         source.show("sink.proxy", quoted(&proxy.to_string()), origin);
         return Some(proxy);
     }
-    if origin != Origin::Default || !secure {
+    if origin != Origin::Default {
         return None;
     }
-    let from_environment = around.proxy_for(endpoint)?;
-    let name = "HTTPS_PROXY".to_owned();
+    let (name, from_environment) = around.proxy_for(https?)?;
+    let name = name.to_owned();
     match Proxy::parse(from_environment) {
         Ok(proxy) => {
             let origin = Origin::Environment(name);
@@ -41,20 +40,32 @@ pub fn find(source: &mut Source, url: &SinkUrl, around: &Surroundings) -> Option
             Some(proxy)
         }
         Err(message) => {
-            source.problem(name, message);
+            let remedy = "or set sink.proxy = \"\" to connect without a proxy";
+            source.problem(name, format!("{message}, {remedy}"));
             None
         }
     }
 }
 
+fn refuse_for_others(source: &mut Source) {
+    let is_empty = |text: &str| Ok::<_, String>(text.is_empty());
+    if source.secret("sink.proxy", is_empty) == Some(false) {
+        source.refuse(
+            "sink.proxy",
+            "is for tls://, https:// and http:// sinks; take it out or change sink.url",
+        );
+    }
+}
+
 impl Surroundings {
-    /// The proxy that the environment names for an `https` host.
-    pub fn proxy_for(&self, endpoint: &Endpoint) -> Option<&str> {
-        let proxy = self.https_proxy.as_deref();
+    /// The proxy that the environment names for an `https` host, and the
+    /// variable that names it.
+    pub fn proxy_for(&self, endpoint: &Endpoint) -> Option<(&'static str, &str)> {
+        let (name, proxy) = self.https_proxy.as_ref()?;
         let exempt = self
             .no_proxy
             .as_deref()
-            .is_some_and(|list| is_exempt(&endpoint.host, list));
-        proxy.filter(|text| !text.is_empty() && !exempt)
+            .is_some_and(|list| is_exempt(endpoint, list));
+        (!exempt).then_some((*name, proxy.as_str()))
     }
 }

@@ -46,8 +46,9 @@ pub struct SinkSettings {
     /// Whether there should be a key that could not be had; only for commands
     /// that can do without.
     pub key_is_missing: bool,
-    /// Whether somebody asked for this sink.
-    pub is_asked_for: bool,
+    /// Whether lines leave without a key because somebody asked for that:
+    /// `sink.api_key = ""`.
+    pub is_bare: bool,
 }
 
 const UNCERTAIN: &[(&str, Uncertain)] = &[("resend", Uncertain::Resend), ("drop", Uncertain::Drop)];
@@ -94,7 +95,7 @@ pub fn find(
             .unwrap_or(Uncertain::Resend),
         resend_tail: resend_tail(source),
         max_lines_per_second: source.limit("sink.max_lines_per_second", 1..1_000_000_001),
-        is_asked_for: source.is_set("sink.url"),
+        is_bare: key.is_empty() && !key_is_missing && source.is_set("sink.api_key"),
         url,
         key,
         key_file,

@@ -1,10 +1,11 @@
 //! How the upstream proves who it is, and we do to it.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::config::source::{Source, quoted};
 
-use super::ranges::optional_text;
+use super::ranges::{duration_within, optional_text};
 
 /// How the upstream proves who it is, and we do to it.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -15,6 +16,16 @@ pub struct TlsSettings {
     pub server_name: Option<String>,
     /// Our own certificate and its key.
     pub client_identity: Option<(PathBuf, PathBuf)>,
+    /// How long a TLS 1.3 server that asked for a certificate may take to accept it
+    /// before a batch is sent.
+    pub confirm_timeout: Duration,
+}
+
+impl TlsSettings {
+    /// Whether they name files, which may be replaced at any time.
+    pub fn reads_files(&self) -> bool {
+        self.ca_file.is_some() || self.client_identity.is_some()
+    }
 }
 
 /// What the source says of it; a certificate and its key belong together.
@@ -56,5 +67,11 @@ pub fn find(source: &mut Source) -> TlsSettings {
         ca_file,
         server_name,
         client_identity,
+        confirm_timeout: duration_within(
+            source,
+            "sink.tls.confirm_timeout",
+            Duration::ZERO,
+            Duration::from_secs(60),
+        ),
     }
 }

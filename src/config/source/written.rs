@@ -1,10 +1,12 @@
 //! A value as it was written, before anybody asks for it by its type.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use toml::Spanned;
 use toml::de::{DeInteger, DeValue};
 use zeroize::Zeroizing;
+
+use crate::words::is_deceptive;
 
 /// A value as written. Texts may be secrets, so they are zeroed.
 pub enum Written {
@@ -75,7 +77,19 @@ impl fmt::Debug for Written {
 
 /// The text as TOML would have it.
 pub fn quoted(text: &str) -> String {
-    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+    let mut quoted = String::with_capacity(text.len() + 2);
+    quoted.push('"');
+    for character in text.chars() {
+        match character {
+            '\\' | '"' => quoted.extend(['\\', character]),
+            _ if is_deceptive(character) => {
+                let _ = write!(quoted, "\\U{:08X}", u32::from(character));
+            }
+            _ => quoted.push(character),
+        }
+    }
+    quoted.push('"');
+    quoted
 }
 
 /// The items of a list in a variable.

@@ -25,7 +25,7 @@ impl Proxy {
             Some(("http", rest)) => rest,
             Some(_) => {
                 return Err(format!(
-                    "is no http:// proxy, the only kind there is; {WRITE}"
+                    "is not an http:// proxy, the only kind that is supported; {WRITE}"
                 ));
             }
             None => text,
@@ -76,29 +76,83 @@ impl fmt::Debug for Proxy {
     }
 }
 
-/// Whether `NO_PROXY` exempts a host: names and their sub-domains, addresses,
-/// or `*`, separated by commas.
-pub fn is_exempt(host: &str, no_proxy: &str) -> bool {
-    no_proxy.split(',').map(str::trim).any(|entry| {
-        let entry = entry.trim_start_matches("*.").trim_start_matches('.');
-        let entry = entry.rsplit_once(':').map_or(entry, |(name, port)| {
-            if port.parse::<u16>().is_ok() && !name.contains(':') {
-                name
-            } else {
-                entry
+/// Whether `NO_PROXY` exempts a host. As curl reads it: entries are separated
+/// by commas or blanks; a name stands for itself and its sub-domains, with or
+/// without a dot before it; `*` is everybody; addresses may have a length
+/// (CIDR). And as Go reads it: an entry with a port is for that port only, and
+/// `*.` may stand before a name. Quotes, which some files with variables keep,
+/// do not count.
+pub fn is_exempt(endpoint: &Endpoint, no_proxy: &str) -> bool {
+    let host = endpoint.host.trim_end_matches('.');
+    no_proxy
+        .split(|c: char| c == ',' || c.is_whitespace())
+        .map(|entry| entry.trim_matches(['"', '\'']))
+        .filter(|entry| !entry.is_empty())
+        .any(|entry| match entry {
+            "*" => true,
+            entry => {
+                let (entry, port) = split_port(entry);
+                port.is_none_or(|port| port == endpoint.port) && matches_host(entry, host)
             }
-        });
-        let is_subdomain = || {
-            let dot = host.len().checked_sub(entry.len() + 1);
-            dot.is_some_and(|dot| {
-                host.as_bytes()[dot] == b'.' && host[dot + 1..].eq_ignore_ascii_case(entry)
-            })
-        };
-        !entry.is_empty()
-            && (entry == "*"
-                || host.eq_ignore_ascii_case(entry)
-                || (host.parse::<IpAddr>().is_err() && host.is_ascii() && is_subdomain()))
-    })
+        })
+}
+
+/// `name:443`, `10.0.0.1:443` and `[::1]:443` without their ports.
+fn split_port(entry: &str) -> (&str, Option<u16>) {
+    let Some((host, port)) = entry.rsplit_once(':') else {
+        return (entry, None);
+    };
+    // The colon of an address without brackets is not one before a port.
+    if host.contains(':') && !host.ends_with(']') {
+        return (entry, None);
+    }
+    port.parse()
+        .map_or((entry, None), |port| (host, Some(port)))
+}
+
+fn matches_host(entry: &str, host: &str) -> bool {
+    if let Ok(address) = host.parse::<IpAddr>() {
+        return holds(entry, address.to_canonical());
+    }
+    let name = entry.strip_prefix("*.").unwrap_or(entry);
+    let name = name.trim_start_matches('.').trim_end_matches('.');
+    let (host, name) = (host.as_bytes(), name.as_bytes());
+    let Some(before) = host.len().checked_sub(name.len()) else {
+        return false;
+    };
+    !name.is_empty()
+        && host[before..].eq_ignore_ascii_case(name)
+        && (before == 0 || host[before - 1] == b'.')
+}
+
+/// Whether an address, or a network such as `10.0.0.0/8`, holds another one.
+fn holds(entry: &str, address: IpAddr) -> bool {
+    let (network, length) = match entry.split_once('/') {
+        None => (entry, None),
+        Some((network, length)) => match length.parse::<u32>() {
+            Ok(length) => (network, Some(length)),
+            Err(_) => return false,
+        },
+    };
+    let network = network.trim_start_matches('[').trim_end_matches(']');
+    let Ok(network) = network.parse::<IpAddr>() else {
+        return false;
+    };
+    let (network, address, bits) = match (network, address) {
+        (IpAddr::V4(network), IpAddr::V4(address)) => (
+            u128::from(network.to_bits()),
+            u128::from(address.to_bits()),
+            32,
+        ),
+        (IpAddr::V6(network), IpAddr::V6(address)) => (network.to_bits(), address.to_bits(), 128),
+        (IpAddr::V6(network), address) if length.is_none() => {
+            return network.to_canonical() == address;
+        }
+        _ => return false,
+    };
+    let length = length.unwrap_or(bits);
+    let differing = network ^ address;
+    length <= bits && differing.checked_shr(bits - length).unwrap_or(0) == 0
 }
 
 #[cfg(test)]
@@ -120,17 +174,59 @@ mod tests {
     }
 
     #[test]
-    fn no_proxy_names_hosts_and_their_subdomains() {
-        for (host, list, exempt) in [
-            ("a.example.com", "example.com", true),
-            ("a.example.com", "localhost, .example.com", true),
-            ("a.example.com", "*.example.com:443", true),
-            ("badexample.com", "example.com", false),
-            ("10.0.0.1", "10.0.0.1", true),
-            ("a", "*", true),
-            ("a", "", false),
+    fn no_proxy_is_read_as_curl_and_go_read_it() {
+        for (to, list, exempt) in [
+            ("a.example.com:443", "example.com", true),
+            ("a.example.com:443", "localhost, .example.com", true),
+            ("example.com:443", ".example.com", true),
+            ("badexample.com:443", "example.com", false),
+            ("example.com:443", "a.example.com", false),
+            ("A.Example.COM:443", "eXample.com", true),
+            ("example.com.:443", "example.com", true),
+            ("example.com:443", "example.com.", true),
+            ("a.example.com:443", "*.example.com", true),
+            ("a.example.com:443", "*.example.com:443", true),
+            ("a.example.com:443", "example.com:8443", false),
+            ("a:443", "*", true),
+            ("a:443", "b,*", true),
+            ("a:443", "", false),
+            ("a:443", ".", false),
+            ("a:443", "*.", false),
+            // Blanks, quotes.
+            ("c:443", "a b\tc", true),
+            ("c:443", "a,\n c ,b", true),
+            ("c:443", "\"a,c\"", true),
+            ("a:443", "\"a,c\"", true),
+            ("b:443", "'a' 'b'", true),
+            // Addresses and networks.
+            ("10.0.0.1:443", "10.0.0.1", true),
+            ("10.0.0.1:443", "10.0.0.1:443", true),
+            ("10.0.0.1:443", "10.0.0.1:80", false),
+            ("10.200.3.4:443", "10.0.0.0/8", true),
+            ("11.0.0.1:443", "10.0.0.0/8", false),
+            ("192.168.1.129:443", "192.168.1.128/25", true),
+            ("192.168.1.127:443", "192.168.1.128/25", false),
+            ("9.9.9.9:443", "0.0.0.0/0", true),
+            ("10.0.0.1:443", "10.0.0.1/32", true),
+            ("10.0.0.1:443", "10.0.0.1/33", false),
+            ("10.0.0.1:443", "10.0.0.1/x", false),
+            ("210.0.0.1:443", "10.0.0.1", false),
+            ("10.0.0.1:443", "0.1", false),
+            ("[fd00::1]:443", "fd00::/8", true),
+            ("[fe00::1]:443", "fd00::/8", false),
+            ("[::1]:443", "::1", true),
+            ("[::1]:443", "[::1]", true),
+            ("[::1]:443", "[::1]:443", true),
+            ("[::1]:443", "[::1]:80", false),
+            ("[::1]:443", "0:0:0:0:0:0:0:1", true),
+            ("[::1]:443", "::/0", true),
+            ("[::1]:443", "0.0.0.0/0", false),
+            ("[::ffff:10.0.0.1]:443", "10.0.0.0/8", true),
+            // A network is for addresses, not for names that have them.
+            ("localhost:443", "127.0.0.0/8", false),
         ] {
-            assert_eq!(is_exempt(host, list), exempt, "{host} {list}");
+            let endpoint = Endpoint::parse(to, None).unwrap();
+            assert_eq!(is_exempt(&endpoint, list), exempt, "{to} {list}");
         }
     }
 }

@@ -153,11 +153,28 @@ mod tests {
             "tls://carbon.hostedgraphite.com:20030",
             "tcp://10.0.0.1:2003",
             "udp://[::1]:2003",
+            "udp://[fe80::1%eth0]:2003",
+            "https://[fe80::1%br-lan.100]:443/",
             "https://www.hostedgraphite.com:443/api/v1/sink",
             "http://localhost:8080/",
             "stdout:",
         ] {
             assert_eq!(SinkUrl::parse(text).unwrap().to_string(), text);
+        }
+        for (text, shown) in [
+            ("tls://[fe80::1%25eth0]:2003", "tls://[fe80::1%eth0]:2003"),
+            ("tcp://[fe80::1%2]:2003", "tcp://[fe80::1%2]:2003"),
+            ("tcp://[fe80::1%25]:2003", "tcp://[fe80::1%25]:2003"),
+        ] {
+            assert_eq!(SinkUrl::parse(text).unwrap().to_string(), shown);
+        }
+        for bad in [
+            "tcp://[fe80::1%]:1",
+            "tcp://[fe80::1%a b]:1",
+            "tcp://[10.0.0.1%eth0]:1",
+            "tcp://host%eth0:1",
+        ] {
+            assert!(SinkUrl::parse(bad).is_err(), "{bad}");
         }
         assert_eq!(
             SinkUrl::parse("https://example.com").unwrap().to_string(),

@@ -15,6 +15,8 @@ use rustix::net::{
     SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, sendmsg_addr,
 };
 
+use crate::config;
+
 /// A manager that takes nothing for so long is stuck, and not waited for.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -62,6 +64,7 @@ impl Notifier {
     }
 
     fn send(&self, what: &str, with: &mut SendAncillaryBuffer, flags: SendFlags) -> io::Result<()> {
+        let what = config::mask(what);
         let bytes = [IoSlice::new(what.as_bytes())];
         let flags = flags | SendFlags::NOSIGNAL;
         // With a timeout, a suspension of this process ends a call (signal(7)).

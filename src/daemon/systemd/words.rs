@@ -5,7 +5,7 @@ use std::time::Instant;
 use crate::pipeline::queue::Snapshot;
 use crate::pipeline::relay::roughly;
 use crate::stats::Look;
-use crate::words::{bytes, count};
+use crate::words::{bytes, count, escape};
 
 /// The queue and the upstream. Nothing in it changes while all is well.
 pub fn describe(snapshot: &Snapshot, is_up: bool, upstream: &Look) -> String {
@@ -51,7 +51,7 @@ fn describe_upstream(is_up: bool, upstream: &Look) -> String {
 
 /// A newline would end the assignment.
 fn one_line(text: &str) -> String {
-    text.replace(char::is_control, " ")
+    escape(text.replace(char::is_control, " "))
 }
 
 #[cfg(test)]

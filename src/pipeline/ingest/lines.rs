@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 
 use zeroize::Zeroize;
 
-use crate::pipeline::line::{Reject, Rules};
+use crate::pipeline::line::{self, Reject, Rules};
 use crate::pipeline::pack::Intake;
 use crate::stats::RejectReason;
 
@@ -68,6 +68,8 @@ impl Lines {
         match (self.splitter.unfinished(), ending) {
             (None, _) => {}
             (Some(line), Ending::Clean) => pack.add(line, rules),
+            // The NUL behind the last newline of a C program, or a blank.
+            (Some(line), Ending::Broken) if line::content(line).is_empty() => {}
             (Some(line), Ending::Broken) => {
                 let hint = "the stream broke before the end of this line";
                 let reject = Reject::new(RejectReason::Truncated, line.len(), hint);
@@ -164,6 +166,22 @@ mod tests {
         );
         let (_, rejected, _) = outcome(&[b"a 1 5\nb"], Ending::Clean);
         assert_eq!(rejected, [(RejectReason::Fields, 1)]);
+    }
+
+    #[test]
+    fn c_programs_may_send_their_nul() {
+        for reads in [
+            &[&b"a 1 5\0"[..]][..],
+            &[b"a 1 5\n\0"],
+            &[b"a 1 5\n", b"\0"],
+            &[b"\xef\xbb\xbfa 1 5\n\0\0"],
+            &[b"\xef", b"\xbb\xbfa 1 5", b"\0\n"],
+        ] {
+            let (lines, rejected, _) = outcome(reads, Ending::Clean);
+            assert_eq!((lines.as_str(), rejected), ("a 1 5\n", vec![]), "{reads:?}");
+        }
+        let (lines, rejected, _) = outcome(&[b"a 1 5\n\0", b"b 2 5\n\0"], Ending::Broken);
+        assert_eq!((lines.as_str(), rejected), ("a 1 5\nb 2 5\n", vec![]));
     }
 
     #[test]

@@ -23,6 +23,7 @@ use crate::config::ListenSettings;
 use crate::deadline::timeout;
 use crate::os::{self, NamedBy};
 use crate::stats::Counters;
+use crate::stats::bound::{self, Bound, Registration};
 
 use super::unix::BoundPath;
 use super::{Given, Ingest, Service, Stop, Stopping, tcp, udp};
@@ -41,7 +42,9 @@ struct Listener {
     spec: Spec,
     /// Removes the path when the listener goes: while its socket still lives,
     /// so that no successor can have taken the path by then.
-    _path: Option<BoundPath>,
+    path: Option<BoundPath>,
+    /// Told to those who must know where clients reach us.
+    registrations: Vec<Registration>,
     sockets: Vec<Held>,
     /// Dropped or set: the tasks stop.
     stop: watch::Sender<Stop>,
@@ -100,8 +103,12 @@ impl Listeners {
         let wanted = Spec::all(settings);
         let binder = self.binder(&wanted);
         let mut new = Vec::new();
-        for spec in &wanted {
-            if !self.running.iter().any(|listener| listener.spec == *spec) {
+        // A socket that takes over a port may get datagrams at once: after that, nothing
+        // should fail any more.
+        let mut specs: Vec<&Spec> = wanted.iter().collect();
+        specs.sort_by_key(|spec| binder.takes_over(spec));
+        for spec in specs {
+            if !self.running.iter().any(|running| running.serves(spec)) {
                 let (sockets, mut path) = binder.bind(spec)?;
                 // Datagrams and streams stop one after the other.
                 let (datagrams, streams): (Vec<Held>, Vec<Held>) = sockets
@@ -114,7 +121,8 @@ impl Listeners {
                     let listener = Listener {
                         spec: spec.clone(),
                         sockets,
-                        _path: path.take(),
+                        path: path.take(),
+                        registrations: Vec::new(),
                         stop: watch::Sender::new(Stop::NotYet),
                     };
                     let ready = listener.ready()?;
@@ -129,7 +137,7 @@ impl Listeners {
         let (_stays, goes): (Vec<&Listener>, Vec<_>) = self
             .running
             .iter()
-            .partition(|listener| wanted.contains(&listener.spec));
+            .partition(|listener| wanted.iter().any(|spec| listener.serves(spec)));
         Binder {
             goes,
             given: &self.given,
@@ -142,12 +150,34 @@ impl Listeners {
         for (listener, ready) in &mut plan.new {
             ready.extend(listener.widen(&binder));
         }
+        let is_new = |listener: &Listener| {
+            let mut new = plan.new.iter();
+            new.any(|(new, _)| new.spec == listener.spec)
+        };
+        let (stays, goes): (Vec<Listener>, Vec<_>) = std::mem::take(&mut self.running)
+            .into_iter()
+            .partition(|running| plan.wanted.contains(&running.spec) && !is_new(running));
+        self.running = stays;
         for (listener, ready) in plan.new {
             self.start(listener, ready);
         }
+        // What arrives later must find another socket, or be refused: nobody would read it.
+        for held in goes.iter().flat_map(|listener| &listener.sockets) {
+            if !held.is_given && !self.holds(held) {
+                // Where the system cannot do this, a moment's arrivals may be lost.
+                let _ = held.bound.stop_arrivals();
+            }
+        }
         // Dropping a listener tells its tasks to stop; they end by themselves.
-        self.running
-            .retain(|listener| plan.wanted.contains(&listener.spec));
+        drop(goes);
+    }
+
+    /// Whether a running listener has another handle of a socket.
+    fn holds(&self, held: &Held) -> bool {
+        let sockets = self.running.iter().flat_map(|listener| &listener.sockets);
+        sockets
+            .into_iter()
+            .any(|other| other.bound.is_same_socket(&held.bound))
     }
 
     /// Ends when a task died, which none does by itself.
@@ -206,7 +236,8 @@ impl Listeners {
         Ok(())
     }
 
-    fn start(&mut self, listener: Listener, ready: Vec<Ready>) {
+    fn start(&mut self, mut listener: Listener, ready: Vec<Ready>) {
+        listener.register();
         let counters = self.counters.listener(&listener.spec.label());
         for Ready {
             address,
@@ -279,6 +310,25 @@ async fn end_of(tasks: &mut JoinSet<()>) -> Result<(), JoinError> {
 }
 
 impl Listener {
+    /// Whether it is this listener, and clients can reach it.
+    fn serves(&self, spec: &Spec) -> bool {
+        let is_gone = |path: &BoundPath| path.has_to_be_bound_again();
+        self.spec == *spec && !self.path.as_ref().is_some_and(is_gone)
+    }
+
+    fn register(&mut self) {
+        let label = self.spec.label();
+        let at_ip = self.sockets.iter().filter_map(|held| held.bound.place());
+        let at_path = self.path.iter().map(|path| bound::Place::Unix(path.file()));
+        let register = |place| {
+            bound::register(Bound {
+                label: label.clone(),
+                place,
+            })
+        };
+        self.registrations = at_ip.chain(at_path).map(register).collect();
+    }
+
     fn is_of_datagrams(&self) -> bool {
         self.sockets.iter().all(|held| held.bound.is_of_datagrams())
     }

@@ -76,21 +76,24 @@ pub trait ReadyStream: AsFd + Send + Sync + 'static {
     }
 }
 
-/// Opens a listening socket.
-pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+/// Opens a listening socket. Sockets that share ports are let in beside others that do.
+pub fn bind(address: SocketAddr, only_v6: bool, shares_port: bool) -> io::Result<Socket> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM.nonblocking(),
         Some(Protocol::TCP),
     )?;
-    if address.is_ipv6() && address.ip().is_loopback() {
+    if address.is_ipv6() && (only_v6 || address.ip().is_loopback()) {
         socket.set_only_v6(true)?;
+    }
+    if shares_port {
+        socket.set_reuse_port(true)?;
     }
     // Connections of a former life in TIME_WAIT do not block the port.
     socket.set_reuse_address(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
-    Ok(socket.into())
+    Ok(socket)
 }
 
 /// Accepts and serves connections until told to stop, then takes those that
@@ -156,6 +159,8 @@ pub async fn serve<A: Acceptor>(acceptor: A, service: Service) {
             Err(_) => break,
         }
     }
+    // Clients that connect from now on must not wait for somebody who never accepts.
+    drop(acceptor);
     while let Some(ended) = clients.join_next().await {
         propagate(ended);
     }
@@ -448,7 +453,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_client_that_is_gone_already_hides_no_other() {
-        let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = bind("127.0.0.1:0".parse().unwrap(), false, false).unwrap();
+        let listener = std::net::TcpListener::from(listener);
         let address = listener.local_addr().unwrap();
         let gone = std::net::TcpStream::connect(address).unwrap();
         let gone_from = gone.local_addr().unwrap();

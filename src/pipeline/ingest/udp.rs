@@ -40,27 +40,22 @@ pub struct KernelDrops {
     seen: Mutex<u32>,
 }
 
-/// Opens a receiving socket.
-pub fn bind(address: SocketAddr) -> io::Result<std::net::UdpSocket> {
-    bind_with(address, |_| Ok(()))
-}
-
-fn bind_with(
-    address: SocketAddr,
-    set: impl FnOnce(&Socket) -> io::Result<()>,
-) -> io::Result<std::net::UdpSocket> {
+/// Opens a receiving socket. Sockets that share ports are let in beside others that do.
+pub fn bind(address: SocketAddr, only_v6: bool, shares_port: bool) -> io::Result<Socket> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::DGRAM.nonblocking(),
         Some(Protocol::UDP),
     )?;
-    if address.is_ipv6() && address.ip().is_loopback() {
+    if address.is_ipv6() && (only_v6 || address.ip().is_loopback()) {
         socket.set_only_v6(true)?;
     }
     os::enlarge_receive_buffer(&socket);
-    set(&socket)?;
+    if shares_port {
+        socket.set_reuse_port(true)?;
+    }
     socket.bind(&address.into())?;
-    Ok(socket.into())
+    Ok(socket)
 }
 
 /// Opens another socket at the address of one. The kernel deals datagrams out to
@@ -68,9 +63,9 @@ fn bind_with(
 ///
 /// The first was bound alone, so that an address that is taken shows as such; from
 /// now on others of the same user may join it.
-pub fn bind_beside(first: &std::net::UdpSocket) -> io::Result<std::net::UdpSocket> {
+pub fn bind_beside(first: &std::net::UdpSocket, only_v6: bool) -> io::Result<std::net::UdpSocket> {
     SockRef::from(first).set_reuse_port(true)?;
-    bind_with(first.local_addr()?, |socket| socket.set_reuse_port(true))
+    Ok(bind(first.local_addr()?, only_v6, true)?.into())
 }
 
 /// Receives until told to stop, then what is still in the socket's buffer.

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net as unix;
 use std::path::{Path, PathBuf};
 
@@ -12,6 +11,7 @@ use tokio::net::{UnixListener, UnixStream};
 
 use crate::config::UnixAddress;
 use crate::os::{self, Sender};
+use crate::stats::bound::{UnixFile, identity};
 
 use super::tcp::{Acceptor, ReadyStream};
 
@@ -19,12 +19,13 @@ use super::tcp::{Acceptor, ReadyStream};
 /// directory with tighter permissions narrows it down.
 const MODE: u32 = 0o666;
 
-/// Removes a socket's path when the listener goes, if it still is its own.
+/// A listener's socket file. One of ours is removed when the listener goes, if it still
+/// is the same file.
 #[derive(Debug)]
 pub struct BoundPath {
     path: PathBuf,
-    /// Device and inode.
-    identity: (u64, u64),
+    file: UnixFile,
+    is_given: bool,
 }
 
 /// Opens a listening stream socket.
@@ -70,12 +71,9 @@ fn bind<S>(
         bound => bound?,
     };
     // From here on the path goes if anything goes wrong.
-    let bound = identity(path).map(|identity| BoundPath {
-        path: path.clone(),
-        identity,
-    });
-    fs::set_permissions(path, fs::Permissions::from_mode(MODE))?;
-    Ok((socket, bound))
+    let bound = BoundPath::new(path, false);
+    os::set_socket_file_mode(path, MODE)?;
+    Ok((socket, Some(bound)))
 }
 
 /// Whether somebody answers at a path. Without waiting: a live listener may
@@ -88,13 +86,6 @@ fn is_live(path: &Path, kind: Type) -> io::Result<bool> {
         Err(error) if Errno::from_io_error(&error) == Some(Errno::PROTOTYPE) => false,
         Err(error) => error.kind() != io::ErrorKind::ConnectionRefused,
     })
-}
-
-/// Device and inode of a socket's path.
-fn identity(path: &Path) -> Option<(u64, u64)> {
-    let metadata = fs::symlink_metadata(path).ok()?;
-    let is_socket = metadata.file_type().is_socket();
-    is_socket.then(|| (metadata.dev(), metadata.ino()))
 }
 
 /// Whether a socket is bound to an address.
@@ -119,9 +110,37 @@ fn abstract_address(_name: &str) -> io::Result<unix::SocketAddr> {
     ))
 }
 
+impl BoundPath {
+    fn new(path: &Path, is_given: bool) -> Self {
+        Self {
+            path: path.to_owned(),
+            file: UnixFile::at(path),
+            is_given,
+        }
+    }
+
+    /// The file of a socket that was bound for us.
+    pub fn given(address: &UnixAddress) -> Option<Self> {
+        match address {
+            UnixAddress::Path(path) => Some(Self::new(path, true)),
+            UnixAddress::Abstract(_) => None,
+        }
+    }
+
+    /// The file, to be looked for.
+    pub fn file(&self) -> UnixFile {
+        self.file.clone()
+    }
+
+    /// Whether somebody has removed the file, and only a new socket can have it again.
+    pub fn has_to_be_bound_again(&self) -> bool {
+        !self.is_given && !self.file.is_in_place()
+    }
+}
+
 impl Drop for BoundPath {
     fn drop(&mut self) {
-        if identity(&self.path) == Some(self.identity) {
+        if !self.is_given && self.file.is_in_place() {
             // Gone already is as good.
             let _ = fs::remove_file(&self.path);
         }

@@ -63,9 +63,44 @@ fn white_space_is_squeezed() {
     accepts(" a\t1  5 ", "a 1 5");
     accepts("a 1 5\r", "a 1 5");
     accepts("\ra 1 5\r\r", "a 1 5");
-    for blank in ["", " ", "\t \t", "\r", " \r"] {
+    for blank in [
+        "",
+        " ",
+        "\t \t",
+        "\r",
+        " \r",
+        "\0",
+        "\r\0",
+        "\u{feff}",
+        "\u{feff}\r\0",
+    ] {
         accepts(blank, "");
     }
+}
+
+#[test]
+fn nuls_and_byte_order_marks_around_a_line_are_not_part_of_it() {
+    for line in [
+        "a 1 5\0",
+        "a 1 5\r\0",
+        "a 1 5\0\0\0\0",
+        "\0a 1 5",
+        "\u{feff}a 1 5",
+        "\u{feff}\u{feff} a 1 5\0",
+        "\0\u{feff}a 1 5\r",
+    ] {
+        accepts(line, "a 1 5");
+    }
+    accepts("\0a 1\0", "a 1 1700000042");
+    accepts("\u{feff}ü 1 5", "ü 1 5");
+    rejects("\0a\0b 1 5", RejectReason::Encoding, 2);
+    rejects("\u{feff}a 1\u{1}", RejectReason::Encoding, 6);
+    rejects("\u{feff}a x 5", RejectReason::Value, 5);
+    rejects(format!("\u{feff}{KEY}. 1 5"), RejectReason::Name, 3);
+    assert_eq!(
+        stored("\u{feff}a 1 5\0".as_bytes(), &rules(NameRule::Strict)),
+        Ok("a 1 5".into())
+    );
 }
 
 #[test]

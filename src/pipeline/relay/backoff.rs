@@ -10,7 +10,7 @@ use crate::config::RetrySettings;
 
 /// A connection that is refused at once must not be a busy loop, whatever the
 /// draw.
-const LEAST: Duration = Duration::from_millis(10);
+pub const LEAST: Duration = Duration::from_millis(10);
 
 /// The delays of one outage.
 #[derive(Debug, Clone)]

@@ -22,6 +22,22 @@ use crate::os;
 pub struct Counted {
     stream: TcpStream,
     accepted: Arc<AtomicU64>,
+    first_read: FirstRead,
+}
+
+/// The first bytes that the peer has sent: they tell its protocol.
+#[derive(Debug, Default)]
+struct FirstRead {
+    bytes: [u8; 5],
+    length: usize,
+}
+
+impl FirstRead {
+    fn note(&mut self, read: &[u8]) {
+        let length = read.len().min(self.bytes.len() - self.length);
+        self.bytes[self.length..][..length].copy_from_slice(&read[..length]);
+        self.length += length;
+    }
 }
 
 impl Counted {
@@ -31,7 +47,13 @@ impl Counted {
         Self {
             stream,
             accepted: Arc::default(),
+            first_read: FirstRead::default(),
         }
+    }
+
+    /// The first bytes that were read, five at most.
+    pub fn first_read(&self) -> &[u8] {
+        &self.first_read.bytes[..self.first_read.length]
     }
 
     /// Another handle on the socket.
@@ -87,7 +109,10 @@ impl AsyncRead for Counted {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
+        self.first_read.note(&buffer.filled()[before..]);
+        Poll::Ready(Ok(()))
     }
 }
 

@@ -30,6 +30,8 @@ pub struct Cause {
     pub message: String,
     /// How long the upstream asks to be left alone.
     pub retry_after: Option<Duration>,
+    /// Whether the upstream has another address, to be tried at once.
+    pub has_alternative: bool,
 }
 
 impl Cause {
@@ -39,6 +41,7 @@ impl Cause {
             kind,
             message: message.to_string(),
             retry_after: None,
+            has_alternative: false,
         }
     }
 }
@@ -52,6 +55,15 @@ impl Failure {
     /// A failure that needs a person.
     pub fn misconfigured(kind: FailureKind, message: impl fmt::Display) -> Self {
         Self::Misconfigured(Cause::new(kind, message))
+    }
+
+    /// The same where another address can, or cannot, be tried at once.
+    #[must_use]
+    pub fn with_alternative(mut self, has_alternative: bool) -> Self {
+        if let Self::Unavailable(cause) = &mut self {
+            cause.has_alternative = has_alternative;
+        }
+        self
     }
 
     /// What went wrong.

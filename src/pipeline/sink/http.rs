@@ -18,7 +18,6 @@ mod target;
 
 use std::slice;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use tracing::{debug, error};
@@ -27,10 +26,11 @@ use crate::config::Uncertain;
 use crate::pipeline::queue::Lease;
 use crate::stats::{Counters, DropReason, FailureKind, Throttle};
 
+use super::connect::{Connector, Dialer, Reached};
 use super::failure::Failure;
-use super::jittered_age;
+use super::tls::{self, describe};
 use super::triage::{Next, Suspect, Triage};
-use super::wire::Connector;
+use super::{RENEWAL_PAUSE, jittered_age};
 
 use connection::Connection;
 use size::RequestSize;
@@ -59,7 +59,7 @@ pub struct Manner {
 /// Posts lines.
 #[derive(Debug)]
 pub struct HttpSink {
-    connector: Connector,
+    dialer: Dialer,
     target: Target,
     manner: Manner,
     counters: Arc<Counters>,
@@ -79,7 +79,7 @@ impl HttpSink {
         counters: Arc<Counters>,
     ) -> Self {
         Self {
-            connector,
+            dialer: Dialer::new(connector, counters.clone()),
             target,
             manner,
             counters,
@@ -90,16 +90,50 @@ impl HttpSink {
         }
     }
 
+    /// When our own certificate expires, as the time since 1970.
+    pub fn client_certificate_expiry(&self) -> Option<Duration> {
+        self.dialer.client_certificate_expiry()
+    }
+
     /// Makes sure of a connection that is likely to work.
     pub async fn connect(&mut self) -> Result<(), Failure> {
-        if let Some(connection) = &self.connection {
-            if connection.is_usable().await {
-                return Ok(());
-            }
+        if let Some(connection) = &self.connection
+            && !connection.is_usable().await
+        {
             self.connection = None;
         }
+        let reached = match &mut self.connection {
+            None => self.dialer.connect().await?,
+            Some(connection) if connection.is_expired() => {
+                // What works is not closed before there is another.
+                let mut renewed = match self.dialer.finished() {
+                    Some(renewed) => renewed.ok(),
+                    None => {
+                        self.dialer.begin();
+                        return Ok(());
+                    }
+                };
+                if let Some(reached) = &mut renewed
+                    && !reached.wire.is_open().await
+                {
+                    renewed = None;
+                }
+                let Some(reached) = renewed else {
+                    debug!("the connection is not renewed, it goes on");
+                    connection.expires = Instant::now() + RENEWAL_PAUSE;
+                    return Ok(());
+                };
+                reached
+            }
+            Some(_) => return Ok(()),
+        };
+        self.use_connection(reached).await
+    }
+
+    async fn use_connection(&mut self, reached: Reached) -> Result<(), Failure> {
         let failed = |error: &dyn std::fmt::Display| Failure::unavailable(FailureKind::Io, error);
-        let wire = self.connector.connect().await?;
+        let Reached { wire, address, .. } = reached;
+        let is_confirmed = wire.is_confirmed();
         let socket = wire.socket().try_clone().map_err(|error| failed(&error))?;
         let accepted = wire.socket().accepted_handle();
         let (sender, connection, answers) = connection::handshake(wire)
@@ -110,13 +144,14 @@ impl HttpSink {
             let _ = connection.await;
         });
         let now = Instant::now();
-        self.counters.sink_connects.fetch_add(1, Relaxed);
         self.connection = Some(Connection {
             sender,
             driver,
             socket,
             accepted,
             answers,
+            address,
+            is_confirmed,
             expires: now + jittered_age(self.manner.max_age),
             last_used: now,
             requests: 0,
@@ -264,11 +299,28 @@ fn bytes_of(leases: &[Lease]) -> usize {
     leases.iter().map(|lease| lease.bytes().len()).sum()
 }
 
+/// What kind of failure an error of hyper is.
+fn kind_of(error: &hyper::Error) -> FailureKind {
+    let inner = std::error::Error::source(error);
+    if error.is_parse() {
+        FailureKind::Status
+    } else if inner.and_then(tls::error_in).is_some() {
+        // Such as a client certificate that is refused after the handshake.
+        FailureKind::Tls
+    } else {
+        FailureKind::Closed
+    }
+}
+
 fn with_sources(error: &hyper::Error) -> String {
     let mut text = error.to_string();
     let mut source = std::error::Error::source(error);
     while let Some(inner) = source {
-        text += &format!(": {inner}");
+        let tls = tls::error_in(inner);
+        text += &tls.map_or_else(
+            || format!(": {inner}"),
+            |tls| format!(": {}", describe(tls)),
+        );
         source = inner.source();
     }
     text

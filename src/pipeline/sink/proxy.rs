@@ -60,18 +60,26 @@ fn request(proxy: &Proxy, target: &Endpoint) -> Zeroizing<String> {
 }
 
 /// Reads to the end of the headers. A refusal may have a body behind them; a
-/// tunnel is silent before we speak.
+/// tunnel is silent before we speak. Interim answers may come first, such as
+/// 100 (RFC 9110, 15.2).
 async fn read_answer(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
     let mut answer = Vec::new();
-    while memchr::memmem::find(&answer, b"\r\n\r\n").is_none() {
-        if answer.len() > MAX_ANSWER {
+    let mut read = 0;
+    loop {
+        while let Some(end) = memchr::memmem::find(&answer, b"\r\n\r\n") {
+            if !matches!(status(&answer), Some(100..=199)) {
+                return Ok(answer);
+            }
+            answer.drain(..end + 4);
+        }
+        if read > MAX_ANSWER {
             return Err(io::Error::other("its answer has no end"));
         }
-        if stream.read_buf(&mut answer).await? == 0 {
-            return Err(io::Error::other("it closed the connection"));
+        match stream.read_buf(&mut answer).await? {
+            0 => return Err(io::Error::other("it closed the connection")),
+            bytes => read += bytes,
         }
     }
-    Ok(answer)
 }
 
 fn status(answer: &[u8]) -> Option<u16> {

@@ -5,7 +5,7 @@
 //! deadline: a resolver that hangs holds up no line, no reload and no exit.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
@@ -45,10 +45,10 @@ impl Resolver {
 
     /// All addresses, in the resolver's order of preference.
     pub async fn resolve(&mut self) -> Result<Vec<SocketAddr>, Failure> {
-        let Endpoint { host, port } = self.endpoint.clone();
-        if let Ok(ip) = host.parse::<IpAddr>() {
-            return Ok(vec![SocketAddr::new(ip, port)]);
+        if let Some(address) = self.endpoint.address() {
+            return Ok(vec![address]);
         }
+        let Endpoint { host, port } = self.endpoint.clone();
         let name = host.clone();
         let look_up = self.pending.get_or_insert_with(|| {
             tokio::task::spawn_blocking(move || {

@@ -6,6 +6,7 @@
 
 use tokio::io::AsyncWriteExt;
 
+use crate::config::ApiKey;
 use crate::pipeline::queue::Lease;
 use crate::stats::FailureKind;
 
@@ -24,10 +25,15 @@ pub struct StdoutSink {
 }
 
 impl StdoutSink {
-    /// Prints to this process's standard output.
-    pub fn new() -> Self {
+    /// Prints to this process's standard output, with `<key>.` before each name unless
+    /// lines leave without a key.
+    pub fn new(is_bare: bool) -> Self {
         Self {
-            encoder: Encoder::masked(),
+            encoder: if is_bare {
+                Encoder::new(&ApiKey::none())
+            } else {
+                Encoder::masked()
+            },
             buffer: WireBuffer::default(),
             out: tokio::io::stdout(),
         }

@@ -7,25 +7,27 @@
 //! reset; what was not acknowledged is back in the queue and the next
 //! connection begins at a line.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
-use tracing::warn;
+use tracing::{debug, warn};
 
 use crate::deadline::{self, Deadline};
 use crate::os;
 use crate::pipeline::queue::Lease;
 use crate::stats::{AckMode, Counters, FailureKind};
 
+use super::connect::{Connector, Dialer, Reached};
 use super::counted::Counted;
 use super::encode::{Encoder, WireBuffer};
 use super::failure::Failure;
 use super::window::{Ending, Rules, Window};
-use super::wire::{Connector, Wire};
-use super::{Attended, CLOSE_DEADLINE, jittered_age};
+use super::wire::Wire;
+use super::{Attended, CLOSE_DEADLINE, RENEWAL_PAUSE, jittered_age};
 
 /// A TLS record holds so many bytes (RFC 8446, 5.1). One that ends in a
 /// newline arrives whole or not at all, so half a line never does.
@@ -69,6 +71,10 @@ const LONE_WAIT: Duration = Duration::from_millis(300);
 /// acknowledge the rest, or to say by a reset that it does not.
 const AFTER_END: Duration = Duration::from_secs(1);
 
+/// A server that asked for a client certificate, and shows neither a session ticket nor a
+/// refusal: after this time it has accepted it.
+const CONFIRMED_AFTER: Duration = Duration::from_secs(10);
+
 /// An upstream that ends connections so soon, even idle ones, is in trouble:
 /// connecting again at once would be a busy loop.
 const SHORT_LIFE: Duration = Duration::from_secs(1);
@@ -76,7 +82,7 @@ const SHORT_LIFE: Duration = Duration::from_secs(1);
 /// Sends lines over a kept connection.
 #[derive(Debug)]
 pub struct StreamSink {
-    connector: Connector,
+    dialer: Dialer,
     encoder: Encoder,
     buffer: WireBuffer,
     is_tls: bool,
@@ -85,6 +91,8 @@ pub struct StreamSink {
     resend_tail: Duration,
     counters: Arc<Counters>,
     connection: Option<Connection>,
+    /// What is to take the place of a connection that is too old.
+    renewed: Option<Reached>,
     /// Old connections that say goodbye while a new one is at work.
     closing: JoinSet<()>,
 }
@@ -92,8 +100,11 @@ pub struct StreamSink {
 #[derive(Debug)]
 struct Connection {
     wire: Wire,
+    address: SocketAddr,
     window: Window,
     born: Instant,
+    /// Whether it has lived for [`CONFIRMED_AFTER`] without a refusal.
+    is_old: bool,
     /// When a new connection is due.
     expires: Instant,
     /// Runs while nothing is acknowledged and something is to be.
@@ -125,7 +136,7 @@ impl StreamSink {
         counters: Arc<Counters>,
     ) -> Self {
         Self {
-            connector,
+            dialer: Dialer::new(connector, counters.clone()),
             encoder,
             buffer: WireBuffer::default(),
             is_tls,
@@ -134,44 +145,79 @@ impl StreamSink {
             resend_tail,
             counters,
             connection: None,
+            renewed: None,
             closing: JoinSet::new(),
         }
     }
 
-    /// Whether more lines may be handed over before older ones are
-    /// acknowledged. Not where the connection is to be renewed.
+    /// When our own certificate expires, as the time since 1970.
+    pub fn client_certificate_expiry(&self) -> Option<Duration> {
+        self.dialer.client_certificate_expiry()
+    }
+
+    /// Whether more lines may be handed over before older ones are acknowledged. Not where
+    /// another connection is to take over, nor before this one is confirmed.
     pub fn has_room(&self) -> bool {
         self.connection.as_ref().is_none_or(|connection| {
-            connection.over.is_none()
-                && (connection.window.is_empty()
-                    || (connection.window.unacknowledged() < WINDOW_BYTES
-                        && !connection.is_expired()))
+            let takes_more = self.renewed.is_none()
+                && connection.is_confirmed()
+                && connection.window.unacknowledged() < WINDOW_BYTES;
+            connection.over.is_none() && (takes_more || connection.window.is_empty())
         })
     }
 
     /// Makes sure of a connection.
     pub async fn connect(&mut self) -> Result<(), Failure> {
         while self.closing.try_join_next().is_some() {}
-        if let Some(mut old) = self
-            .connection
-            .take_if(|connection| connection.is_expired())
-        {
-            self.closing.spawn(async move { old.close().await });
-        }
+        self.renew().await;
         if self.connection.is_none() {
-            let wire = self.connector.connect().await?;
-            self.counters.sink_connects.fetch_add(1, Relaxed);
-            let rules = Rules {
-                line_overhead: (!self.is_tls).then(|| self.encoder.overhead()),
-                tail: self.resend_tail,
-                unsent: 0,
+            let reached = match self.renewed.take() {
+                Some(reached) => reached,
+                None => self.dialer.connect().await?,
             };
-            let expires = Instant::now() + jittered_age(self.max_age);
-            let counters = self.counters.clone();
-            let patience = self.write_timeout;
-            self.connection = Some(Connection::new(wire, rules, expires, patience, counters));
+            self.use_connection(reached);
         }
         Ok(())
+    }
+
+    /// Replaces a connection that is too old once there is another: what works is not
+    /// closed before.
+    async fn renew(&mut self) {
+        let Some(connection) = &mut self.connection else {
+            return;
+        };
+        if self.renewed.is_none() && connection.is_expired() {
+            match self.dialer.finished() {
+                Some(Ok(reached)) => self.renewed = Some(reached),
+                Some(Err(failure)) => {
+                    debug!(error = %failure, "the connection is not renewed, it goes on");
+                    connection.expires = Instant::now() + RENEWAL_PAUSE;
+                }
+                None => self.dialer.begin(),
+            }
+        }
+        if !connection.window.is_empty() {
+            return;
+        }
+        if let Some(mut reached) = self.renewed.take()
+            && reached.wire.is_open().await
+            && let Some(mut old) = self.connection.take()
+        {
+            self.closing.spawn(async move { old.close().await });
+            self.use_connection(reached);
+        }
+    }
+
+    fn use_connection(&mut self, reached: Reached) {
+        let rules = Rules {
+            line_overhead: (!self.is_tls).then(|| self.encoder.overhead()),
+            tail: self.resend_tail,
+            unsent: 0,
+        };
+        let expires = Instant::now() + jittered_age(self.max_age);
+        let counters = self.counters.clone();
+        let patience = self.write_timeout;
+        self.connection = Some(Connection::new(reached, rules, expires, patience, counters));
     }
 
     /// Writes the lines of a lease, which is kept until they are acknowledged.
@@ -197,7 +243,7 @@ impl StreamSink {
             if let Err(failure) = written {
                 connection.over = Some(failure.clone());
                 connection.last_words().await;
-                return Err(failure);
+                return Err(self.broke(&connection, failure));
             }
         }
         self.connection = Some(connection);
@@ -214,7 +260,12 @@ impl StreamSink {
         // again, and nothing must be written in between.
         if connection.over.is_none() {
             match connection.attend(self.write_timeout).await {
-                Ok(()) => return Ok(Attended::Acknowledged),
+                Ok(()) => {
+                    if connection.born.elapsed() >= SHORT_LIFE {
+                        self.dialer.delivered();
+                    }
+                    return Ok(Attended::Acknowledged);
+                }
                 Err(failure) => connection.over = Some(failure),
             }
         }
@@ -222,8 +273,15 @@ impl StreamSink {
         let is_trouble =
             connection.window.unacknowledged() > 0 || connection.born.elapsed() < SHORT_LIFE;
         let failure = connection.over.clone().filter(|_| is_trouble);
-        self.connection = None;
-        failure.map_or(Ok(Attended::Ended), Err)
+        let Some((connection, failure)) = self.connection.take().zip(failure) else {
+            return Ok(Attended::Ended);
+        };
+        Err(self.broke(&connection, failure))
+    }
+
+    /// A connection has failed: another address, if there is one, is tried at once.
+    fn broke(&mut self, connection: &Connection, failure: Failure) -> Failure {
+        failure.with_alternative(self.dialer.broke(connection.address))
     }
 
     /// Says goodbye to every connection.
@@ -237,12 +295,13 @@ impl StreamSink {
 
 impl Connection {
     fn new(
-        wire: Wire,
+        reached: Reached,
         mut rules: Rules,
         expires: Instant,
         patience: Duration,
         counters: Arc<Counters>,
     ) -> Self {
+        let Reached { wire, address, .. } = reached;
         os::limit_unsent(wire.socket(), UNSENT_BYTES);
         let is_tls = wire.session().is_some();
         let mode = match wire.socket().acknowledged() {
@@ -259,8 +318,10 @@ impl Connection {
         }
         Self {
             wire,
+            address,
             window: Window::new(rules),
             born: Instant::now(),
+            is_old: false,
             expires,
             progress: Deadline::after(patience),
             look: FIRST_LOOK,
@@ -276,6 +337,12 @@ impl Connection {
 
     fn is_expired(&self) -> bool {
         self.expires <= Instant::now()
+    }
+
+    /// Whether what the peer's kernel acknowledges counts. A server that asked for a
+    /// certificate and has shown nothing for so long will not refuse it any more.
+    fn is_confirmed(&self) -> bool {
+        self.wire.is_confirmed() || self.is_old
     }
 
     fn begin(&mut self, lease: Lease) {
@@ -323,6 +390,17 @@ impl Connection {
     /// time without progress is counted.
     fn settle(&mut self) -> bool {
         let now = Instant::now();
+        // A refusal that came while this process was suspended is read before.
+        self.is_old = self.is_old
+            || (self.born.elapsed() >= CONFIRMED_AFTER && !os::has_unread(self.wire.socket()));
+        if !self.is_confirmed() {
+            if self.acknowledged() >= self.wire.socket().accepted() {
+                self.progress.restart();
+            } else {
+                self.progress.look();
+            }
+            return false;
+        }
         self.look_at_room();
         let progress = self.window.acknowledge(self.acknowledged(), self.room, now);
         if progress || self.window.unacknowledged() == 0 {
@@ -431,8 +509,10 @@ impl Drop for Connection {
         let ending = self.ending();
         let had_all = self.window.unacknowledged() == 0;
         let window = std::mem::take(&mut self.window);
-        let at_risk = window.end(self.acknowledged(), ending, Instant::now());
-        self.counters.lines_at_risk.fetch_add(at_risk, Relaxed);
+        if ending == Ending::Clean || self.is_confirmed() {
+            let at_risk = window.end(self.acknowledged(), ending, Instant::now());
+            self.counters.lines_at_risk.fetch_add(at_risk, Relaxed);
+        }
         if !had_all {
             self.wire.socket().reset_at_close();
         }

@@ -1,5 +1,4 @@
-//! A TCP connection to the upstream: every address is tried, each with its
-//! deadline.
+//! A TCP connection to one address of the upstream.
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,6 +12,7 @@ use crate::deadline;
 use crate::stats::FailureKind;
 
 use super::failure::Failure;
+use super::own::refuse_own_listener;
 
 /// A connection that died while idle is noticed within a minute. Where data is
 /// under way, `TCP_USER_TIMEOUT` does that, and keepalive does not run.
@@ -29,26 +29,27 @@ pub struct Timeouts {
     pub write: Duration,
 }
 
-/// Connects to the first address that answers.
-pub async fn connect(addresses: &[SocketAddr], timeouts: Timeouts) -> Result<TcpStream, Failure> {
-    let mut tried = Vec::new();
-    for address in addresses {
-        let attempt = deadline::timeout(timeouts.connect, TcpStream::connect(address));
-        let error = match attempt.await {
-            Ok(Ok(stream)) if is_ourselves(&stream) => "nobody listens there".to_owned(),
-            Ok(Ok(stream)) => {
-                if let Err(error) = tune(&stream, timeouts) {
-                    debug!(%error, "a socket option was refused");
-                }
-                debug!(%address, "connected");
-                return Ok(stream);
-            }
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => format!("no answer within {:?}", timeouts.connect),
-        };
-        tried.push(format!("{address}: {error}"));
+/// Connects to one address.
+pub async fn connect(address: SocketAddr, timeouts: Timeouts) -> Result<TcpStream, Failure> {
+    let failed = |what: String| Failure::unavailable(FailureKind::Connect, what);
+    let attempt = deadline::timeout(timeouts.connect, TcpStream::connect(address));
+    let stream = match attempt.await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return Err(failed(error.to_string())),
+        Err(_) => return Err(failed(format!("no answer within {:?}", timeouts.connect))),
+    };
+    if is_ourselves(&stream) {
+        // Without a reset our end would stay in TIME-WAIT on the upstream's own port, and
+        // keep the upstream from binding it for a minute.
+        let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+        return Err(failed("nothing listens there".to_owned()));
     }
-    Err(Failure::unavailable(FailureKind::Connect, tried.join(", ")))
+    refuse_own_listener(&stream)?;
+    if let Err(error) = tune(&stream, timeouts) {
+        debug!(%error, "a socket option was refused");
+    }
+    debug!(%address, "connected");
+    Ok(stream)
 }
 
 /// Connecting to a free port of this host can draw that very port for our own

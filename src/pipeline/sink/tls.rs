@@ -2,17 +2,25 @@
 //!
 //! The chain and the name are always verified; there is no switch for it.
 
+mod error;
+mod files;
+mod verifier;
+
+use std::cell::Cell;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::client::{ResolvesClientCert, WebPkiServerVerifier};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{CertificateError, ClientConfig, RootCertStore};
+use rustls::sign::CertifiedKey;
+use rustls::{ClientConfig, InconsistentKeys, ProtocolVersion, RootCertStore, SignatureScheme};
 use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 use tracing::warn;
+use x509_cert::Certificate;
+use x509_cert::der::Decode;
 
 use crate::config::{Endpoint, TlsSettings};
 use crate::deadline;
@@ -20,6 +28,11 @@ use crate::stats::FailureKind;
 
 use super::counted::Counted;
 use super::failure::Failure;
+use super::wire::Session;
+use verifier::Verifier;
+
+pub use error::{describe, error_in};
+pub use files::{Fingerprint, fingerprint};
 
 /// Two round trips and some arithmetic; a peer that takes longer hangs.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -39,105 +52,151 @@ pub struct TlsError {
 pub struct Tls {
     connector: TlsConnector,
     name: ServerName<'static>,
+    confirm_timeout: Duration,
+    verifier: Arc<Verifier>,
+    client_expiry: Option<Duration>,
+}
+
+tokio::task_local! {
+    /// Whether the server has asked for our certificate in the handshake of this task.
+    static WAS_ASKED: Cell<bool>;
+}
+
+/// Notes that a server asks for a certificate: rustls tells nobody else.
+#[derive(Debug)]
+struct Noting(Arc<dyn ResolvesClientCert>);
+
+impl ResolvesClientCert for Noting {
+    fn resolve(&self, issuers: &[&[u8]], schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        // Outside of a handshake there is nothing to note.
+        let _ = WAS_ASKED.try_with(|was_asked| was_asked.set(true));
+        self.0.resolve(issuers, schemes)
+    }
+
+    fn only_raw_public_keys(&self) -> bool {
+        self.0.only_raw_public_keys()
+    }
+
+    fn has_certs(&self) -> bool {
+        self.0.has_certs()
+    }
 }
 
 impl Tls {
     /// Loads authorities and our own certificate. `http` asks for HTTP/1.1.
     pub fn new(settings: &TlsSettings, endpoint: &Endpoint, http: bool) -> Result<Self, TlsError> {
-        let name = settings.server_name.as_deref().unwrap_or(&endpoint.host);
+        let host = endpoint.without_zone().host;
+        let name = settings.server_name.as_deref().unwrap_or(&host);
         let name = ServerName::try_from(name.to_owned()).map_err(|_| {
             refuse(
                 "sink.url",
-                format!("{name} is no name a certificate can bear"),
+                format!("{name} is not a name that a certificate can have"),
             )
         })?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let roots = Arc::new(roots(settings)?);
+        let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider.clone())
+            .build()
+            .map_err(|error| refuse("sink.tls", error))?;
+        let verifier = Arc::new(Verifier::new(verifier));
         let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|error| refuse("sink.tls", error))?
-            .with_root_certificates(roots(settings)?);
+            // It answers as the standard verifier does, which it asks.
+            .dangerous()
+            .with_custom_certificate_verifier(verifier.clone());
+        let mut client_expiry = None;
         let mut config = match &settings.client_identity {
             None => builder.with_no_client_auth(),
-            Some((certificate, key)) => builder
-                .with_client_auth_cert(
-                    certificates("sink.tls.client_cert_file", certificate)?,
-                    private_key(key)?,
-                )
-                .map_err(|error| {
-                    let message = format!("does not fit sink.tls.client_key_file: {error}");
-                    refuse("sink.tls.client_cert_file", message)
-                })?,
+            Some((certificate, key)) => {
+                let chain = certificates("sink.tls.client_cert_file", certificate)?;
+                client_expiry = chain.first().and_then(expiry);
+                builder
+                    .with_client_auth_cert(chain, private_key(key)?)
+                    .map_err(|error| refuse("sink.tls.client_cert_file", unfit(&error)))?
+            }
         };
+        config.client_auth_cert_resolver = Arc::new(Noting(config.client_auth_cert_resolver));
         if http {
             config.alpn_protocols = vec![b"http/1.1".to_vec()];
         }
         Ok(Self {
             connector: TlsConnector::from(Arc::new(config)),
             name,
+            confirm_timeout: settings.confirm_timeout,
+            verifier,
+            client_expiry,
         })
     }
 
-    /// The handshake.
-    pub async fn handshake(&self, stream: Counted) -> Result<TlsStream<Counted>, Failure> {
-        let handshake = self.connector.connect(self.name.clone(), stream);
+    /// The handshake, and in TLS 1.3 the server's verdict on our certificate.
+    pub async fn connect(&self, stream: Counted) -> Result<Session, Failure> {
+        let mut session = self.handshake(stream).await?;
+        session.confirm(self.confirm_timeout).await?;
+        Ok(session)
+    }
+
+    async fn handshake(&self, stream: Counted) -> Result<Session, Failure> {
+        let handshake = WAS_ASKED.scope(Cell::new(false), async {
+            let handshake = self.connector.connect(self.name.clone(), stream);
+            let stream = handshake.into_fallible().await?;
+            let version = stream.get_ref().1.protocol_version();
+            let is_judged_later = version == Some(ProtocolVersion::TLSv1_3);
+            let is_confirmed = !(is_judged_later && WAS_ASKED.with(Cell::get));
+            Ok(Session::new(stream, is_confirmed))
+        });
         match deadline::timeout(HANDSHAKE_TIMEOUT, handshake).await {
-            Ok(Ok(stream)) => Ok(stream),
-            Ok(Err(error)) => Err(self.explain(&error)),
+            Ok(Ok(session)) => Ok(session),
+            Ok(Err((error, stream))) => Err(self.explain(&error, stream.first_read())),
             Err(_) => Err(Failure::unavailable(
                 FailureKind::Tls,
-                format!("the TLS handshake took longer than {HANDSHAKE_TIMEOUT:?}"),
+                format!(
+                    "the TLS handshake took longer than {HANDSHAKE_TIMEOUT:?}; a port without TLS may stay silent: is it the plain port?"
+                ),
             )),
         }
     }
 
-    fn explain(&self, error: &io::Error) -> Failure {
-        let rustls = error
-            .get_ref()
-            .and_then(|inner| inner.downcast_ref::<rustls::Error>());
-        match rustls {
-            Some(rustls::Error::InvalidCertificate(certificate)) => Failure::misconfigured(
+    /// What went wrong; `first` are the first bytes that the peer has sent.
+    fn explain(&self, error: &io::Error, first: &[u8]) -> Failure {
+        let tls = error_in(error);
+        if let Some(rustls::Error::InvalidCertificate(certificate)) = tls {
+            let name = self.name.to_str();
+            let presented = self.verifier.refused();
+            return Failure::misconfigured(
                 FailureKind::Certificate,
-                certificate_problem(certificate, &self.name),
-            ),
-            Some(rustls::Error::InvalidMessage(_)) => Failure::unavailable(
-                FailureKind::Tls,
-                "the peer does not speak TLS on this port; is it the plain port? Hosted Graphite has TLS on 20030",
-            ),
-            Some(error) => Failure::unavailable(
-                FailureKind::Tls,
-                format!("the TLS handshake failed: {error}"),
-            ),
-            None => Failure::unavailable(
-                FailureKind::Tls,
-                format!("the connection broke in the TLS handshake: {error}"),
-            ),
+                error::certificate(certificate, &name, presented.as_ref()),
+            );
         }
+        let what = match (error::not_tls(first), tls) {
+            (Some(what), _) => what,
+            (None, Some(error)) => {
+                format!("the TLS handshake failed: {}", error::describe(error))
+            }
+            (None, None) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                "the upstream closed the connection in the TLS handshake; check that the URL names the port that speaks TLS, and whether the upstream requires a client certificate (sink.tls.client_cert_file)".to_owned()
+            }
+            (None, None) => format!("the connection broke in the TLS handshake: {error}"),
+        };
+        Failure::unavailable(FailureKind::Tls, what)
+    }
+
+    /// When our own certificate expires, as the time since 1970.
+    pub fn client_certificate_expiry(&self) -> Option<Duration> {
+        self.client_expiry
     }
 }
 
-fn certificate_problem(error: &CertificateError, name: &ServerName<'_>) -> String {
-    let name = name.to_str();
-    match error {
-        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-            format!(
-                "the upstream's certificate has expired, or this host's clock is wrong: {error}"
-            )
-        }
-        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-            format!(
-                "the upstream's certificate is not valid yet, or this host's clock is wrong: {error}"
-            )
-        }
-        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-            format!(
-                "the upstream's certificate is not for {name} ({error}); correct sink.url, or set sink.tls.server_name if you know why"
-            )
-        }
-        CertificateError::UnknownIssuer | CertificateError::BadSignature => format!(
-            "the certificate of {name} is signed by an authority that is not trusted here; for a private one set sink.tls.ca_file"
-        ),
-        other => format!("the upstream's certificate is not accepted: {other}"),
-    }
+/// When the upstream's own certificate expires, as the time since 1970.
+pub fn certificate_expiry(session: &rustls::ClientConnection) -> Option<Duration> {
+    expiry(session.peer_certificates()?.first()?)
+}
+
+/// When a certificate expires, as the time since 1970.
+fn expiry(certificate: &CertificateDer<'_>) -> Option<Duration> {
+    let certificate = Certificate::from_der(certificate).ok()?;
+    let not_after = certificate.tbs_certificate().validity().not_after;
+    Some(not_after.to_unix_duration())
 }
 
 fn roots(settings: &TlsSettings) -> Result<RootCertStore, TlsError> {
@@ -199,6 +258,19 @@ fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
             format!("{} cannot be read as a PEM key: {error}", path.display()),
         )
     })
+}
+
+/// Why a client certificate and its key cannot be used together.
+fn unfit(error: &rustls::Error) -> String {
+    match error {
+        rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
+            "is not the certificate of the key in sink.tls.client_key_file; write the pair that belongs together".to_owned()
+        }
+        error => format!(
+            "cannot be used with sink.tls.client_key_file: {}",
+            error::describe(error)
+        ),
+    }
 }
 
 fn refuse(key: &'static str, message: impl std::fmt::Display) -> TlsError {

@@ -18,8 +18,10 @@ use crate::deadline;
 use crate::pipeline::queue::{Lease, count_lines};
 use crate::stats::{Counters, DropReason, FailureKind};
 
+use super::RENEWAL_PAUSE;
 use super::encode::{Encoder, WireBuffer};
 use super::failure::Failure;
+use super::own::refuse_own_datagrams;
 use super::resolve::Resolver;
 
 /// The upstream's machines are swapped all the time; names may be remembered
@@ -35,6 +37,9 @@ const REFUSAL_WAIT: Duration = Duration::from_millis(50);
 
 /// A port that took datagrams so recently is not asked again.
 const PROVEN_FOR: Duration = Duration::from_secs(5);
+
+/// How long lines wait for the look-up of an address that still works. The look-up goes on.
+const LOOK_UP_WAIT: Duration = Duration::from_millis(20);
 
 /// Sends lines in datagrams.
 #[derive(Debug)]
@@ -82,21 +87,41 @@ impl UdpSink {
 
     /// Makes sure of a socket with a fresh address.
     pub async fn connect(&mut self) -> Result<(), Failure> {
-        self.connection
-            .take_if(|connection| connection.expires <= Instant::now());
-        if self.connection.is_some() {
-            return Ok(());
-        }
-        let mut addresses = self.resolver.resolve().await?;
+        let mut addresses = match &mut self.connection {
+            None => self.resolver.resolve().await?,
+            Some(connection) if connection.expires <= Instant::now() => {
+                // What works goes on while the name cannot be looked up.
+                let look_up = self.resolver.resolve();
+                match tokio::time::timeout(LOOK_UP_WAIT, look_up).await {
+                    Ok(Ok(addresses)) if addresses.contains(&connection.address) => {
+                        connection.expires = Instant::now() + self.max_age;
+                        return Ok(());
+                    }
+                    Ok(Ok(addresses)) => addresses,
+                    Ok(Err(_)) => {
+                        connection.expires = Instant::now() + RENEWAL_PAUSE;
+                        return Ok(());
+                    }
+                    Err(_) => return Ok(()),
+                }
+            }
+            Some(_) => return Ok(()),
+        };
         let refused = |address: &SocketAddr| Some(*address) == self.refused_by;
         if let Some(at) = addresses.iter().position(refused) {
             addresses.rotate_left(at + 1);
         }
         let mut tried = Vec::new();
+        let mut own = None;
         for address in addresses {
             match open(address).await {
                 Ok(socket) => {
+                    if let Err(failure) = refuse_own_datagrams(&socket) {
+                        own = Some(failure);
+                        continue;
+                    }
                     self.counters.sink_connects.fetch_add(1, Relaxed);
+                    self.counters.upstream.connected(address, tried.join("; "));
                     self.connection = Some(Connection {
                         socket,
                         address,
@@ -108,7 +133,7 @@ impl UdpSink {
                 Err(error) => tried.push(format!("{address}: {error}")),
             }
         }
-        Err(Failure::unavailable(FailureKind::Connect, tried.join(", ")))
+        Err(own.unwrap_or_else(|| Failure::unavailable(FailureKind::Connect, tried.join(", "))))
     }
 
     /// Sends the lines of a lease and settles them datagram by datagram.
@@ -172,6 +197,14 @@ impl Connection {
         self.proven = Some(Instant::now());
         Ok(())
     }
+}
+
+/// Whether datagrams can be sent to an address.
+pub async fn reach(address: SocketAddr) -> Result<(), Failure> {
+    let socket = open(address)
+        .await
+        .map_err(|error| Failure::unavailable(FailureKind::Connect, error))?;
+    refuse_own_datagrams(&socket)
 }
 
 async fn open(address: SocketAddr) -> io::Result<UdpSocket> {

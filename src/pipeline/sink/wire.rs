@@ -1,27 +1,21 @@
-//! A connection to the upstream, plain or TLS, and how one is made.
+//! A connection to the upstream, plain or TLS. How one is made is in `connect.rs`.
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncBufRead, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio_rustls::client::TlsStream;
 
-use crate::config::{Endpoint, Proxy};
 use crate::deadline;
 use crate::stats::FailureKind;
 
 use super::counted::Counted;
 use super::encode::{Encoder, WireBuffer};
 use super::failure::Failure;
-use super::proxy;
-use super::resolve::Resolver;
-use super::tcp::{self, Timeouts};
-use super::tls::Tls;
+use super::tls;
 
 /// How much is read from the upstream in one go, to be thrown away.
 const DISCARD_BYTES: usize = 4096;
@@ -35,86 +29,17 @@ pub enum Wire {
     /// Bare TCP.
     Plain(Counted),
     /// TLS over TCP.
-    Tls(Box<TlsStream<Counted>>),
+    Tls(Box<Session>),
 }
 
-/// Makes connections to one upstream.
+/// TLS over TCP. In TLS 1.3 a server judges our certificate after our side of the
+/// handshake is done (RFC 8446, 4.4.2): until it has said anything but an alert, what we
+/// write may be thrown away with the connection.
 #[derive(Debug)]
-pub struct Connector {
-    upstream: Endpoint,
-    proxy: Option<Proxy>,
-    /// Of the upstream, or of the proxy where there is one.
-    resolver: Resolver,
-    tls: Option<Tls>,
-    timeouts: Timeouts,
-}
-
-impl Connector {
-    /// Connects to an endpoint, through a proxy and with TLS where asked to.
-    pub fn new(
-        upstream: Endpoint,
-        tls: Option<Tls>,
-        proxy: Option<Proxy>,
-        timeouts: Timeouts,
-    ) -> Self {
-        let first_hop = proxy
-            .as_ref()
-            .map_or_else(|| upstream.clone(), |proxy| proxy.endpoint.clone());
-        Self {
-            resolver: Resolver::new(first_hop, timeouts.connect),
-            upstream,
-            proxy,
-            tls,
-            timeouts,
-        }
-    }
-
-    /// The way to the upstream: resolve, connect, tunnel, handshake.
-    pub async fn connect(&mut self) -> Result<Wire, Failure> {
-        let addresses = self.resolve().await?;
-        let mut stream = self.reach(&addresses).await?;
-        self.tunnel(&mut stream).await?;
-        self.secure(stream).await
-    }
-
-    /// What the first step is about: the upstream, or the proxy.
-    pub fn first_hop(&self) -> &Endpoint {
-        self.resolver.endpoint()
-    }
-
-    /// The proxy, where there is one.
-    pub fn proxy(&self) -> Option<&Proxy> {
-        self.proxy.as_ref()
-    }
-
-    /// The first step: the addresses of the first hop.
-    pub async fn resolve(&mut self) -> Result<Vec<SocketAddr>, Failure> {
-        self.resolver.resolve().await
-    }
-
-    /// The second: a TCP connection to the first of them that answers.
-    pub async fn reach(&self, addresses: &[SocketAddr]) -> Result<TcpStream, Failure> {
-        tcp::connect(addresses, self.timeouts).await
-    }
-
-    /// The third: through the proxy, if there is one.
-    pub async fn tunnel(&self, stream: &mut TcpStream) -> Result<(), Failure> {
-        match &self.proxy {
-            None => Ok(()),
-            Some(proxy) => {
-                proxy::tunnel(stream, proxy, &self.upstream, self.timeouts.connect).await
-            }
-        }
-    }
-
-    /// The last: the handshake, if there is to be one.
-    pub async fn secure(&self, stream: TcpStream) -> Result<Wire, Failure> {
-        let stream = Counted::new(stream);
-        Ok(match &self.tls {
-            None => Wire::Plain(stream),
-            Some(tls) => Wire::Tls(Box::new(tls.handshake(stream).await?)),
-        })
-    }
+pub struct Session {
+    stream: TlsStream<Counted>,
+    /// Whether the server has accepted our certificate, or has not asked for one.
+    is_confirmed: bool,
 }
 
 impl Wire {
@@ -165,7 +90,7 @@ impl Wire {
     pub fn session(&self) -> Option<&rustls::ClientConnection> {
         match self {
             Self::Plain(_) => None,
-            Self::Tls(stream) => Some(stream.get_ref().1),
+            Self::Tls(session) => Some(session.stream.get_ref().1),
         }
     }
 
@@ -173,8 +98,22 @@ impl Wire {
     pub fn socket(&self) -> &Counted {
         match self {
             Self::Plain(stream) => stream,
-            Self::Tls(stream) => stream.get_ref().0,
+            Self::Tls(session) => session.stream.get_ref().0,
         }
+    }
+
+    /// Whether the upstream is known to accept us: what its kernel acknowledges counts.
+    pub fn is_confirmed(&self) -> bool {
+        match self {
+            Self::Plain(_) => true,
+            Self::Tls(session) => session.is_confirmed || session.has_ticket(),
+        }
+    }
+
+    /// Whether the upstream has not ended the connection, as far as is known here.
+    pub async fn is_open(&mut self) -> bool {
+        let ended = std::future::poll_fn(|cx| Poll::Ready(self.poll_discard(cx)));
+        ended.await.is_pending()
     }
 
     /// Reads, and throws away, until the upstream ends the connection.
@@ -221,6 +160,75 @@ impl Wire {
     }
 }
 
+impl Session {
+    /// After the handshake. `is_confirmed` says that the server has not asked for a
+    /// certificate, or has accepted it already.
+    pub fn new(stream: TlsStream<Counted>, is_confirmed: bool) -> Self {
+        Self {
+            stream,
+            is_confirmed,
+        }
+    }
+
+    /// Waits until the server has accepted our certificate, as a session ticket or any data
+    /// tells. A server may send neither, so that is not waited for longer than `limit`.
+    pub async fn confirm(&mut self, limit: Duration) -> Result<(), Failure> {
+        let confirmed = std::future::poll_fn(|cx| self.poll_confirmed(cx));
+        deadline::timeout(limit, confirmed).await.unwrap_or(Ok(()))
+    }
+
+    fn poll_confirmed(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        if self.is_confirmed || self.has_ticket() {
+            return Poll::Ready(Ok(()));
+        }
+        // Looks at data without consuming it: it may be the beginning of an answer.
+        let heard = Pin::new(&mut self.stream).poll_fill_buf(cx);
+        let heard = heard.map_ok(|data| !data.is_empty());
+        match heard {
+            Poll::Ready(Ok(true)) => {
+                self.is_confirmed = true;
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Ok(false)) => Poll::Ready(Err(closed())),
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                Poll::Ready(Err(closed()))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(lost(&error))),
+            Poll::Pending if self.has_ticket() => Poll::Ready(Ok(())),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// Session tickets come after the server has accepted our certificate (RFC 8446, 4.6.1).
+    fn has_ticket(&self) -> bool {
+        self.stream.get_ref().1.tls13_tickets_received() > 0
+    }
+
+    /// A server that refuses us sends an alert and closes. A write then fails with less than
+    /// the alert says, which waits to be read.
+    fn with_reason<T>(
+        &mut self,
+        step: Poll<io::Result<T>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<T>> {
+        let Poll::Ready(Err(error)) = step else {
+            return step;
+        };
+        let mut space = [MaybeUninit::uninit(); DISCARD_BYTES];
+        for _ in 0..DISCARDS_A_TURN {
+            let mut buffer = ReadBuf::uninit(&mut space);
+            match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {}
+                Poll::Ready(Err(reason)) if is_alert(&reason) => {
+                    return Poll::Ready(Err(reason));
+                }
+                _ => break,
+            }
+        }
+        Poll::Ready(Err(error))
+    }
+}
+
 async fn progress<T>(
     timeout: Duration,
     step: impl Future<Output = Result<T, Failure>>,
@@ -238,18 +246,28 @@ fn closed() -> Failure {
 }
 
 fn lost(error: &io::Error) -> Failure {
-    let is_alert = error
-        .get_ref()
-        .and_then(|inner| inner.downcast_ref::<rustls::Error>())
-        .is_some();
-    if is_alert {
-        // After the handshake, for example where a client certificate is wanted.
-        return Failure::unavailable(FailureKind::Tls, format!("the upstream ended TLS: {error}"));
+    match tls::error_in(error) {
+        Some(error) => Failure::unavailable(FailureKind::Tls, tls::describe(error)),
+        None => Failure::unavailable(
+            FailureKind::Closed,
+            format!("the connection broke: {error}"),
+        ),
     }
-    Failure::unavailable(
-        FailureKind::Closed,
-        format!("the connection broke: {error}"),
-    )
+}
+
+fn is_alert(error: &io::Error) -> bool {
+    matches!(tls::error_in(error), Some(rustls::Error::AlertReceived(_)))
+}
+
+/// Whether an error, or one of its sources, is an alert by which a server refuses a
+/// handshake: `handshake_failure`, those about certificates, `access_denied`,
+/// `decrypt_error` and `certificate_required` (RFC 8446, 6).
+pub fn is_refusal(error: &(dyn std::error::Error + 'static)) -> bool {
+    let alert = match tls::error_in(error) {
+        Some(rustls::Error::AlertReceived(alert)) => u8::from(*alert),
+        _ => return error.source().is_some_and(is_refusal),
+    };
+    matches!(alert, 40 | 42..=49 | 51 | 116)
 }
 
 impl AsyncRead for Wire {
@@ -260,7 +278,12 @@ impl AsyncRead for Wire {
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
-            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::Tls(session) => {
+                let before = buffer.filled().len();
+                let read = ready!(Pin::new(&mut session.stream).poll_read(cx, buffer));
+                session.is_confirmed |= buffer.filled().len() > before;
+                Poll::Ready(read)
+            }
         }
     }
 }
@@ -273,21 +296,30 @@ impl AsyncWrite for Wire {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Tls(session) => {
+                let step = Pin::new(&mut session.stream).poll_write(cx, bytes);
+                session.with_reason(step, cx)
+            }
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tls(session) => {
+                let step = Pin::new(&mut session.stream).poll_flush(cx);
+                session.with_reason(step, cx)
+            }
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(session) => {
+                let step = Pin::new(&mut session.stream).poll_shutdown(cx);
+                session.with_reason(step, cx)
+            }
         }
     }
 }

@@ -8,7 +8,7 @@
 use crate::config::{OwnKeys, Settings, mask_uuids_in};
 use crate::pipeline::line::Reject;
 
-use crate::words::visible;
+use crate::words::{escape, visible};
 
 /// Before each line of an excerpt.
 const INDENT: usize = 4;
@@ -57,7 +57,7 @@ impl Mask {
 pub fn excerpt(raw: &[u8], at: usize, mask: &Mask, width: usize) -> String {
     let room = width.saturating_sub(INDENT).max(20);
     let (head, tail) = mask.split(raw, at);
-    let (head, tail) = (printable(&head), printable(&tail));
+    let (head, tail) = (escape(&head), escape(&tail));
     let head = last_columns(&head, room * 2 / 3);
     let tail = first_columns(&tail, room - visible(&head));
     let caret = " ".repeat(visible(&head));
@@ -73,24 +73,6 @@ pub fn show_reject(reject: &Reject, raw: &[u8], mask: &Mask, width: usize) -> St
         reject.hint,
         excerpt(raw, reject.at, mask, width)
     )
-}
-
-/// Text that a terminal shows as it is.
-fn printable(bytes: &[u8]) -> String {
-    let mut text = String::new();
-    for chunk in bytes.utf8_chunks() {
-        for character in chunk.valid().chars() {
-            if character.is_control() {
-                text.extend(character.escape_default());
-            } else {
-                text.push(character);
-            }
-        }
-        for byte in chunk.invalid() {
-            text += &format!("\\x{byte:02x}");
-        }
-    }
-    text
 }
 
 fn first_columns(text: &str, columns: usize) -> String {
@@ -144,6 +126,7 @@ mod tests {
             (b"lonely", "lonely", "      ^"),
             (b"a\t1\t-5", r"a\t1\t-5", "      ^"),
             (b"a\xff 1", r"a\xff 1", " ^"),
+            ("a\u{202e}b nan".as_bytes(), r"a\u{202e}b nan", " ^"),
             (b"a\x1bb 1", r"a\u{1b}b 1", " ^"),
             ("tür/x 1".as_bytes(), "tür/x 1", " ^"),
             ("a;名=値 1".as_bytes(), "a;名=値 1", "  ^"),

@@ -1,6 +1,6 @@
 //! What a certificate chain says, for people.
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustls::ProtocolVersion;
 use rustls::pki_types::CertificateDer;
@@ -9,12 +9,10 @@ use x509_cert::der::Decode;
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 
+use crate::stats::EXPIRES_SOON;
 use crate::words::count;
 
 const DAY: Duration = Duration::from_secs(86_400);
-
-/// Certificates that are renewed by machines are renewed earlier than this.
-const SOON: u64 = 14;
 
 /// Names of a certificate that are shown; large hosts have hundreds.
 const NAMES_SHOWN: usize = 5;
@@ -85,10 +83,23 @@ fn validity(chain: &[Certificate], now: SystemTime) -> String {
         validity.not_after.to_system_time()
     };
     let first = chain.iter().map(end).min().unwrap_or(now);
-    let left = first.duration_since(now).unwrap_or_default();
+    valid_until(first, now)
+}
+
+/// Our own certificate, which expires at this time since 1970.
+pub fn of_client(expiry: Duration, now: SystemTime) -> String {
+    let expiry = UNIX_EPOCH.checked_add(expiry).unwrap_or(now);
+    format!("our client certificate: {}", valid_until(expiry, now))
+}
+
+fn valid_until(expiry: SystemTime, now: SystemTime) -> String {
+    let date = httpdate::fmt_http_date(expiry);
+    let Ok(left) = expiry.duration_since(now) else {
+        return format!("expired on {date}; renew it");
+    };
     let days = left.as_secs() / DAY.as_secs();
-    let date = httpdate::fmt_http_date(first);
-    let advice = if days < SOON {
+    let is_soon = left.as_secs().cast_signed() < EXPIRES_SOON;
+    let advice = if is_soon {
         "; make sure that somebody renews it"
     } else {
         ""

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::config::{Settings, SinkUrl};
-use crate::pipeline::sink::{Question, Target, key_check_connector};
+use crate::pipeline::sink::{Addresses, Question, Target, key_check_connector};
 use crate::words::took;
 
 use super::report::{Report, Stop};
@@ -56,10 +56,10 @@ pub async fn check(report: &mut Report, settings: &Settings) -> Result<(), Stop>
     let mut connector = usable(report, settings, key_check_connector(sink, check))?;
     let target = Target::new(check.secure, &check.endpoint, &check.path, &sink.key);
     let began = Instant::now();
-    let reply = match connector.connect().await {
-        Ok(wire) => {
+    let reply = match connector.connect(&mut Addresses::default()).await {
+        Ok(reached) => {
             target
-                .ask(wire, Question::KnowsKey, sink.request_timeout)
+                .ask(reached.wire, Question::KnowsKey, sink.request_timeout)
                 .await
         }
         Err(failure) => Err(failure),

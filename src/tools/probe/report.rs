@@ -8,6 +8,7 @@ use crate::stats::FailureKind;
 
 use crate::tools::printed;
 use crate::tools::screen::{BAD, FAINT, GOOD, ODD, STRONG, Screen, paint};
+use crate::words::escape;
 
 /// Where the text begins: behind the verdict and the step.
 const MARGIN: usize = 14;
@@ -41,7 +42,7 @@ impl Report {
         if self.screen.is_terminal {
             self.clear();
             let room = self.screen.width().saturating_sub(MARGIN + 1);
-            let text: String = text.chars().take(room).collect();
+            let text: String = escape(text).chars().take(room).collect();
             // Nobody to tell if that fails; the verdict will notice.
             let _ = self
                 .screen
@@ -120,7 +121,8 @@ impl Report {
             return;
         }
         let verdict = paint(style, &format!("{verdict:<5}"));
-        let row = format!("{verdict}{step:<9}{text}");
+        // Names in certificates, answers, addresses: the text of others.
+        let row = format!("{verdict}{step:<9}{}", escape(text));
         let row = self.screen.wrap(&row, MARGIN);
         let _ = self.screen.print(&format!("{row}\n"));
     }
@@ -135,16 +137,18 @@ fn remedy(kind: FailureKind) -> &'static str {
         FailureKind::Connect => {
             "check host and port in the URL, and firewalls on the way; Hosted Graphite takes TLS on 20030 and plain lines on 2003"
         }
-        FailureKind::Tls | FailureKind::Ended => {
+        // Its words say it.
+        FailureKind::Tls => "",
+        FailureKind::Ended => {
             "check that the URL names the port that speaks TLS, and whether the upstream wants a client certificate (sink.tls.client_cert_file)"
         }
         FailureKind::Certificate => {
-            "lines wait until that is mended: nothing is ever sent to an upstream that is not verified"
+            "lines wait until that is corrected: nothing is ever sent to an upstream that is not verified"
         }
         FailureKind::Unauthorized => {
             "compare the key with the one on your account page; sidecarbon reads its file again by itself"
         }
-        FailureKind::Proxy => "check sink.proxy, or HTTPS_PROXY and NO_PROXY",
+        FailureKind::Proxy => "check sink.proxy, or HTTPS_PROXY, ALL_PROXY and NO_PROXY",
         FailureKind::Timeout | FailureKind::Closed | FailureKind::Io => {
             "try again; if it stays so, something between here and there cuts connections"
         }

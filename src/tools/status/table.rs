@@ -7,6 +7,7 @@ use anstyle::Style;
 
 use crate::admin::status::{Account, Listener, Status};
 use crate::pipeline::relay::roughly;
+use crate::stats::EXPIRES_SOON;
 
 use super::drain::{Progress, TimeLeft, bar};
 use crate::tools::screen::{BAD, FAINT, GOOD, ODD, STRONG, Screen, paint};
@@ -60,6 +61,15 @@ impl Table {
             Some(away) => paint(BAD, &format!("away for {}", lasted(away))),
         };
         self.row("upstream", &format!("{} {state}", sink.url));
+        if let Some(address) = sink.address.as_ref().filter(|_| sink.up) {
+            self.row("", &paint(FAINT, &format!("connected to {address}")));
+        }
+        if let Some(failed) = &sink.failed_addresses {
+            self.row(
+                "",
+                &paint(ODD, &format!("other addresses failed: {failed}")),
+            );
+        }
         if let Some(error) = &sink.last_error {
             let when = if sink.up {
                 format!(
@@ -96,6 +106,24 @@ impl Table {
             .collect();
         if !doubts.is_empty() {
             self.row("", &paint(ODD, &format!("lines: {}", doubts.join(", "))));
+        }
+        for (what, left) in [
+            (
+                "the upstream's certificate",
+                sink.certificate_expiry_seconds,
+            ),
+            (
+                "our client certificate",
+                sink.client_certificate_expiry_seconds,
+            ),
+        ] {
+            if let Some(left) = left.filter(|left| *left < EXPIRES_SOON) {
+                let text = match u64::try_from(left) {
+                    Ok(left) => format!("{what} expires in {}", lasted(as_seconds(left))),
+                    Err(_) => format!("{what} has expired"),
+                };
+                self.row("", &paint(ODD, &text));
+            }
         }
         self.text.push('\n');
     }

@@ -31,6 +31,24 @@ fn signed_by_nobody_we_know() {
     wrong_certificate(|_| Certs::stranger().server(&["localhost"]), "ca_file");
 }
 
+#[test]
+fn an_authority_as_a_server() {
+    wrong_certificate(Certs::server_that_is_an_authority, "CA:FALSE");
+}
+
+#[test]
+fn only_for_clients() {
+    wrong_certificate(Certs::server_for_clients_only, "serverAuth");
+}
+
+#[test]
+fn an_intermediate_that_is_not_sent() {
+    wrong_certificate(
+        |_| Certs::server_below_an_intermediate(),
+        "no intermediate certificate",
+    );
+}
+
 /// One ERROR that says what is wrong, and not a byte of any line before the
 /// right server is there.
 fn wrong_certificate(wrong: impl FnOnce(&Certs) -> Arc<ServerConfig>, said: &str) {
@@ -74,6 +92,23 @@ fn plain_text() {
     assert!(!heard.contains(KEY));
     drop(mail);
     the_right_one_appears(daemon, &certs, &port, &sent);
+}
+
+#[test]
+fn garbage_after_a_record_of_tls() {
+    let port = Port::reserve();
+    // A record with an empty ServerHelloDone, then none.
+    let odd = Faulty::tcp_at(&port, |_| {
+        Fault::Greets("\u{16}\u{3}\u{3}\0\u{4}\u{e}\0\0\0GARBAGE GARBAGE\r\n")
+    });
+    let daemon = Daemon::start(&config(port.tls_url()));
+    daemon.udp("garbage.line 1 1700000000");
+    let said = daemon
+        .log
+        .find("what is wrong", |line| line.contains(" WARN "));
+    assert!(said.contains("TLS software is at fault"), "{said}");
+    assert!(!said.contains("does not speak TLS"), "{said}");
+    wait_for("more attempts", || odd.ended() >= 2);
 }
 
 #[test]

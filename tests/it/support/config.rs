@@ -80,6 +80,15 @@ impl Config {
             .set("listen.unix_datagram", datagrams)
     }
 
+    /// The settings of another one, in the files of this one.
+    #[must_use]
+    pub fn like(&self, other: &Self) -> Self {
+        let mut config = self.clone();
+        let key_file = config.key_file();
+        config.settings.clone_from(&other.settings);
+        config.set("sink.api_key_file", &key_file)
+    }
+
     /// A file beside the configuration.
     pub fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)

@@ -153,6 +153,13 @@ impl Daemon {
         Message::read(&mut io::BufReader::new(stream))
     }
 
+    /// `/api/status`.
+    #[track_caller]
+    pub fn status(&self) -> serde_json::Value {
+        let page = self.try_get("/api/status").expect("an answer");
+        serde_json::from_slice(&page.body).expect("JSON")
+    }
+
     /// All metrics.
     #[track_caller]
     pub fn metrics(&self) -> Metrics {

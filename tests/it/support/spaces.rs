@@ -63,6 +63,17 @@ impl Network {
             .to_vec()
     }
 
+    /// Runs a command in there, and answers with what it prints.
+    #[track_caller]
+    pub fn run(&self, command: &[&str]) -> String {
+        let mut arguments = self.command();
+        arguments.extend(command.iter().map(|word| (*word).to_owned()));
+        let output = Command::new(&arguments[0]).args(&arguments[1..]).output();
+        let output = output.expect("a command");
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
     /// The link to the upstream passes nothing, or works again.
     #[track_caller]
     pub fn pass(&self, packets: bool) {

@@ -21,6 +21,6 @@ pub use link::Link;
 pub use port::{Port, UdpPort};
 pub use proxy::Proxy;
 pub use scripted::{Asked, Reply, Scripted};
-pub use site::Site;
+pub use site::{PATH, Site};
 pub use stream::Upstream;
 pub use udp::UdpUpstream;

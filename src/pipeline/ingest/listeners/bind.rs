@@ -6,6 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use socket2::SockRef;
 use tracing::{info, warn};
 
 use crate::config::ListenAddress;
@@ -14,7 +15,7 @@ use crate::pipeline::ingest::unix::BoundPath;
 use crate::pipeline::ingest::{Given, tcp, udp, unix};
 
 use super::Listener;
-use super::socket::{Bound, Held};
+use super::socket::{Asked, Bound, Held};
 use super::spec::{Place, Spec};
 
 /// So many ports that the system chooses for datagrams are tried for streams.
@@ -46,14 +47,18 @@ impl Binder<'_> {
             Place::Tcp(address) => return Ok((self.bind_ip(spec, address, false, None)?, None)),
             Place::UdpAndTcp(address) => return Ok((self.bind_both(spec, address)?, None)),
             Place::UnixStream(address) => match self.given.unix_stream(address) {
-                Some(given) => given.map(|socket| (Bound::UnixStream(socket).given(), None)),
+                Some(given) => given
+                    .map(|socket| (Bound::UnixStream(socket).given(), BoundPath::given(address))),
                 None => unix::bind_stream(address)
                     .map(|(socket, path)| (Bound::UnixStream(socket).ours(), path)),
             },
             Place::UnixDatagram(address) => match self.given.unix_datagram(address) {
                 Some(given) => given.map(|socket| {
                     os::name_processes(&socket);
-                    (Bound::UnixDatagram(socket).given(), None)
+                    (
+                        Bound::UnixDatagram(socket).given(),
+                        BoundPath::given(address),
+                    )
                 }),
                 None => unix::bind_datagram(address)
                     .map(|(socket, path)| (Bound::UnixDatagram(socket).ours(), path)),
@@ -94,7 +99,11 @@ impl Binder<'_> {
         let mut missing = None;
         for address in &listen.addresses {
             let first_port = || bound.first().and_then(|first| ip_port(&first.bound));
-            match self.bind_address(spec, *address, port.or_else(first_port), is_udp) {
+            let asked = Asked {
+                address: *address,
+                only_v6: listen.only_v6,
+            };
+            match self.bind_address(spec, asked, port.or_else(first_port), is_udp) {
                 Ok(socket) => bound.push(socket),
                 Err(error) if os::is_missing_family(&error) => missing = Some((address, error)),
                 Err(error) => {
@@ -124,15 +133,16 @@ impl Binder<'_> {
     fn bind_address(
         &self,
         spec: &Spec,
-        address: SocketAddr,
+        asked: Asked,
         same_port: Option<u16>,
         is_udp: bool,
     ) -> io::Result<Held> {
-        if let Some(ours) = self.ours_at(spec, address, is_udp).next() {
+        if let Some(ours) = self.ours_at(spec, asked, is_udp).next() {
             return ours.try_clone();
         }
-        let udp = |socket| Bound::Udp(address, socket, Arc::default());
-        let tcp = |listener| Bound::Tcp(address, listener);
+        let address = asked.address;
+        let udp = |socket| Bound::Udp(asked, socket, Arc::default());
+        let tcp = |listener| Bound::Tcp(asked, listener);
         let given = if is_udp {
             self.given.udp(address).map(|given| given.map(udp))
         } else {
@@ -142,19 +152,46 @@ impl Binder<'_> {
             return given.map(Bound::given);
         }
         let bind = |at: SocketAddr| {
-            let bound = if is_udp {
-                udp::bind(at).map(udp)
+            let leaving = self.leaving_at(at.port(), is_udp);
+            let bind_ip = if is_udp { udp::bind } else { tcp::bind };
+            let bound =
+                os::bind_beside_leaving(&leaving, |shares| bind_ip(at, asked.only_v6, shares))?;
+            io::Result::Ok(if is_udp {
+                udp(bound.into()).ours()
             } else {
-                tcp::bind(at).map(tcp)
-            };
-            bound.map(Bound::ours)
+                tcp(bound.into()).ours()
+            })
         };
         if let (0, Some(port)) = (address.port(), same_port)
-            && let Ok(bound) = bind(SocketAddr::new(address.ip(), port))
+            && let Ok(bound) = bind(with_port(address, port))
         {
             return Ok(bound);
         }
         bind(address)
+    }
+
+    /// Whether listeners that go have bound one of the ports of another listener.
+    pub fn takes_over(&self, spec: &Spec) -> bool {
+        let (Place::Udp(listen) | Place::Tcp(listen) | Place::UdpAndTcp(listen)) = &spec.place
+        else {
+            return false;
+        };
+        let mut ports = listen.addresses.iter().map(SocketAddr::port);
+        ports.any(|port| {
+            [true, false]
+                .iter()
+                .any(|is_udp| !self.leaving_at(port, *is_udp).is_empty())
+        })
+    }
+
+    /// The sockets that listeners that go have bound to a port, at whatever address.
+    fn leaving_at(&self, port: u16, is_udp: bool) -> Vec<SockRef<'_>> {
+        let sockets = self.goes.iter().flat_map(|listener| &listener.sockets);
+        sockets
+            .filter(|held| !held.is_given && ip_port(&held.bound) == Some(port))
+            .filter(|held| held.bound.is_of_datagrams() == is_udp)
+            .map(|held| SockRef::from(&held.bound))
+            .collect()
     }
 
     /// The sockets for the other threads that receive where one is bound, each made
@@ -166,10 +203,10 @@ impl Binder<'_> {
         first: &Held,
         ready: impl Fn(Held) -> io::Result<T>,
     ) -> Vec<T> {
-        let Bound::Udp(address, socket, _) = &first.bound else {
+        let Bound::Udp(asked, socket, _) = &first.bound else {
             return Vec::new();
         };
-        let address = *address;
+        let (asked, address) = (*asked, asked.address);
         let why_not = if first.is_given {
             Some("the service manager has bound this socket")
         } else if !os::SHARES_PORTS {
@@ -181,12 +218,12 @@ impl Binder<'_> {
             info!(listener = %spec.label(), %address, why, "one thread receives here, whatever listen.udp_threads says");
             return Vec::new();
         }
-        let mut ours = self.ours_at(spec, address, true).skip(1);
+        let mut ours = self.ours_at(spec, asked, true).skip(1);
         let beside = || match ours.next() {
             Some(socket) => socket.try_clone(),
-            None => udp::bind_beside(socket).map(|socket| Held {
+            None => udp::bind_beside(socket, asked.only_v6).map(|socket| Held {
                 is_beside: true,
-                ..Bound::Udp(address, socket, Arc::default()).ours()
+                ..Bound::Udp(asked, socket, Arc::default()).ours()
             }),
         };
         let complain = |error: &io::Error| {
@@ -199,26 +236,26 @@ impl Binder<'_> {
     }
 
     /// The sockets of listeners that go that were bound to an address.
-    fn ours_at(
-        &self,
-        spec: &Spec,
-        address: SocketAddr,
-        is_udp: bool,
-    ) -> impl Iterator<Item = &Held> {
+    fn ours_at(&self, spec: &Spec, wanted: Asked, is_udp: bool) -> impl Iterator<Item = &Held> {
         // Of several listeners at any port, each keeps to its dialect.
         let dialect = spec.dialect;
-        let fits = move |of: &Spec| address.port() != 0 || of.dialect == dialect;
+        let fits = move |of: &Spec| wanted.address.port() != 0 || of.dialect == dialect;
         let goes = self
             .goes
             .iter()
             .filter(move |listener| fits(&listener.spec));
         let sockets = goes.flat_map(|listener| &listener.sockets);
         sockets.filter(move |socket| match &socket.bound {
-            Bound::Udp(asked, ..) => is_udp && *asked == address,
-            Bound::Tcp(asked, _) => !is_udp && *asked == address,
+            Bound::Udp(asked, ..) => is_udp && *asked == wanted,
+            Bound::Tcp(asked, _) => !is_udp && *asked == wanted,
             Bound::UnixStream(_) | Bound::UnixDatagram(_) => false,
         })
     }
+}
+
+fn with_port(mut address: SocketAddr, port: u16) -> SocketAddr {
+    address.set_port(port);
+    address
 }
 
 fn ip_port(bound: &Bound) -> Option<u16> {

@@ -2,18 +2,30 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net as unix;
 use std::sync::Arc;
 
+use crate::os;
 use crate::pipeline::ingest::udp::KernelDrops;
+use crate::stats::bound::Place;
+
+/// An address that was asked for, and whether its wildcard leaves IPv4 to others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asked {
+    /// The address.
+    pub address: SocketAddr,
+    /// Only for `[::]`.
+    pub only_v6: bool,
+}
 
 /// A socket that is bound, and the address that was asked for.
 #[derive(Debug)]
 pub enum Bound {
     /// Datagrams over IP, and what the kernel has dropped of them.
-    Udp(SocketAddr, UdpSocket, Arc<KernelDrops>),
+    Udp(Asked, UdpSocket, Arc<KernelDrops>),
     /// Streams over IP.
-    Tcp(SocketAddr, TcpListener),
+    Tcp(Asked, TcpListener),
     /// Streams over Unix sockets.
     UnixStream(unix::UnixListener),
     /// Datagrams over Unix sockets.
@@ -99,6 +111,42 @@ impl Bound {
         })
     }
 
+    /// Whether another handle is one of the same socket.
+    pub fn is_same_socket(&self, other: &Self) -> bool {
+        let inode = |bound: &Self| {
+            let found = rustix::fs::fstat(bound.as_fd()).ok()?;
+            Some((found.st_dev, found.st_ino))
+        };
+        inode(self).is_some_and(|own| inode(other) == Some(own))
+    }
+
+    /// Lets no more datagrams and connections arrive. What has arrived can still be read
+    /// and accepted.
+    pub fn stop_arrivals(&self) -> io::Result<()> {
+        match self {
+            Self::Udp(_, socket, _) => os::refuse_datagrams(socket),
+            Self::Tcp(_, listener) => os::ignore_connections(listener),
+            // Whoever finds the path finds another socket there, or none.
+            Self::UnixStream(_) | Self::UnixDatagram(_) => Ok(()),
+        }
+    }
+
+    /// Where clients reach it over IP.
+    pub fn place(&self) -> Option<Place> {
+        let address = self.ip_address()?.ok()?;
+        match self {
+            Self::Udp(Asked { only_v6, .. }, ..) => Some(Place::Udp {
+                address,
+                only_v6: *only_v6,
+            }),
+            Self::Tcp(Asked { only_v6, .. }, _) => Some(Place::Tcp {
+                address,
+                only_v6: *only_v6,
+            }),
+            Self::UnixStream(_) | Self::UnixDatagram(_) => None,
+        }
+    }
+
     /// Whether nobody is connected to it.
     pub fn is_of_datagrams(&self) -> bool {
         matches!(self, Self::Udp(..) | Self::UnixDatagram(_))
@@ -119,6 +167,17 @@ impl Bound {
             Self::Udp(_, socket, _) => Some(socket.local_addr()),
             Self::Tcp(_, listener) => Some(listener.local_addr()),
             Self::UnixStream(_) | Self::UnixDatagram(_) => None,
+        }
+    }
+}
+
+impl AsFd for Bound {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Udp(_, socket, _) => socket.as_fd(),
+            Self::Tcp(_, listener) => listener.as_fd(),
+            Self::UnixStream(listener) => listener.as_fd(),
+            Self::UnixDatagram(socket) => socket.as_fd(),
         }
     }
 }

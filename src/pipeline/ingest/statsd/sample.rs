@@ -76,11 +76,13 @@ pub fn read<'a>(raw: &'a [u8], rules: &Rules) -> Result<Option<Written<'a>>, Rej
     if raw.len() > rules.max_line_bytes {
         return Err(Reject::too_long(rules.max_line_bytes));
     }
-    let trimmed = raw.trim_ascii();
-    if trimmed.is_empty() {
+    let content = line::content(raw);
+    if content.is_empty() {
         return Ok(None);
     }
     line::check_encoding(raw)?;
+    let (start, raw) = (content.start, &raw[..content.end]);
+    let trimmed = &raw[start..];
     let foreign = |hint| Err(Reject::new(RejectReason::Protocol, 0, hint));
     if trimmed.starts_with(b"_e{") {
         return foreign(EVENT);
@@ -88,8 +90,6 @@ pub fn read<'a>(raw: &'a [u8], rules: &Rules) -> Result<Option<Written<'a>>, Rej
     if trimmed.starts_with(b"_sc|") {
         return foreign(CHECK);
     }
-    let raw = raw.trim_ascii_end();
-    let start = raw.len() - raw.trim_ascii_start().len();
     let Some(colon) = memchr::memchr(b':', raw) else {
         return Err(Reject::new(RejectReason::Fields, raw.len(), NO_VALUE));
     };

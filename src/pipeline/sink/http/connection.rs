@@ -1,7 +1,7 @@
 //! A connection to an HTTP server, and what its socket knows of a request that
 //! got no answer.
 
-use std::mem::MaybeUninit;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -62,6 +62,11 @@ pub struct Connection {
     pub accepted: Arc<AtomicU64>,
     /// What the upstream says.
     pub answers: Listener,
+    /// Where it leads.
+    pub address: SocketAddr,
+    /// Whether the server had accepted our TLS client certificate when the connection was
+    /// made, or had not asked for one.
+    pub is_confirmed: bool,
     pub expires: Instant,
     pub last_used: Instant,
     pub requests: u64,
@@ -83,13 +88,12 @@ impl Connection {
     /// Whether the next request may go on it. The server may have closed it while
     /// this process was suspended: what the socket holds is read before.
     pub async fn is_usable(&self) -> bool {
-        let now = Instant::now();
-        if self.sender.is_closed() || now >= self.expires || now >= self.last_used + MAX_IDLE {
+        if self.sender.is_closed() || Instant::now() >= self.last_used + MAX_IDLE {
             return false;
         }
         // A new one may hold tickets of TLS, and has not been idle.
         let mut looks = IS_READ.as_millis() / READ_LOOK.as_millis();
-        while self.requests > 0 && !self.is_quiet() {
+        while self.requests > 0 && os::has_unread(&self.socket) {
             sleep(READ_LOOK).await;
             looks -= 1;
             if looks == 0 || self.sender.is_closed() {
@@ -99,10 +103,9 @@ impl Connection {
         true
     }
 
-    /// Whether the socket has neither bytes, nor an end, nor an error to read.
-    fn is_quiet(&self) -> bool {
-        let peeked = SockRef::from(&self.socket).peek(&mut [MaybeUninit::uninit()]);
-        peeked.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
+    /// Whether it is time for another one.
+    pub fn is_expired(&self) -> bool {
+        self.expires <= Instant::now()
     }
 
     /// What is known of the request that just failed. What never was complete

@@ -16,11 +16,12 @@ use tracing::error;
 use crate::config::Uncertain;
 use crate::deadline::Deadline;
 use crate::pipeline::queue::Lease;
+use crate::pipeline::sink::wire::is_refusal;
 use crate::stats::{Counters, DropReason, FailureKind};
 
 use super::connection::{Connection, Fate};
 use super::status_line::Said;
-use super::{Answer, Failure, HttpSink, MAX_BODY, answer, bytes_of, with_sources};
+use super::{Answer, Failure, HttpSink, MAX_BODY, answer, bytes_of, kind_of, with_sources};
 
 /// How long the body of a success is read, to keep the connection.
 const BODY_OF_SUCCESS: Duration = Duration::from_secs(1);
@@ -71,7 +72,20 @@ impl HttpSink {
     async fn measured(&mut self, leases: &mut [Lease]) -> Result<Answer, Unanswered> {
         let bytes = bytes_of(leases);
         let begun = Instant::now();
-        let answer = self.exchange(leases).await;
+        let address = self
+            .connection
+            .as_ref()
+            .map(|connection| connection.address);
+        let mut answer = self.exchange(leases).await;
+        match (&mut answer, address) {
+            (Ok(_), _) => self.dialer.delivered(),
+            (Err(unanswered), Some(address)) if unanswered.fate != Fate::Stale => {
+                let has_another = self.dialer.broke(address);
+                let failure = unanswered.failure.clone();
+                unanswered.failure = failure.with_alternative(has_another);
+            }
+            (Err(_), _) => {}
+        }
         match &answer {
             Ok(Answer::Accepted) => self.size.accepted(bytes, begun.elapsed()),
             Ok(Answer::Refused(_) | Answer::TooLarge(_)) => {}
@@ -129,25 +143,25 @@ impl HttpSink {
                 self.unreadable = 0;
                 return Ok(self.finish(connection, response, deadline).await);
             }
+            Ok(Err(error)) if !connection.is_confirmed && is_refusal(&error) => {
+                // The server has refused our certificate, so it has read no request.
+                let failure = Failure::unavailable(FailureKind::Tls, with_sources(&error));
+                return Err(nothing_sent(failure));
+            }
             Ok(Err(error)) if error.is_canceled() => {
                 let fate = connection.stale_or(Fate::Incomplete);
                 let failure = match connection.answers.said() {
                     // Something that speaks first, and not HTTP.
                     Said::Unreadable if connection.requests == 0 => self.unreadable(),
-                    _ => Failure::unavailable(FailureKind::Closed, with_sources(&error)),
+                    _ => Failure::unavailable(kind_of(&error), with_sources(&error)),
                 };
                 return Err(Unanswered { failure, fate });
             }
             Ok(Err(error)) => {
-                let kind = if error.is_parse() {
-                    FailureKind::Status
-                } else {
-                    FailureKind::Closed
-                };
                 let message = format!("no answer to the request: {}", with_sources(&error));
                 was_reset = !error.is_incomplete_message();
                 was_cut = !error.is_parse();
-                Failure::unavailable(kind, message)
+                Failure::unavailable(kind_of(&error), message)
             }
             Err(_) => {
                 let message = format!("no answer within {:?}", self.manner.timeout);

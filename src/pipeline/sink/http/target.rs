@@ -30,7 +30,7 @@ impl Target {
     /// Requests to a path of a host, with a key as the user.
     pub fn new(secure: bool, endpoint: &Endpoint, path: &str, key: &ApiKey) -> Self {
         let default_port = if secure { 443 } else { 80 };
-        let with_port = endpoint.to_string();
+        let with_port = endpoint.without_zone().to_string();
         let host = match with_port.rsplit_once(':') {
             Some((host, _)) if endpoint.port == default_port => host,
             _ => &with_port,

@@ -115,9 +115,21 @@ impl Faulty {
         Self::start(port, Some(config), faults)
     }
 
+    /// Over TLS; what the client says after its first message is read after this
+    /// pause, as from a peer that is far away.
+    pub fn far(site: &Site, pause: Duration) -> Self {
+        Self::start_with(
+            Some(SMALL_BUFFER),
+            site.port(),
+            site.server(),
+            pause,
+            |_| Fault::Reads,
+        )
+    }
+
     /// As [`Faulty::tcp`], with as large a buffer as the kernel likes.
     pub fn tcp_roomy(faults: impl Fn(usize) -> Fault + Send + Sync + 'static) -> Self {
-        Self::start_with(None, &Port::reserve(), None, faults)
+        Self::start_with(None, &Port::reserve(), None, Duration::ZERO, faults)
     }
 
     /// From now on every new connection is read to its end, and so is every
@@ -170,13 +182,14 @@ impl Faulty {
         tls: Option<Arc<ServerConfig>>,
         faults: impl Fn(usize) -> Fault + Send + Sync + 'static,
     ) -> Self {
-        Self::start_with(Some(SMALL_BUFFER), port, tls, faults)
+        Self::start_with(Some(SMALL_BUFFER), port, tls, Duration::ZERO, faults)
     }
 
     fn start_with(
         buffer: Option<usize>,
         port: &Port,
         tls: Option<Arc<ServerConfig>>,
+        pause: Duration,
         faults: impl Fn(usize) -> Fault + Send + Sync + 'static,
     ) -> Self {
         let inbox = Arc::new(Inbox::default());
@@ -198,7 +211,14 @@ impl Faulty {
                     Some(config) => {
                         let session =
                             ServerConnection::new(Arc::clone(config)).expect("a TLS session");
-                        let stream = StreamOwned::new(session, stream);
+                        let stream = StreamOwned::new(
+                            session,
+                            Far {
+                                stream,
+                                reads: 0,
+                                pause,
+                            },
+                        );
                         Guest::new(stream, socket, lines).treat(fault, &mood)
                     }
                 }
@@ -225,6 +245,38 @@ impl Deref for Faulty {
 impl Drop for Faulty {
     fn drop(&mut self) {
         self.behave();
+    }
+}
+
+/// A stream whose second read comes late.
+struct Far {
+    stream: TcpStream,
+    reads: usize,
+    pause: Duration,
+}
+
+impl Read for Far {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "no other task shares this thread"
+    )]
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        self.reads += 1;
+        if self.reads == 2 {
+            thread::sleep(self.pause);
+        }
+        self.stream.read(buffer)
+    }
+}
+
+impl Write for Far {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        #[expect(clippy::disallowed_methods, reason = "passed on as it is")]
+        self.stream.write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.stream.flush()
     }
 }
 

@@ -17,12 +17,17 @@ pub struct Proxy {
 
 impl Proxy {
     pub fn start() -> Self {
+        Self::saying("")
+    }
+
+    /// One that says this before each of its answers.
+    pub fn saying(first: &'static str) -> Self {
         let asked = Arc::new(Mutex::new(Vec::new()));
         let acceptor = Acceptor::start(Port::reserve().listen(None), {
             let asked = Arc::clone(&asked);
             move |stream, _| {
                 // Either side may hang up at any time.
-                let _ = tunnel(stream, &asked);
+                let _ = tunnel(stream, first, &asked);
                 After::Close
             }
         });
@@ -43,7 +48,7 @@ impl Proxy {
     }
 }
 
-fn tunnel(mut client: TcpStream, asked: &Mutex<Vec<String>>) -> io::Result<()> {
+fn tunnel(mut client: TcpStream, first: &str, asked: &Mutex<Vec<String>>) -> io::Result<()> {
     let Some(request) = Message::read_head(&mut client)? else {
         return Ok(());
     };
@@ -55,6 +60,7 @@ fn tunnel(mut client: TcpStream, asked: &Mutex<Vec<String>>) -> io::Result<()> {
         return client.write_all(b"HTTP/1.1 405 CONNECT only\r\nContent-Length: 0\r\n\r\n");
     }
     let server = TcpStream::connect(request.word(1))?;
+    client.write_all(first.as_bytes())?;
     client.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n")?;
     let back = thread::spawn({
         let (server, client) = (server.try_clone()?, client.try_clone()?);

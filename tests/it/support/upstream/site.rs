@@ -1,5 +1,6 @@
 //! Where an upstream will be, and what it speaks there.
 
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -18,6 +19,7 @@ pub const PATH: &str = "/api/v1/sink";
 pub struct Site {
     port: Arc<Port>,
     certs: Option<Arc<Certs>>,
+    server: Option<Arc<ServerConfig>>,
     is_http: bool,
 }
 
@@ -43,11 +45,25 @@ impl Site {
     }
 
     fn new(certs: Option<Certs>, is_http: bool) -> Self {
+        let server = certs.as_ref().map(|certs| certs.server(&["localhost"]));
         Self {
             port: Arc::new(Port::reserve()),
             certs: certs.map(Arc::new),
+            server,
             is_http,
         }
+    }
+
+    /// The same with another TLS server there.
+    pub fn with_server(mut self, server: impl FnOnce(&Certs) -> Arc<ServerConfig>) -> Self {
+        self.server = self.certs.as_deref().map(server);
+        self
+    }
+
+    /// The same at another of our addresses.
+    pub fn on(mut self, address: Ipv4Addr) -> Self {
+        self.port = Arc::new(Port::reserve_at(address));
+        self
     }
 
     /// As `sink.url`.
@@ -65,6 +81,11 @@ impl Site {
         &self.port
     }
 
+    /// The authority behind the server's certificate.
+    pub fn certs(&self) -> Option<&Certs> {
+        self.certs.as_deref()
+    }
+
     /// Whom the daemon is to trust.
     pub fn ca_file(&self) -> Option<PathBuf> {
         self.certs.as_ref().map(|certs| certs.ca_file())
@@ -72,8 +93,6 @@ impl Site {
 
     /// How the upstream proves that it is `localhost`.
     pub fn server(&self) -> Option<Arc<ServerConfig>> {
-        self.certs
-            .as_ref()
-            .map(|certs| certs.server(&["localhost"]))
+        self.server.clone()
     }
 }

@@ -97,6 +97,11 @@ impl Upstream {
         Self::secured(&Port::reserve(), certs.server_valid(years), Manner::Reads)
     }
 
+    /// A TLS server of this configuration.
+    pub fn serving(config: Arc<ServerConfig>) -> Self {
+        Self::secured(&Port::reserve(), config, Manner::Reads)
+    }
+
     /// A TLS server that wants a client certificate.
     pub fn tls_asking(certs: &Certs) -> Self {
         Self::secured(&Port::reserve(), certs.server_that_asks(), Manner::Reads)

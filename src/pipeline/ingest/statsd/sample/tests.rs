@@ -69,6 +69,9 @@ fn one_value_of_each_type() {
         ("a:b:c|s", Member(b"b:c")),
         ("a:-1|s|@0.1", Member(b"-1")),
         (" a :1|c \r", Count(1.0)),
+        ("a:1|c\0", Count(1.0)),
+        ("\0a:1|c\r\0\0", Count(1.0)),
+        ("\u{feff}a:1|c", Count(1.0)),
     ] {
         let (name, tags, _) = measures(line, &[expected]);
         assert_eq!((name, tags), (&b"a"[..], &b""[..]), "{line}");

@@ -1,0 +1,178 @@
+//! One listening socket takes the place of another at the same port, and nothing
+//! that clients send in between is lost.
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+
+use socket2::{SockRef, Socket};
+
+/// Binds a new socket at a port that `leaving` sockets of this process still hold.
+///
+/// Linux compares `SO_REUSEPORT` of both sockets at the time of bind(2) (socket(7)), so
+/// it is set for that moment only: at all other times an address that is in use shows
+/// as such.
+pub fn bind_beside_leaving(
+    leaving: &[SockRef<'_>],
+    bind: impl Fn(bool) -> io::Result<Socket>,
+) -> io::Result<Socket> {
+    let in_use = match bind(false) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse && !leaving.is_empty() => error,
+        bound => return bound,
+    };
+    // Those that share their port for `listen.udp_threads` keep the option.
+    let alone: Vec<_> = leaving
+        .iter()
+        .filter(|socket| !socket.reuse_port().unwrap_or(true))
+        .collect();
+    for socket in &alone {
+        socket.set_reuse_port(true)?;
+    }
+    let bound = bind(true);
+    for socket in &alone {
+        socket.set_reuse_port(false)?;
+    }
+    let Ok(bound) = bound else {
+        // Another process has the address as well.
+        return Err(in_use);
+    };
+    bound.set_reuse_port(false)?;
+    Ok(bound)
+}
+
+/// Makes a datagram socket receive nothing more from clients: it is connected to its own
+/// address, from which nobody else can send. What its buffer holds stays there to be
+/// read. Datagrams that arrive from now on go to another socket at the port.
+pub fn refuse_datagrams(socket: &UdpSocket) -> io::Result<()> {
+    let mut own = socket.local_addr()?;
+    if own.ip().is_unspecified() {
+        own.set_ip(match own {
+            SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    socket.connect(own)
+}
+
+/// Makes a listening socket ignore new connections, while those in its backlog can still
+/// be accepted. A client that connects now sends its SYN again after a second (RFC 6298,
+/// 2.1), which then reaches another socket at the port, or is refused.
+pub fn ignore_connections(listener: &TcpListener) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    {
+        use socket2::SockFilter;
+        const FLAGS: u32 = 13;
+        const SYN: u32 = 2;
+        // A filter sees a segment from the TCP header on. Instructions of classic BPF
+        // (linux/filter.h): load the byte with the flags; drop the segment if SYN is set.
+        let filter = [
+            SockFilter::new(0x30, 0, 0, FLAGS),
+            SockFilter::new(0x45, 0, 1, SYN),
+            SockFilter::new(0x06, 0, 0, 0),
+            SockFilter::new(0x06, 0, 0, u32::MAX),
+        ];
+        SockRef::from(listener).attach_filter(&filter)
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = listener;
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::net::TcpStream;
+
+    use socket2::{Domain, Type};
+
+    use super::*;
+
+    const FORMS: [&str; 4] = ["127.0.0.1", "0.0.0.0", "::1", "::"];
+
+    fn bind(kind: Type, address: SocketAddr, shares: bool) -> io::Result<Socket> {
+        let socket = Socket::new(Domain::for_address(address), kind, None)?;
+        if kind == Type::STREAM {
+            socket.set_reuse_address(true)?;
+        }
+        socket.set_reuse_port(shares)?;
+        socket.bind(&address.into())?;
+        if kind == Type::STREAM {
+            socket.listen(8)?;
+        }
+        Ok(socket)
+    }
+
+    #[test]
+    fn every_form_of_address_can_take_the_place_of_every_other() {
+        for kind in [Type::STREAM, Type::DGRAM] {
+            for (old, new) in FORMS
+                .iter()
+                .flat_map(|old| FORMS.map(|new| (*old, new)))
+                .filter(|(old, new)| old != new)
+            {
+                let at = |form: &str, port| SocketAddr::new(form.parse().unwrap(), port);
+                let leaving = bind(kind, at(old, 0), false).unwrap();
+                let port = leaving.local_addr().unwrap().as_socket().unwrap().port();
+                let bind = |shares| bind(kind, at(new, port), shares);
+                let bound = bind_beside_leaving(&[SockRef::from(&leaving)], bind);
+                let bound = bound.unwrap_or_else(|error| panic!("{old} to {new}: {error}"));
+                for socket in [&leaving, &bound] {
+                    assert!(!socket.reuse_port().unwrap(), "{old} to {new}");
+                }
+                // Nobody else may have it.
+                let error = bind_beside_leaving(&[], bind).unwrap_err();
+                assert_eq!(error.kind(), io::ErrorKind::AddrInUse, "{old} to {new}");
+            }
+        }
+    }
+
+    #[test]
+    fn datagrams_that_come_later_go_to_the_other_socket() {
+        for (old, new, to) in [
+            ("127.0.0.1", "0.0.0.0", "127.0.0.1"),
+            ("127.0.0.1", "::", "127.0.0.1"),
+            ("::1", "::", "::1"),
+            ("0.0.0.0", "::", "127.0.0.1"),
+        ] {
+            let at = |form: &str, port| SocketAddr::new(form.parse().unwrap(), port);
+            let leaving = bind(Type::DGRAM, at(old, 0), false).unwrap();
+            let port = leaving.local_addr().unwrap().as_socket().unwrap().port();
+            let bind = |shares| bind(Type::DGRAM, at(new, port), shares);
+            let bound = bind_beside_leaving(&[SockRef::from(&leaving)], bind).unwrap();
+            let (leaving, bound) = (UdpSocket::from(leaving), UdpSocket::from(bound));
+            let client = UdpSocket::bind(at(to, 0)).unwrap();
+            client.send_to(b"before", at(to, port)).unwrap();
+            refuse_datagrams(&leaving).unwrap();
+            client.send_to(b"after", at(to, port)).unwrap();
+            for (socket, expected) in [(leaving, "before"), (bound, "after")] {
+                let mut text = [0; 16];
+                let length = socket.recv(&mut text).unwrap();
+                assert_eq!(&text[..length], expected.as_bytes(), "{old} to {new}");
+                socket.set_nonblocking(true).unwrap();
+                assert!(socket.recv(&mut text).is_err(), "{old} to {new}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_connection_that_comes_later_reaches_the_other_socket() {
+        let at = |form: &str, port| SocketAddr::new(form.parse().unwrap(), port);
+        let leaving = bind(Type::STREAM, at("127.0.0.1", 0), false).unwrap();
+        let port = leaving.local_addr().unwrap().as_socket().unwrap().port();
+        let bind = |shares| bind(Type::STREAM, at("0.0.0.0", port), shares);
+        let bound = bind_beside_leaving(&[SockRef::from(&leaving)], bind).unwrap();
+        let (leaving, bound) = (TcpListener::from(leaving), TcpListener::from(bound));
+        let _before = TcpStream::connect(at("127.0.0.1", port)).unwrap();
+        ignore_connections(&leaving).unwrap();
+        let later = std::thread::spawn(move || TcpStream::connect(at("127.0.0.1", port)));
+        leaving.accept().unwrap();
+        leaving.set_nonblocking(true).unwrap();
+        let nobody = leaving.accept().unwrap_err();
+        assert_eq!(nobody.kind(), io::ErrorKind::WouldBlock);
+        drop(leaving);
+        let (mut accepted, _) = bound.accept().unwrap();
+        drop(later.join().unwrap().unwrap());
+        assert_eq!(accepted.read(&mut [0; 1]).unwrap(), 0);
+    }
+}

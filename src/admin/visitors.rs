@@ -199,15 +199,15 @@ async fn converse(
         .max_buf_size(MAX_HEADER_BYTES)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
-    let stopped = async {
-        tokio::select! {
+    let served = async {
+        select! {
             biased;
             // A request that has arrived is read before the endpoint moves.
             ended = &mut connection => Some(ended),
             _ = stopping.changed() => None,
         }
     };
-    let ended = if let Ok(Some(ended)) = timeout(CONNECTION_TIMEOUT, stopped).await {
+    let ended = if let Ok(Some(ended)) = timeout(CONNECTION_TIMEOUT, served).await {
         ended
     } else {
         connection.as_mut().graceful_shutdown();

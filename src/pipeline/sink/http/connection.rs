@@ -60,13 +60,13 @@ pub struct Connection {
     pub socket: OwnedFd,
     /// How many bytes the socket has accepted.
     pub accepted: Arc<AtomicU64>,
-    /// What the upstream says.
-    pub answers: Listener,
     /// Where it leads.
     pub address: SocketAddr,
     /// Whether the server had accepted our TLS client certificate when the connection was
     /// made, or had not asked for one.
     pub is_confirmed: bool,
+    /// What the upstream says.
+    pub answers: Listener,
     pub expires: Instant,
     pub last_used: Instant,
     pub requests: u64,

@@ -2,12 +2,14 @@
 
 use std::fs::File;
 use std::io;
+use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 #[cfg(target_os = "linux")]
 use std::os::fd::AsRawFd;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
+use socket2::SockRef;
 use tokio::io::unix::AsyncFd;
 
 mod datagrams;
@@ -222,6 +224,12 @@ pub fn is_missing_family(error: &io::Error) -> bool {
         Errno::from_io_error(error),
         Some(Errno::ADDRNOTAVAIL | Errno::AFNOSUPPORT)
     )
+}
+
+/// Whether a read of this non-blocking socket would find bytes, the end, or an error.
+pub fn has_unread(socket: impl AsFd) -> bool {
+    let peeked = SockRef::from(&socket).peek(&mut [MaybeUninit::uninit()]);
+    !peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
 }
 
 /// How many bytes written to a TCP socket its peer has not acknowledged. An

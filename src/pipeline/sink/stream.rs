@@ -103,6 +103,8 @@ struct Connection {
     address: SocketAddr,
     window: Window,
     born: Instant,
+    /// Whether it has lived for [`CONFIRMED_AFTER`] without a refusal.
+    is_old: bool,
     /// When a new connection is due.
     expires: Instant,
     /// Runs while nothing is acknowledged and something is to be.
@@ -319,6 +321,7 @@ impl Connection {
             address,
             window: Window::new(rules),
             born: Instant::now(),
+            is_old: false,
             expires,
             progress: Deadline::after(patience),
             look: FIRST_LOOK,
@@ -339,7 +342,7 @@ impl Connection {
     /// Whether what the peer's kernel acknowledges counts. A server that asked for a
     /// certificate and has shown nothing for so long will not refuse it any more.
     fn is_confirmed(&self) -> bool {
-        self.wire.is_confirmed() || self.born.elapsed() >= CONFIRMED_AFTER
+        self.wire.is_confirmed() || self.is_old
     }
 
     fn begin(&mut self, lease: Lease) {
@@ -387,6 +390,9 @@ impl Connection {
     /// time without progress is counted.
     fn settle(&mut self) -> bool {
         let now = Instant::now();
+        // A refusal that came while this process was suspended is read before.
+        self.is_old = self.is_old
+            || (self.born.elapsed() >= CONFIRMED_AFTER && !os::has_unread(self.wire.socket()));
         if !self.is_confirmed() {
             if self.acknowledged() >= self.wire.socket().accepted() {
                 self.progress.restart();

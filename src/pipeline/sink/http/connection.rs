@@ -1,7 +1,6 @@
 //! A connection to an HTTP server, and what its socket knows of a request that
 //! got no answer.
 
-use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -94,7 +93,7 @@ impl Connection {
         }
         // A new one may hold tickets of TLS, and has not been idle.
         let mut looks = IS_READ.as_millis() / READ_LOOK.as_millis();
-        while self.requests > 0 && !self.is_quiet() {
+        while self.requests > 0 && os::has_unread(&self.socket) {
             sleep(READ_LOOK).await;
             looks -= 1;
             if looks == 0 || self.sender.is_closed() {
@@ -107,12 +106,6 @@ impl Connection {
     /// Whether it is time for another one.
     pub fn is_expired(&self) -> bool {
         self.expires <= Instant::now()
-    }
-
-    /// Whether the socket has neither bytes, nor an end, nor an error to read.
-    fn is_quiet(&self) -> bool {
-        let peeked = SockRef::from(&self.socket).peek(&mut [MaybeUninit::uninit()]);
-        peeked.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
     }
 
     /// What is known of the request that just failed. What never was complete

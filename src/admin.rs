@@ -274,7 +274,11 @@ fn bind_one(at: SocketAddr, old: &[AdminSocket]) -> io::Result<StdListener> {
     let leaving: Vec<_> = leaving
         .map(|socket| SockRef::from(&socket.listener))
         .collect();
-    let socket = os::bind_beside_leaving(&leaving, |shares_port| {
+    let port = os::Port {
+        is_udp: false,
+        number: at.port(),
+    };
+    let socket = os::bind_beside_leaving(port, &leaving, |shares_port| {
         let socket = Socket::new(
             Domain::for_address(at),
             Type::STREAM.nonblocking(),

@@ -18,7 +18,7 @@ mod handover;
 mod linux;
 
 pub use datagrams::{Datagrams, NamedBy, Sender};
-pub use handover::{bind_beside_leaving, ignore_connections, refuse_datagrams};
+pub use handover::{Port, bind_beside_leaving, ignore_connections, refuse_datagrams};
 
 /// The receive buffer asked for on datagram sockets. The kernel's default of
 /// 208 KiB keeps some 256 small datagrams (FACTS.md), a moment's worth.
@@ -316,4 +316,32 @@ pub fn interface_index(name: &str) -> Option<u32> {
     return linux::interface_index(name);
     #[cfg(not(target_os = "linux"))]
     return name.parse().ok();
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    #[test]
+    fn only_a_socket_file_of_ours_gets_its_permissions() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        let mode = |name: &str| fs::metadata(path(name)).unwrap().permissions().mode() & 0o777;
+        let _socket = UnixListener::bind(path("socket")).unwrap();
+        set_socket_file_mode(&path("socket"), 0o666).unwrap();
+        assert_eq!(mode("socket"), 0o666);
+
+        fs::write(path("private"), "").unwrap();
+        fs::set_permissions(path("private"), fs::Permissions::from_mode(0o600)).unwrap();
+        symlink(path("private"), path("link")).unwrap();
+        symlink(path("socket"), path("link to a socket")).unwrap();
+        for name in ["private", "link", "link to a socket", "missing"] {
+            set_socket_file_mode(&path(name), 0o777).unwrap_err();
+        }
+        assert_eq!((mode("private"), mode("socket")), (0o600, 0o666));
+    }
 }

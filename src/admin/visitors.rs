@@ -53,6 +53,9 @@ const LAST_ANSWER: Duration = Duration::from_secs(10);
 /// After a reload has moved the endpoint, to answer those who came before.
 const LAST_VISITS: Duration = Duration::from_secs(10);
 
+/// After that, a client that has connected is about to send its request.
+const LAST_REQUEST: Duration = Duration::from_millis(250);
+
 /// After an error of accept(2) that would repeat at once.
 const REST: Duration = Duration::from_millis(100);
 
@@ -72,6 +75,8 @@ pub async fn serve(
         }
     }
     select! {
+        // At a stop, one task ends before the others.
+        biased;
         // The sender is dropped when the daemon wants this to end.
         _ = stopping.changed() => {
             let _ = timeout(LAST_VISITS, tasks.join_all()).await;
@@ -204,7 +209,7 @@ async fn converse(
             biased;
             // A request that has arrived is read before the endpoint moves.
             ended = &mut connection => Some(ended),
-            _ = stopping.changed() => None,
+            () = async { stopping.changed().await.ok(); sleep(LAST_REQUEST).await } => None,
         }
     };
     let ended = if let Ok(Some(ended)) = timeout(CONNECTION_TIMEOUT, served).await {

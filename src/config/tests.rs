@@ -62,6 +62,22 @@ fn problems_name_place_key_and_remedy() {
         "[listen]\ntcp = \"0.0.0.0:1\"\npickle = [\"localhost:1\"]",
         "s.toml:3: listen.pickle \"localhost:1\" shares 127.0.0.1:1 with \"0.0.0.0:1\" of listen.tcp",
     );
+    refused(
+        "[listen]\ntcp = [\"[::]:1\"]\npickle = [\"127.0.0.1:1\"]",
+        "listen.pickle \"127.0.0.1:1\" shares 127.0.0.1:1 with \"[::]:1\" of listen.tcp",
+    );
+    refused(
+        "[listen]\ntcp = [\"localhost:1\"]\n[admin]\nlisten = \"0.0.0.0:1\"",
+        "s.toml:4: admin.listen \"0.0.0.0:1\" shares 0.0.0.0:1 with \"localhost:1\" of listen.tcp",
+    );
+    refused(
+        "[listen]\nunix_stream = [\"/s\"]\nunix_datagram = [\"/s\"]",
+        "s.toml:3: listen.unix_datagram names /s and so does listen.unix_stream; keep one",
+    );
+    refused(
+        "[listen]\nunix_stream = [\"@s\", \"@s\"]",
+        "s.toml:2: listen.unix_stream names @s twice; keep one",
+    );
     refused("[queue]\nbytes = \"64\"", "\"64MiB\"");
     refused("[queue]\nbytes = \"1KiB\"", "out of range");
     refused(
@@ -451,4 +467,24 @@ fn a_url_is_shown_without_secrets() {
         shown(&format!("https://h/{KEY}/a")),
         "https://h:443/<key>/a"
     );
+}
+
+#[test]
+fn the_ipv6_wildcard_leaves_ipv4_to_an_address_beside_it() {
+    let only_v6 = |tcp: &str| {
+        let settings = read(&format!("[listen]\ntcp = [{tcp}]")).unwrap();
+        let listeners = settings.listen.tcp.iter();
+        listeners.map(|one| one.only_v6).collect::<Vec<_>>()
+    };
+    for (tcp, expected) in [
+        ("'[::]:1'", vec![false]),
+        ("'[::]:1', '0.0.0.0:1'", vec![true, false]),
+        ("'127.0.0.1:1', '[::]:1'", vec![false, true]),
+        ("'[::]:1', '0.0.0.0:2'", vec![false, false]),
+        ("'[::1]:1', '0.0.0.0:1'", vec![false, false]),
+    ] {
+        assert_eq!(only_v6(tcp), expected, "{tcp}");
+    }
+    // Abstract names are one for each kind of socket.
+    read("[listen]\nunix_stream = ['@s']\nunix_datagram = ['@s']").unwrap();
 }

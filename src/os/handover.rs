@@ -3,22 +3,45 @@
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use socket2::{SockRef, Socket};
 
-/// Binds a new socket at a port that `leaving` sockets of this process still hold.
+/// A socket that is being left is read to its end, which takes a moment, and much longer
+/// where all CPUs are busy.
+const LEAVES_WITHIN: Duration = Duration::from_secs(30);
+
+/// Ports that sockets of this process have left lately.
+static LEFT: Mutex<Vec<(Port, Instant)>> = Mutex::new(Vec::new());
+
+/// A port of one protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Port {
+    /// Whether it is one of UDP; else of TCP.
+    pub is_udp: bool,
+    /// Its number.
+    pub number: u16,
+}
+
+/// Binds a new socket at a port that `leaving` sockets of this process still hold, or that
+/// it has left just now.
 ///
-/// Linux compares `SO_REUSEPORT` of both sockets at the time of bind(2) (socket(7)), so
-/// it is set for that moment only: at all other times an address that is in use shows
-/// as such.
+/// Linux compares `SO_REUSEPORT` of both sockets at the time of bind(2) (socket(7)). A
+/// socket in use has the option for that moment only: at all other times an address that
+/// is in use shows as such.
 pub fn bind_beside_leaving(
+    port: Port,
     leaving: &[SockRef<'_>],
     bind: impl Fn(bool) -> io::Result<Socket>,
 ) -> io::Result<Socket> {
     let in_use = match bind(false) {
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse && !leaving.is_empty() => error,
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => error,
         bound => return bound,
     };
+    if leaving.is_empty() && !port.was_left() {
+        return Err(in_use);
+    }
     // Those that share their port for `listen.udp_threads` keep the option.
     let alone: Vec<_> = leaving
         .iter()
@@ -39,11 +62,32 @@ pub fn bind_beside_leaving(
     Ok(bound)
 }
 
+impl Port {
+    fn was_left(self) -> bool {
+        let mut left = LEFT.lock().unwrap_or_else(PoisonError::into_inner);
+        left.retain(|(_, at)| at.elapsed() < LEAVES_WITHIN);
+        left.iter().any(|(port, _)| *port == self)
+    }
+
+    /// A socket at this port is in use no more, and is no hindrance for another one.
+    fn is_left(self, socket: &SockRef<'_>) -> io::Result<()> {
+        socket.set_reuse_port(true)?;
+        let mut left = LEFT.lock().unwrap_or_else(PoisonError::into_inner);
+        left.push((self, Instant::now()));
+        Ok(())
+    }
+}
+
 /// Makes a datagram socket receive nothing more from clients: it is connected to its own
 /// address, from which nobody else can send. What its buffer holds stays there to be
 /// read. Datagrams that arrive from now on go to another socket at the port.
 pub fn refuse_datagrams(socket: &UdpSocket) -> io::Result<()> {
     let mut own = socket.local_addr()?;
+    let port = Port {
+        is_udp: true,
+        number: own.port(),
+    };
+    port.is_left(&SockRef::from(socket))?;
     if own.ip().is_unspecified() {
         own.set_ip(match own {
             SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
@@ -57,6 +101,11 @@ pub fn refuse_datagrams(socket: &UdpSocket) -> io::Result<()> {
 /// be accepted. A client that connects now sends its SYN again after a second (RFC 6298,
 /// 2.1), which then reaches another socket at the port, or is refused.
 pub fn ignore_connections(listener: &TcpListener) -> io::Result<()> {
+    let port = Port {
+        is_udp: false,
+        number: listener.local_addr()?.port(),
+    };
+    port.is_left(&SockRef::from(listener))?;
     #[cfg(target_os = "linux")]
     {
         use socket2::SockFilter;
@@ -115,14 +164,23 @@ mod tests {
                 let leaving = bind(kind, at(old, 0), false).unwrap();
                 let port = leaving.local_addr().unwrap().as_socket().unwrap().port();
                 let bind = |shares| bind(kind, at(new, port), shares);
-                let bound = bind_beside_leaving(&[SockRef::from(&leaving)], bind);
+                let at_port = Port {
+                    is_udp: kind == Type::DGRAM,
+                    number: port,
+                };
+                let bound = bind_beside_leaving(at_port, &[SockRef::from(&leaving)], bind);
                 let bound = bound.unwrap_or_else(|error| panic!("{old} to {new}: {error}"));
                 for socket in [&leaving, &bound] {
                     assert!(!socket.reuse_port().unwrap(), "{old} to {new}");
                 }
                 // Nobody else may have it.
-                let error = bind_beside_leaving(&[], bind).unwrap_err();
+                let error = bind(false).unwrap_err();
                 assert_eq!(error.kind(), io::ErrorKind::AddrInUse, "{old} to {new}");
+                // The next change may come before the socket that was left is closed.
+                drop(leaving);
+                let left = SockRef::from(&bound);
+                at_port.is_left(&left).unwrap();
+                bind_beside_leaving(at_port, &[], bind).unwrap();
             }
         }
     }
@@ -139,7 +197,12 @@ mod tests {
             let leaving = bind(Type::DGRAM, at(old, 0), false).unwrap();
             let port = leaving.local_addr().unwrap().as_socket().unwrap().port();
             let bind = |shares| bind(Type::DGRAM, at(new, port), shares);
-            let bound = bind_beside_leaving(&[SockRef::from(&leaving)], bind).unwrap();
+            let at_port = Port {
+                is_udp: true,
+                number: port,
+            };
+            let leaving_one = [SockRef::from(&leaving)];
+            let bound = bind_beside_leaving(at_port, &leaving_one, bind).unwrap();
             let (leaving, bound) = (UdpSocket::from(leaving), UdpSocket::from(bound));
             let client = UdpSocket::bind(at(to, 0)).unwrap();
             client.send_to(b"before", at(to, port)).unwrap();
@@ -161,7 +224,12 @@ mod tests {
         let leaving = bind(Type::STREAM, at("127.0.0.1", 0), false).unwrap();
         let port = leaving.local_addr().unwrap().as_socket().unwrap().port();
         let bind = |shares| bind(Type::STREAM, at("0.0.0.0", port), shares);
-        let bound = bind_beside_leaving(&[SockRef::from(&leaving)], bind).unwrap();
+        let at_port = Port {
+            is_udp: false,
+            number: port,
+        };
+        let leaving_one = [SockRef::from(&leaving)];
+        let bound = bind_beside_leaving(at_port, &leaving_one, bind).unwrap();
         let (leaving, bound) = (TcpListener::from(leaving), TcpListener::from(bound));
         let _before = TcpStream::connect(at("127.0.0.1", port)).unwrap();
         ignore_connections(&leaving).unwrap();

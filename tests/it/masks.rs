@@ -80,6 +80,7 @@ fn value_with(path: &str, text: &str, config: &Config) -> Option<String> {
         | "sink.max_lines_per_second"
         | "sink.uncertain"
         | "sink.resend_tail"
+        | "sink.tls.confirm_timeout"
         | "listen.udp"
         | "listen.tcp"
         | "listen.statsd"

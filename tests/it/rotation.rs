@@ -6,7 +6,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::support::{Config, Daemon, HttpUpstream, KEY, NEW_KEY, Upstream, wait_for};
+use crate::support::{Config, Daemon, HttpUpstream, KEY, Launch, NEW_KEY, Upstream, wait_for};
 
 /// What is promised, where nobody says that the old key is no longer good.
 const PROMISE: Duration = Duration::from_secs(60);
@@ -160,4 +160,29 @@ fn a_mounted_secret_that_all_may_read_is_no_reason_to_warn() {
         line.contains("can read the key")
     });
     assert!(word.contains(" WARN "), "{word}");
+}
+
+#[test]
+fn files_that_every_user_can_write_are_mentioned() {
+    let config = Config::to("tcp://192.0.2.1:2003");
+    config.write();
+    let check = || {
+        let launch = Launch::bare().args(["check", "--quiet", "--config"]);
+        launch.arg(config.file()).run()
+    };
+    assert_eq!(check().said, "");
+    for (file, warning) in [
+        (
+            config.key_file(),
+            "every user of this host can replace the key",
+        ),
+        (config.file(), "every user of this host can change it"),
+    ] {
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o622)).expect("an own file");
+        let outcome = check();
+        assert_eq!(outcome.code, Some(0), "{}", outcome.said);
+        assert!(outcome.said.contains(warning), "{}", outcome.said);
+        let place = file.display().to_string();
+        assert!(outcome.said.contains(&place), "{}", outcome.said);
+    }
 }

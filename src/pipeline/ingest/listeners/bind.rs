@@ -154,8 +154,12 @@ impl Binder<'_> {
         let bind = |at: SocketAddr| {
             let leaving = self.leaving_at(at.port(), is_udp);
             let bind_ip = if is_udp { udp::bind } else { tcp::bind };
-            let bound =
-                os::bind_beside_leaving(&leaving, |shares| bind_ip(at, asked.only_v6, shares))?;
+            let port = os::Port {
+                is_udp,
+                number: at.port(),
+            };
+            let bind = |shares| bind_ip(at, asked.only_v6, shares);
+            let bound = os::bind_beside_leaving(port, &leaving, bind)?;
             io::Result::Ok(if is_udp {
                 udp(bound.into()).ours()
             } else {

@@ -12,6 +12,8 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use zeroize::{Zeroize, Zeroizing};
 
+use crate::os::Secret;
+
 /// Far above any key in use (the vendor's is a UUID of 36 characters).
 const MAX_BYTES: usize = 256;
 
@@ -26,7 +28,7 @@ const TELLING_BYTES: usize = 6;
 /// the last copy goes. Only `sink/encode.rs` and `sink/http.rs` call
 /// [`ApiKey::expose`], where the key enters the bytes for the upstream.
 #[derive(Clone, PartialEq, Eq)]
-pub struct ApiKey(Arc<Zeroizing<Vec<u8>>>);
+pub struct ApiKey(Arc<Secret>);
 
 /// Why a text cannot be a key. The text itself is never part of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -95,7 +97,7 @@ impl ApiKey {
         if key.starts_with('.') || key.ends_with('.') {
             return Err(BadKey::Dot);
         }
-        Ok(Self(Arc::new(Zeroizing::new(key.as_bytes().to_vec()))))
+        Ok(Self(Arc::new(Secret::of(&[key.as_bytes()]))))
     }
 
     /// The key in a regular file, which holds nothing else.

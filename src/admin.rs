@@ -16,16 +16,20 @@ mod visitors;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::mpsc as channel;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use tokio::runtime::Builder;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{info, warn};
 use tracing_appender::non_blocking::ErrorCounter;
 
+use crate::blocking::NO_THREAD_REMEDY;
 use crate::config::{ListenAddress, Settings};
 use crate::os;
+use crate::panics;
 use crate::pipeline::queue::Queue;
 use crate::stats::Counters;
 
@@ -61,6 +65,17 @@ pub struct Admin {
     server: Option<Server>,
 }
 
+/// Why the admin endpoint cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The address cannot be bound.
+    #[error(transparent)]
+    Bind(#[from] io::Error),
+    /// The system has no thread to give.
+    #[error("cannot start a thread: {0}; {NO_THREAD_REMEDY}")]
+    Thread(io::Error),
+}
+
 #[derive(Debug)]
 struct Server {
     /// Dropped: the server stops.
@@ -76,6 +91,7 @@ impl Watched {
         let (pulse, mut asked) = mpsc::channel::<oneshot::Sender<()>>(visitors::MAX_CONNECTIONS);
         tokio::spawn(async move {
             while let Some(answer) = asked.recv().await {
+                panics::inject("pulse");
                 // Whoever asked may have gone.
                 let _ = answer.send(());
             }
@@ -124,7 +140,7 @@ impl Watched {
 
 impl Admin {
     /// Serves at an address, or nowhere.
-    pub fn start(address: Option<&ListenAddress>, watched: Watched) -> io::Result<Self> {
+    pub fn start(address: Option<&ListenAddress>, watched: Watched) -> Result<Self, StartError> {
         let server = address
             .map(|at| Server::start(at, watched.clone()))
             .transpose()?;
@@ -140,7 +156,7 @@ impl Admin {
     }
 
     /// Serves at another address. On an error the old one stays.
-    pub fn rebind(&mut self, address: Option<&ListenAddress>) -> io::Result<()> {
+    pub fn rebind(&mut self, address: Option<&ListenAddress>) -> Result<(), StartError> {
         self.server = address
             .map(|at| Server::start(at, self.watched.clone()))
             .transpose()?;
@@ -165,18 +181,26 @@ impl Admin {
 }
 
 impl Server {
-    fn start(address: &ListenAddress, watched: Watched) -> io::Result<Self> {
+    fn start(address: &ListenAddress, watched: Watched) -> Result<Self, StartError> {
         let listeners = bind(address)?;
         let (stop, stopping) = watch::channel(());
         let (alive, ended) = oneshot::channel();
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
-        thread::Builder::new().name("admin".into()).spawn(move || {
+        let (report, reported) = channel::channel();
+        let serve = move || {
             // Dropped at the end of the thread, however it comes.
             let _alive = alive;
-            runtime.block_on(visitors::serve(listeners, watched, stopping));
-        })?;
+            // Made and dropped here: within another runtime, dropping it panics.
+            match Builder::new_current_thread().enable_all().build() {
+                Ok(runtime) => {
+                    drop(report.send(Ok(())));
+                    runtime.block_on(visitors::serve(listeners, watched, stopping));
+                }
+                Err(error) => drop(report.send(Err(error))),
+            }
+        };
+        let thread = thread::Builder::new().name("admin".into());
+        thread.spawn(serve).map_err(StartError::Thread)?;
+        reported.recv().map_err(io::Error::other)??;
         Ok(Self { _stop: stop, ended })
     }
 }

@@ -5,7 +5,8 @@
 //! line travels, [`daemon`] is how the process lives. Beside them, [`stats`]
 //! is what happened, in numbers, [`admin`] shows it, [`cli`] is the command
 //! line, [`tools`] are the commands beside the daemon, [`exit`] is how the
-//! process ends, [`runtime`] is when its threads rest, [`os`] is what only some
+//! process ends, [`runtime`] is when its threads rest, [`blocking`] is work on
+//! other threads, [`panics`] is how panics are noticed, [`os`] is what only some
 //! systems offer, and [`words`] are numbers for people.
 //!
 //! Dependencies point one way:
@@ -18,11 +19,13 @@
 //! which they are listed there: it is the order in which a line travels.
 
 pub mod admin;
+pub mod blocking;
 pub mod cli;
 pub mod config;
 pub mod daemon;
 pub mod exit;
 pub mod os;
+pub mod panics;
 pub mod pipeline;
 pub mod runtime;
 pub mod stats;

@@ -29,6 +29,7 @@ use tokio::task::{JoinError, JoinHandle};
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tracing::warn;
 
+use crate::blocking::NO_THREAD_REMEDY;
 use crate::config::Settings;
 use crate::os;
 use crate::stats::Counters;
@@ -63,7 +64,7 @@ pub enum SetupError {
     #[error(transparent)]
     Bind(#[from] BindError),
     /// The system has no thread for us.
-    #[error("cannot start a thread: {0}")]
+    #[error("cannot start a thread: {0}; {NO_THREAD_REMEDY}")]
     Thread(#[from] std::io::Error),
 }
 
@@ -118,6 +119,9 @@ impl Pipeline {
 
         let mut listeners = Listeners::new(ingest.clone(), counters.clone(), given);
         listeners.apply(listeners.plan(&settings.listen)?);
+        if let Some(error) = listeners.missing_thread() {
+            return Err(SetupError::Thread(error));
+        }
         for socket in listeners.unused() {
             warn!(%socket, "a socket was passed that no listener names; name it under [listen], or take it out of the socket unit");
         }
@@ -177,6 +181,10 @@ impl Pipeline {
             let _ = self.replacements.send(Replacement { sink, retry });
         }
         self.listeners.apply(change.listeners);
+        if let Some(error) = self.listeners.missing_thread() {
+            // Whatever comes to its socket must be received all the same.
+            warn!(%error, "no thread is available for listen.udp_threads; the first thread receives for it as well");
+        }
     }
 
     /// Ends when a task died: a defect, after which nothing can be trusted.
@@ -259,12 +267,13 @@ impl Pipeline {
     pub async fn abandon(&mut self) {
         self.listeners.abandon().await;
         self.flushing.abort();
-        self.ingest.flush_samples_now();
         if !self.relay.is_finished() {
             self.relay.abort();
             // Cancelled, as it was told.
             let _ = (&mut self.relay).await;
         }
+        // The last, since it may be what has panicked.
+        self.ingest.flush_samples_now();
     }
 }
 

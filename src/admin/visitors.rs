@@ -22,6 +22,8 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
+use crate::panics;
+
 use super::Watched;
 use super::answer::answer;
 use super::guard::Reach;
@@ -75,7 +77,9 @@ async fn accept(listener: TcpListener, watched: Watched) {
     // Ended with this task.
     let mut connections = JoinSet::new();
     loop {
-        let stream = match listener.accept().await {
+        let accepted = listener.accept().await;
+        panics::inject("admin");
+        let stream = match accepted {
             Ok((stream, _)) => stream,
             Err(error) => {
                 debug!(%error, "an admin connection was not accepted");
@@ -139,6 +143,7 @@ async fn converse(stream: TcpStream, reach: Reach, watched: Watched, has_asked: 
     }
     let service = service_fn(move |request| {
         has_asked.store(true, Relaxed);
+        panics::inject("visitor");
         let watched = watched.clone();
         async move { Ok::<_, Infallible>(answer(&request, reach, &watched).await) }
     });

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 use tracing::warn;
 
+use crate::panics;
 use crate::pipeline::queue::Queue;
 use crate::stats::Counters;
 
@@ -20,6 +21,7 @@ pub async fn tell(queue: Queue, counters: Arc<Counters>) {
     let mut rejected_before = queue.snapshot().ledger.rejected_total();
     loop {
         counters.log_line_left_out.notified().await;
+        panics::inject("omissions");
         sleep(INTERVAL).await;
         let left_out = counters.log_lines_suppressed.load(Relaxed);
         let rejected = queue.snapshot().ledger.rejected_total();

@@ -20,6 +20,7 @@ use tracing::field::DebugValue;
 use tracing::{debug, error, info, warn};
 
 use crate::config::RetrySettings;
+use crate::panics;
 use crate::stats::{Counters, DropReason, FailureKind};
 
 use super::queue::{Lease, Queue};
@@ -114,6 +115,7 @@ impl<S: Deliver + 'static> Relay<S> {
     }
 
     async fn round(&mut self) -> Round<S> {
+        panics::inject("relay");
         // 1. Wait for lines, with an eye on those that are on their way.
         let has_room = self.sink.has_room();
         select! {

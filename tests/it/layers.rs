@@ -6,19 +6,28 @@ use std::path::{Path, PathBuf};
 
 /// Which rooms a room may know.
 const ROOMS: &[(&str, &[&str])] = &[
-    ("config", &[]),
+    ("config", &["os"]),
     ("stats", &[]),
     ("os", &[]),
+    ("panics", &[]),
+    ("blocking", &[]),
     ("runtime", &[]),
-    ("pipeline", &["config", "stats", "os", "runtime"]),
-    ("admin", &["config", "stats", "os", "pipeline"]),
+    (
+        "pipeline",
+        &["blocking", "config", "os", "panics", "runtime", "stats"],
+    ),
+    (
+        "admin",
+        &["blocking", "config", "os", "panics", "pipeline", "stats"],
+    ),
     ("cli", &["config"]),
     ("exit", &[]),
     ("words", &[]),
     (
         "daemon",
         &[
-            "admin", "config", "exit", "os", "pipeline", "runtime", "stats", "words",
+            "admin", "blocking", "config", "exit", "os", "panics", "pipeline", "runtime", "stats",
+            "words",
         ],
     ),
     (

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use crate::os::Sender;
+use crate::panics;
 use crate::stats::{CloseReason, ListenerCounters};
 
 use super::client::{Client, Ending};
@@ -131,6 +132,7 @@ pub async fn serve<A: Acceptor>(acceptor: A, service: Service) {
             () = stopped.wait() => break,
             accepted = acceptor.accept() => accepted,
         };
+        panics::inject("accept");
         match accepted {
             Ok(connection) => serve(&mut clients, connection),
             Err(error) if is_exhaustion(&error) => {
@@ -186,6 +188,7 @@ impl<S: ReadyStream> Reception<S> {
             select! {
                 biased;
                 readable = self.stream.readable() => {
+                    panics::inject("client");
                     let turn = ingest.turn().await;
                     let read = readable.and_then(|()| self.read(S::try_read));
                     seat.holds(self.client.held());

@@ -12,6 +12,7 @@ mod support;
 mod admin;
 mod backlog;
 mod cli;
+mod crashes;
 mod environment;
 mod faults;
 mod flow;

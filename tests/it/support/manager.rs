@@ -6,7 +6,7 @@ use std::io::{IoSliceMut, Read, Seek, SeekFrom, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 
 use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
@@ -31,6 +31,9 @@ const SPARE_NUMBERS: i32 = 100;
 /// Ends the manager's ear.
 const OVER: &[u8] = b"OVER";
 
+/// Has it say that it has heard all that was said before.
+const CATCH_UP: &[u8] = b"CATCH UP";
+
 /// The descriptors in its store: room for two, as in the unit.
 #[derive(Default)]
 struct Kept {
@@ -46,6 +49,7 @@ pub struct Manager {
     pub told: Arc<Inbox>,
     kept: Arc<Mutex<Kept>>,
     ear: Option<JoinHandle<()>>,
+    caught_up: Mutex<mpsc::Receiver<()>>,
     sockets: Vec<OwnedFd>,
     environment: Vec<(&'static str, String)>,
 }
@@ -65,15 +69,17 @@ impl Manager {
         let socket = UnixDatagram::bind(directory.path().join("notify")).expect("a socket");
         let told = Arc::new(Inbox::default());
         let kept = Arc::default();
+        let (catches_up, caught_up) = mpsc::channel();
         let ear = {
             let (told, kept) = (Arc::clone(&told), Arc::clone(&kept));
-            thread::spawn(move || listen(&socket, &told, &kept))
+            thread::spawn(move || listen(&socket, &told, &kept, &catches_up))
         };
         Self {
             directory,
             told,
             kept,
             ear: Some(ear),
+            caught_up: Mutex::new(caught_up),
             sockets: Vec::new(),
             environment: Vec::new(),
         }
@@ -107,6 +113,7 @@ impl Manager {
 
     #[track_caller]
     fn launch<T>(&self, config: &Config, go: impl FnOnce(Launch) -> T) -> T {
+        self.catch_up();
         let kept = self.lock();
         let sockets = self.sockets.iter().map(AsFd::as_fd);
         let image = kept.image.iter().map(|(_, file)| file.as_fd());
@@ -150,6 +157,7 @@ impl Manager {
     /// What the image that it keeps is called.
     #[track_caller]
     pub fn name_of_image(&self) -> String {
+        self.catch_up();
         self.lock().image.as_ref().expect("an image").0.clone()
     }
 
@@ -187,6 +195,17 @@ impl Manager {
         file.write_all(b"x").is_err()
     }
 
+    /// As systemd, it hears what a process has said before that process is gone.
+    #[track_caller]
+    fn catch_up(&self) {
+        let caught_up = self.caught_up.lock();
+        let caught_up = caught_up.unwrap_or_else(PoisonError::into_inner);
+        let socket = UnixDatagram::unbound().expect("a socket");
+        let ear = self.directory.path().join("notify");
+        socket.send_to(CATCH_UP, ear).expect("an ear");
+        caught_up.recv().expect("an ear");
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -204,7 +223,7 @@ impl Drop for Manager {
 }
 
 /// Takes datagrams as systemd does.
-fn listen(socket: &UnixDatagram, told: &Inbox, kept: &Mutex<Kept>) {
+fn listen(socket: &UnixDatagram, told: &Inbox, kept: &Mutex<Kept>, catches_up: &mpsc::Sender<()>) {
     let mut buffer = [0; 4096];
     loop {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
@@ -225,6 +244,10 @@ fn listen(socket: &UnixDatagram, told: &Inbox, kept: &Mutex<Kept>) {
             .collect();
         if &buffer[..length] == OVER {
             return;
+        }
+        if &buffer[..length] == CATCH_UP {
+            catches_up.send(()).expect("a manager");
+            continue;
         }
         let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
         let lines: Vec<&str> = text.lines().collect();

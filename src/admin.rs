@@ -16,18 +16,22 @@ mod visitors;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::mpsc as channel;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use tokio::runtime::Builder;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{info, warn};
 use tracing_appender::non_blocking::ErrorCounter;
 
+use crate::blocking::NO_THREAD_REMEDY;
 use crate::config::{ListenAddress, Settings};
 use crate::deadline;
 use crate::os;
+use crate::panics;
 use crate::pipeline::queue::Queue;
 use crate::stats::Counters;
 use crate::stats::bound::{self, Bound, Place, Registration};
@@ -64,6 +68,17 @@ pub struct Admin {
     server: Option<Server>,
 }
 
+/// Why the admin endpoint cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The address cannot be bound.
+    #[error(transparent)]
+    Bind(#[from] io::Error),
+    /// The system has no thread to give.
+    #[error("cannot start a thread: {0}; {NO_THREAD_REMEDY}")]
+    Thread(io::Error),
+}
+
 #[derive(Debug)]
 struct Server {
     sockets: Vec<AdminSocket>,
@@ -93,6 +108,7 @@ impl Watched {
         let (pulse, mut asked) = mpsc::channel::<oneshot::Sender<()>>(visitors::MAX_CONNECTIONS);
         tokio::spawn(async move {
             while let Some(answer) = asked.recv().await {
+                panics::inject("pulse");
                 // Whoever asked may have gone.
                 let _ = answer.send(());
             }
@@ -139,7 +155,7 @@ impl Watched {
 
 impl Admin {
     /// Serves at an address, or nowhere.
-    pub fn start(address: Option<&ListenAddress>, watched: Watched) -> io::Result<Self> {
+    pub fn start(address: Option<&ListenAddress>, watched: Watched) -> Result<Self, StartError> {
         let server = address
             .map(|at| Server::start(at, watched.clone(), &[]))
             .transpose()?;
@@ -155,7 +171,7 @@ impl Admin {
     }
 
     /// Serves at another address beside the old one. Dropped, the other one goes.
-    pub fn prepare(&self, address: Option<&ListenAddress>) -> io::Result<Rebound> {
+    pub fn prepare(&self, address: Option<&ListenAddress>) -> Result<Rebound, StartError> {
         let new = address.map(|at| Server::start(at, self.watched.clone(), self.sockets()));
         Ok(Rebound(new.transpose()?))
     }
@@ -196,20 +212,32 @@ impl Admin {
 
 impl Server {
     /// Starts at an address, at which another server may still have sockets.
-    fn start(address: &ListenAddress, watched: Watched, old: &[AdminSocket]) -> io::Result<Self> {
+    fn start(
+        address: &ListenAddress,
+        watched: Watched,
+        old: &[AdminSocket],
+    ) -> Result<Self, StartError> {
         let sockets = bind(address, old)?;
         let listeners = sockets.iter().map(|socket| socket.listener.try_clone());
         let listeners = listeners.collect::<io::Result<Vec<_>>>()?;
         let (stop, stopping) = watch::channel(());
         let (alive, ended) = oneshot::channel();
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
-        thread::Builder::new().name("admin".into()).spawn(move || {
+        let (report, reported) = channel::channel();
+        let serve = move || {
             // Dropped at the end of the thread, however it comes.
             let _alive = alive;
-            runtime.block_on(visitors::serve(listeners, watched, stopping));
-        })?;
+            // Made and dropped here: within another runtime, dropping it panics.
+            match Builder::new_current_thread().enable_all().build() {
+                Ok(runtime) => {
+                    drop(report.send(Ok(())));
+                    runtime.block_on(visitors::serve(listeners, watched, stopping));
+                }
+                Err(error) => drop(report.send(Err(error))),
+            }
+        };
+        let thread = thread::Builder::new().name("admin".into());
+        thread.spawn(serve).map_err(StartError::Thread)?;
+        reported.recv().map_err(io::Error::other)??;
         Ok(Self {
             sockets,
             _stop: stop,

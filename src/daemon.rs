@@ -18,14 +18,16 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tracing::field::debug;
 use tracing::{error, info, warn};
 
-use crate::admin::{Admin, Watched};
+use crate::admin::{Admin, StartError, Watched};
+use crate::blocking::NO_THREAD_REMEDY;
 use crate::config::{Overrides, Settings, SinkUrl};
 use crate::deadline::Deadline;
 use crate::exit::Exit;
+use crate::panics;
 use crate::pipeline::ingest::Stop;
 use crate::pipeline::memory::Memory;
 use crate::pipeline::queue::Queue;
-use crate::pipeline::sink::fingerprint;
+use crate::pipeline::sink::{Fingerprint, fingerprint};
 use crate::pipeline::{Pipeline, SetupError};
 use crate::runtime;
 use crate::stats::Counters;
@@ -48,6 +50,14 @@ pub fn run(settings: Settings, overrides: &Overrides) -> Exit {
     let (manager, sockets) = Manager::find();
     let prints_lines = settings.sink.url == SinkUrl::Stdout;
     let logging = logging::start(settings.log_level, settings.log_format, prints_lines);
+    let logging = match logging {
+        Ok(logging) => logging,
+        Err(error) => {
+            error!(%error, remedy = NO_THREAD_REMEDY, "cannot start the thread that writes the log");
+            return Exit::Defect;
+        }
+    };
+    panics::watch();
     // One thread moves the lines: handing them between threads would cost more
     // than all the work on them.
     let runtime = match runtime::of_one_thread() {
@@ -57,10 +67,7 @@ pub fn run(settings: Settings, overrides: &Overrides) -> Exit {
             return Exit::Defect;
         }
     };
-    let exit = runtime.block_on(live(settings, overrides, &logging, manager, sockets));
-    // A resolver that hangs, or an output that blocks, is not waited for.
-    runtime.shutdown_background();
-    exit
+    runtime.block_on(live(settings, overrides, &logging, manager, sockets))
 }
 
 async fn live(
@@ -80,7 +87,7 @@ async fn live(
     let mut signals = match signals::listen() {
         Ok(signals) => signals,
         Err(error) => {
-            error!(%error, "cannot listen for signals");
+            error!(%error, remedy = NO_THREAD_REMEDY, "cannot listen for signals");
             return Exit::Defect;
         }
     };
@@ -100,6 +107,10 @@ async fn live(
     let admin = Admin::start(settings.admin_listen.as_ref(), watched.clone());
     let mut admin = match admin {
         Ok(admin) => admin,
+        Err(error @ StartError::Thread(_)) => {
+            error!(%error, "cannot serve metrics");
+            return Exit::Defect;
+        }
         Err(error) if !settings.admin_is_asked_for => {
             warn!(%error, "no metrics are served; set admin.listen to another address, or to \"\"");
             Admin::off(watched)
@@ -109,67 +120,125 @@ async fn live(
             return Exit::Bind;
         }
     };
-    // Nothing can fail any more, and no listener has had a turn yet.
-    manager.adopt_queue(pipeline.queue(), &counters);
-    manager.ready(pipeline.queue(), &counters);
-    info!(
-        listens = listens_on(&counters),
-        sink = settings.sink.public_url(),
-        version = env!("CARGO_PKG_VERSION"),
-        "started"
-    );
-
-    tokio::spawn(expiry::warn_before(counters.clone()));
-    tokio::spawn(omissions::tell(pipeline.queue().clone(), counters.clone()));
-    let mut reporter = Reporter::new(settings.self_metrics.as_ref(), pipeline.queue(), &counters);
-    let mut reloader = Reloader::new(overrides.clone(), settings, certificates, counters.clone());
-    let defect = loop {
-        select! {
-            signal = signals.recv() => match signal {
-                Some(Signal::Reload) => {
-                    manager.reloading();
-                    reloader.begin();
-                }
-                Some(Signal::Stop) | None => break None,
-            },
-            () = counters.key_refused.notified() => reloader.begin_with_refused_key(),
-            () = counters.key_aged.notified() => reloader.begin_with_aged_key(),
-            reread = reloader.read_again() => {
-                reloader.finish(reread, &mut pipeline, &mut admin, logging);
-                reporter.follow(reloader.settings().self_metrics.as_ref(), pipeline.queue(), &counters);
-                if !reloader.is_reading() {
-                    manager.reloaded();
-                }
-            }
-            () = reporter.due() => reporter.report(pipeline.queue(), &counters),
-            defect = pipeline.failed() => break Some(defect),
-            defect = admin.failed() => break Some(defect),
-        }
+    let mut daemon = Running {
+        manager: &mut manager,
+        pipeline: &mut pipeline,
+        admin: &mut admin,
+        counters: &counters,
+        logging,
+        certificates,
     };
-    admin.watched().drain_begins();
-    let defect = match defect {
-        Some(defect) => Some(defect),
-        None => stop(&mut pipeline, &reloader, &manager, &counters, &mut signals).await,
-    };
+    // After a panic, here or in any other task or thread, the queue is still handed over
+    // and the ledger printed.
+    let ran = panics::guard(daemon.run(overrides, settings, &mut signals)).await;
+    let mut defect = ran.unwrap_or_else(panics::first);
     // What was being sent is back in the queue before the account is read.
-    pipeline.abandon().await;
-    let kept = match defect {
-        None => manager.keep_queue(pipeline.queue(), &counters).await,
-        // It might be the lines that bring it about.
-        Some(_) => None,
-    };
+    if panics::guard(pipeline.abandon()).await.is_none() {
+        defect = panics::first();
+    }
+    defect = defect.or_else(panics::first);
+    let keep = manager.keep_queue(pipeline.queue(), &counters, defect.is_some());
+    let kept = panics::guard(keep).await.flatten();
     write_ledger(
         pipeline.queue(),
         &counters,
         kept.unwrap_or(0),
         manager.store(),
     );
+    Manager::ended(pipeline.queue());
     match defect {
         Some(defect) => {
             error!(%defect, "this is a defect of sidecarbon; the process ends");
             Exit::Defect
         }
         None => Exit::Done,
+    }
+}
+
+/// A daemon whose listeners are bound.
+struct Running<'a> {
+    manager: &'a mut Manager,
+    pipeline: &'a mut Pipeline,
+    admin: &'a mut Admin,
+    counters: &'a Arc<Counters>,
+    logging: &'a Logging,
+    /// What the certificate files held when they were read.
+    certificates: Option<Fingerprint>,
+}
+
+impl Running<'_> {
+    /// Runs until it is told to stop, and drains. Answers with a defect that ended it.
+    async fn run(
+        &mut self,
+        overrides: &Overrides,
+        settings: Settings,
+        signals: &mut UnboundedReceiver<Signal>,
+    ) -> Option<String> {
+        let Self {
+            manager,
+            pipeline,
+            admin,
+            counters,
+            logging,
+            certificates,
+        } = self;
+        // Nothing can fail any more, and no listener has had a turn yet.
+        manager.adopt_queue(pipeline.queue(), counters);
+        manager.ready(pipeline.queue(), counters);
+        info!(
+            listens = listens_on(counters),
+            sink = settings.sink.public_url(),
+            version = env!("CARGO_PKG_VERSION"),
+            "started"
+        );
+
+        tokio::spawn(expiry::warn_before((*counters).clone()));
+        tokio::spawn(omissions::tell(
+            pipeline.queue().clone(),
+            (*counters).clone(),
+        ));
+        let mut reporter =
+            Reporter::new(settings.self_metrics.as_ref(), pipeline.queue(), counters);
+        let mut reloader = Reloader::new(
+            overrides.clone(),
+            settings,
+            certificates.take(),
+            (*counters).clone(),
+        );
+        let defect = loop {
+            select! {
+                signal = signals.recv() => match signal {
+                    Some(Signal::Reload) => {
+                        panics::inject("main");
+                        manager.reloading();
+                        reloader.begin();
+                    }
+                    Some(Signal::Stop) => break None,
+                    None => break Some("the thread that receives signals ended".to_owned()),
+                },
+                () = counters.key_refused.notified() => reloader.begin_with_refused_key(),
+                () = counters.key_aged.notified() => reloader.begin_with_aged_key(),
+                reread = reloader.read_again() => {
+                    reloader.finish(reread, pipeline, admin, logging);
+                    reporter.follow(reloader.settings().self_metrics.as_ref(), pipeline.queue(), counters);
+                    if !reloader.is_reading() {
+                        manager.reloaded();
+                    }
+                }
+                () = reporter.due() => reporter.report(pipeline.queue(), counters),
+                defect = panics::noticed() => break Some(defect),
+                defect = pipeline.failed() => break Some(defect),
+                defect = admin.failed() => break Some(defect),
+            }
+        };
+        admin.watched().drain_begins();
+        if defect.is_some() {
+            return defect;
+        }
+        select! {
+            defect = stop(pipeline, &reloader, manager, counters, signals) => defect,
+            defect = panics::noticed() => Some(defect),
+        }
     }
 }
 
@@ -264,7 +333,7 @@ fn write_ledger(queue: &Queue, counters: &Counters, kept: u64, store: Store) {
         _ if kept > 0 => {
             warn!(
                 lines = kept,
-                "the waiting lines were handed to the service manager, which may not keep them; set FileDescriptorStoreMax=1"
+                "the waiting lines were handed to the service manager, which may not keep them; set FileDescriptorStoreMax=2"
             );
         }
         _ => {}

@@ -5,9 +5,10 @@
 //! line travels, [`daemon`] is how the process lives. Beside them, [`stats`]
 //! is what happened, in numbers, [`admin`] shows it, [`cli`] is the command
 //! line, [`tools`] are the commands beside the daemon, [`exit`] is how the
-//! process ends, [`runtime`] is when its threads rest, [`deadline`] is how long
-//! something may take, [`os`] is what only some systems offer, and [`words`] are
-//! numbers for people.
+//! process ends, [`runtime`] is when its threads rest, [`deadline`] is
+//! how long something may take, [`blocking`] is work on
+//! other threads, [`panics`] is how panics are noticed, [`os`] is what only some
+//! systems offer, and [`words`] are numbers for people.
 //!
 //! Dependencies point one way:
 //!
@@ -22,12 +23,14 @@
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod admin;
+pub mod blocking;
 pub mod cli;
 pub mod config;
 pub mod daemon;
 pub mod deadline;
 pub mod exit;
 pub mod os;
+pub mod panics;
 pub mod pipeline;
 pub mod runtime;
 pub mod stats;

@@ -1,5 +1,6 @@
 //! Arguments, then what they ask for, then the exit code.
 
+use std::panic;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
@@ -9,8 +10,15 @@ use sidecarbon::exit::Exit;
 use sidecarbon::{daemon, os, tools};
 
 fn main() -> ExitCode {
-    os::separate_large_allocations();
-    let exit = match Cli::try_parse() {
+    os::protect_secrets();
+    os::set_up_allocator();
+    // The hook has said why.
+    let exit = panic::catch_unwind(parse_and_run).unwrap_or(Exit::Defect);
+    exit.into()
+}
+
+fn parse_and_run() -> Exit {
+    match Cli::try_parse() {
         Ok(cli) => run(cli),
         Err(answer) => {
             // Help and version are answers too, on standard output.
@@ -28,8 +36,7 @@ fn main() -> ExitCode {
             }
             exit
         }
-    };
-    exit.into()
+    }
 }
 
 fn run(cli: Cli) -> Exit {

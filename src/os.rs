@@ -16,9 +16,11 @@ mod datagrams;
 mod handover;
 #[cfg(target_os = "linux")]
 mod linux;
+mod secret;
 
 pub use datagrams::{Datagrams, NamedBy, Sender};
 pub use handover::{Port, bind_beside_leaving, ignore_connections, refuse_datagrams};
+pub use secret::Secret;
 
 /// The receive buffer asked for on datagram sockets. The kernel's default of
 /// 208 KiB keeps some 256 small datagrams (FACTS.md), a moment's worth.
@@ -93,6 +95,34 @@ pub fn set_socket_file_mode(path: &Path, mode: u32) -> io::Result<()> {
             ));
         }
         Ok(chmodat(CWD, path, mode, AtFlags::SYMLINK_NOFOLLOW)?)
+    }
+}
+
+/// Numbers in a memory file, shared with whoever has the file: they are there when the
+/// process that wrote them was killed.
+#[cfg(target_os = "linux")]
+pub use linux::shared::SharedNumbers;
+
+/// Only on Linux is there anybody to share them with.
+#[cfg(not(target_os = "linux"))]
+#[derive(Debug)]
+pub struct SharedNumbers<const N: usize>(std::convert::Infallible);
+
+#[cfg(not(target_os = "linux"))]
+impl<const N: usize> SharedNumbers<N> {
+    /// An error: nobody keeps files here.
+    pub fn map(_file: &File) -> io::Result<Self> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// A number.
+    pub fn get(&self, _place: usize) -> u64 {
+        match self.0 {}
+    }
+
+    /// Changes a number.
+    pub fn set(&self, _place: usize, _number: u64) {
+        match self.0 {}
     }
 }
 
@@ -184,9 +214,35 @@ const ALLOCATION_HEADER: usize = 16;
 
 /// Keeps large allocations apart from small ones. Otherwise freed blocks of
 /// lines stay resident between others, and memory is not what the bound says.
-pub fn separate_large_allocations() {
+///
+/// And has one arena for the small ones. Each thread would reserve another 64 MiB of
+/// address space, which `ulimit -v` counts, for allocations that hardly ever meet.
+pub fn set_up_allocator() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    linux::memory::set_mmap_threshold(LARGE_ALLOCATION);
+    {
+        linux::memory::set_mmap_threshold(LARGE_ALLOCATION);
+        linux::memory::use_one_arena();
+    }
+}
+
+/// Keeps the memory and the environment of this process, which hold the key, from other
+/// processes of the same user and from core dumps. Call it first: until then a debugger
+/// may attach.
+pub fn protect_secrets() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+        // PR_SET_DUMPABLE(2const): no core dump, no ptrace(2), and /proc/PID belongs to
+        // root.
+        let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    }
+    let limit = Rlimit {
+        current: Some(0),
+        maximum: getrlimit(Resource::Core).maximum,
+    };
+    // Lowering it is always permitted.
+    let _ = setrlimit(Resource::Core, limit);
 }
 
 /// What an allocation of so many bytes really takes.

@@ -30,6 +30,7 @@ use tokio::task::{JoinError, JoinHandle};
 use tokio::time::sleep;
 use tracing::warn;
 
+use crate::blocking::NO_THREAD_REMEDY;
 use crate::config::Settings;
 use crate::deadline::{Deadline, timeout};
 use crate::os;
@@ -66,7 +67,7 @@ pub enum SetupError {
     #[error(transparent)]
     Bind(#[from] BindError),
     /// The system has no thread for us.
-    #[error("cannot start a thread: {0}")]
+    #[error("cannot start a thread: {0}; {NO_THREAD_REMEDY}")]
     Thread(#[from] std::io::Error),
 }
 
@@ -122,6 +123,9 @@ impl Pipeline {
 
         let mut listeners = Listeners::new(ingest.clone(), counters.clone(), given);
         listeners.apply(listeners.plan(&settings.listen)?);
+        if let Some(error) = listeners.missing_thread() {
+            return Err(SetupError::Thread(error));
+        }
         for socket in listeners.unused() {
             warn!(%socket, "a socket was passed that no listener names; name it under [listen], or take it out of the socket unit");
         }
@@ -182,6 +186,10 @@ impl Pipeline {
             let _ = self.replacements.send(Replacement { sink, retry });
         }
         self.listeners.apply(change.listeners);
+        if let Some(error) = self.listeners.missing_thread() {
+            // Whatever comes to its socket must be received all the same.
+            warn!(%error, "no thread is available for listen.udp_threads; the first thread receives for it as well");
+        }
     }
 
     /// Ends when a task died: a defect, after which nothing can be trusted.
@@ -266,12 +274,13 @@ impl Pipeline {
     pub async fn abandon(&mut self) {
         self.listeners.abandon().await;
         self.flushing.abort();
-        self.ingest.flush_samples_now();
         if !self.relay.is_finished() {
             self.relay.abort();
             // Cancelled, as it was told.
             let _ = (&mut self.relay).await;
         }
+        // The last, since it may be what has panicked.
+        self.ingest.flush_samples_now();
     }
 }
 

@@ -29,6 +29,7 @@ use tokio::time::sleep;
 use tracing::{debug, warn};
 
 use crate::deadline::timeout;
+use crate::panics;
 
 use super::Watched;
 use super::answer::answer;
@@ -195,6 +196,7 @@ async fn converse(
     }
     let service = service_fn(move |request| {
         has_asked.store(true, Relaxed);
+        panics::inject("visitor");
         let watched = watched.clone();
         async move { Ok::<_, Infallible>(answer(&request, reach, &watched).await) }
     });

@@ -12,6 +12,8 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use zeroize::{Zeroize, Zeroizing};
 
+use crate::os::Secret;
+
 use super::known_keys;
 use super::permissions;
 
@@ -38,7 +40,7 @@ pub const TELLING_BYTES: usize = 6;
 /// the last copy goes. Only `sink/encode.rs` and `sink/http.rs` call
 /// [`ApiKey::expose`], where the key enters the bytes for the upstream.
 #[derive(Clone, PartialEq, Eq)]
-pub struct ApiKey(Arc<Zeroizing<Vec<u8>>>);
+pub struct ApiKey(Arc<Secret>);
 
 /// Why a text cannot be a key. The text itself is never part of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -109,7 +111,7 @@ impl ApiKey {
         if key.starts_with('.') || key.ends_with('.') {
             return Err(BadKey::Dot);
         }
-        let key = Self(Arc::new(Zeroizing::new(key.as_bytes().to_vec())));
+        let key = Self(Arc::new(Secret::of(&[key.as_bytes()])));
         known_keys::remember(&key);
         Ok(key)
     }
@@ -129,7 +131,7 @@ impl ApiKey {
             }
             quoted.push(*byte);
         }
-        Some(Self(Arc::new(quoted)))
+        Some(Self(Arc::new(Secret::of(&[&quoted]))))
     }
 
     /// The key in a regular file, which holds nothing else.

@@ -1,6 +1,6 @@
 //! Logs to standard error, or in a container to standard output, by a thread of
 //! their own: an output that blocks costs log lines, which are counted, and
-//! delays nothing.
+//! delays nothing. Where no thread can be had, they go out directly, to say so.
 //!
 //! Each line passes through one last stage, which masks every key that is known and
 //! escapes what could deceive a terminal, whatever was logged.
@@ -8,12 +8,16 @@
 use std::fmt;
 use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
+use std::panic;
+use std::sync::Mutex;
+use std::thread;
 
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Subscriber};
-use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::{Format, Writer};
+use tracing_subscriber::fmt::writer::{BoxMakeWriter, MakeWriter};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
@@ -49,8 +53,10 @@ impl Output {
     }
 }
 
-/// Starts logging. Once in a process. `stdout_is_taken` by the lines of a sink.
-pub fn start(level: LevelFilter, format: LogFormat, stdout_is_taken: bool) -> Logging {
+/// Starts logging. Once in a process. `stdout_is_taken` by the lines of a sink. After
+/// an error, which is that no thread is available, logs go to standard error all the
+/// same.
+pub fn start(level: LevelFilter, format: LogFormat, stdout_is_taken: bool) -> io::Result<Logging> {
     let output = if format == LogFormat::Container && !stdout_is_taken {
         Output::of(io::stdout())
     } else {
@@ -63,16 +69,16 @@ pub fn start(level: LevelFilter, format: LogFormat, stdout_is_taken: bool) -> Lo
         LogFormat::Auto | LogFormat::Container => LogFormat::Text,
         format => format,
     };
-    let (writer, guard) = NonBlockingBuilder::default()
-        .buffered_lines_limit(WAITING_LINES)
-        .thread_name("log")
-        .finish(output.writer);
-    let dropped = writer.error_counter();
+    let started = on_a_thread(output.writer);
+    let writer = match &started {
+        Ok((writer, _)) => BoxMakeWriter::new(writer.clone()),
+        Err(_) => BoxMakeWriter::new(Mutex::new(io::stderr())),
+    };
     let (filter, handle) = reload::Layer::new(targets(level));
     let is_json = format == LogFormat::Json;
     let layer = tracing_subscriber::fmt::layer()
-        .with_writer(move || Clean {
-            writer: writer.clone(),
+        .with_writer(CleanWriters {
+            inner: writer,
             is_json,
         })
         .with_target(false);
@@ -86,10 +92,45 @@ pub fn start(level: LevelFilter, format: LogFormat, stdout_is_taken: bool) -> Lo
     tracing_subscriber::registry()
         .with(layer.with_filter(filter))
         .init();
-    Logging {
+    let (writer, guard) = started?;
+    Ok(Logging {
         level: handle,
-        dropped,
+        dropped: writer.error_counter(),
         _writer: guard,
+    })
+}
+
+/// The library panics where it can have no thread.
+fn on_a_thread(output: Box<dyn io::Write + Send>) -> io::Result<(NonBlocking, WorkerGuard)> {
+    // Says why, which the panic does only in its message.
+    let spare = thread::Builder::new().spawn(|| {})?;
+    let _ = spare.join();
+    let hook = panic::take_hook();
+    panic::set_hook(Box::new(|_| {}));
+    let started = panic::catch_unwind(panic::AssertUnwindSafe(|| {
+        NonBlockingBuilder::default()
+            .buffered_lines_limit(WAITING_LINES)
+            .thread_name("log")
+            .finish(output)
+    }));
+    panic::set_hook(hook);
+    started.map_err(|_| io::ErrorKind::WouldBlock.into())
+}
+
+/// Makes [`Clean`] writers.
+struct CleanWriters {
+    inner: BoxMakeWriter,
+    is_json: bool,
+}
+
+impl<'a> MakeWriter<'a> for CleanWriters {
+    type Writer = Clean<<BoxMakeWriter as MakeWriter<'a>>::Writer>;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        Clean {
+            writer: self.inner.make_writer(),
+            is_json: self.is_json,
+        }
     }
 }
 

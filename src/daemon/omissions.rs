@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 use tracing::warn;
 
+use crate::panics;
 use crate::pipeline::queue::Queue;
 use crate::stats::Counters;
 
@@ -47,6 +48,7 @@ pub async fn tell(queue: Queue, counters: Arc<Counters>) {
     loop {
         // One that is left out during the sleep notifies as well, and is counted by then.
         counters.log_line_left_out.notified().await;
+        panics::inject("omissions");
         sleep(INTERVAL).await;
         let left_out = counters.log_lines_suppressed.load(Relaxed);
         if let Some(Told { left_out, rejected }) = told.update(left_out, rejected_total()) {

@@ -3,18 +3,22 @@
 //! force, and now and then while lines flow.
 //!
 //! Files are read on another thread, since a file system can hang; the daemon's
-//! loop waits for that beside everything else.
+//! loop waits for that beside everything else. Where no thread is available, it
+//! tries again every few seconds.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 use std::time::Duration;
 
-use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until};
 use tracing::{error, info, warn};
 
-use crate::admin::Admin;
+use crate::admin::{Admin, StartError};
+use crate::blocking::{self, Job, NO_THREAD_REMEDY};
 use crate::config::{self, ApiKey, KeyFileError, Overrides, Settings, SinkSettings};
+use crate::panics;
 use crate::pipeline::Pipeline;
 use crate::pipeline::sink::{Fingerprint, Sink, fingerprint};
 use crate::stats::Counters;
@@ -25,6 +29,9 @@ use super::logging::Logging;
 /// same for this long before it is used: it may be half written.
 const SETTLING: Duration = Duration::from_millis(500);
 
+/// The time between two attempts to start a thread.
+const THREAD_RETRY: Duration = Duration::from_secs(1);
+
 /// Knows what the daemon was asked to do, and where to ask again.
 #[derive(Debug)]
 pub struct Reloader {
@@ -33,7 +40,11 @@ pub struct Reloader {
     /// What the certificate files held that are in force.
     certificates: Option<Fingerprint>,
     counters: Arc<Counters>,
-    reading: Option<JoinHandle<Outcome>>,
+    reading: Option<Job<Outcome>>,
+    /// What no thread could be had for, and when that is tried again.
+    waits_for_thread: Option<(Wish, Instant)>,
+    /// Whether it was logged that there is no thread.
+    no_thread_is_logged: bool,
     /// Asked for while another one was being read.
     is_next: Option<Wish>,
     /// Whether it was said that the key's file cannot be used.
@@ -86,6 +97,8 @@ impl Reloader {
             certificates,
             counters,
             reading: None,
+            waits_for_thread: None,
+            no_thread_is_logged: false,
             is_next: None,
             key_is_missed: false,
             certificates_are_missed: false,
@@ -110,7 +123,7 @@ impl Reloader {
     /// Begins to read key and certificates again, unless something is being read anyway: a
     /// file system that hangs has one reader.
     pub fn begin_with_aged_key(&mut self) {
-        if self.reading.is_none() {
+        if !self.is_reading() {
             self.begin_with_key(Wish::AgedKey);
         }
     }
@@ -123,19 +136,28 @@ impl Reloader {
         }
     }
 
-    /// Whether something is being read.
+    /// Whether something is being read, or will be as soon as there is a thread.
     pub fn is_reading(&self) -> bool {
-        self.reading.is_some()
+        self.reading.is_some() || self.waits_for_thread.is_some()
     }
 
-    /// Waits until something has been read; for ever if nothing is.
+    /// Waits until something has been read; for ever if nothing is. May be dropped
+    /// at any time.
     pub async fn read_again(&mut self) -> Reread {
-        let outcome = match &mut self.reading {
-            None => std::future::pending().await,
-            Some(reading) => reading.await,
-        };
-        self.reading = None;
-        Reread(outcome.unwrap_or_else(|error| Outcome::Problems(vec![error.to_string()])))
+        loop {
+            if let Some(reading) = &mut self.reading {
+                let outcome = reading.await;
+                self.reading = None;
+                return Reread(outcome);
+            }
+            let Some((wish, at)) = self.waits_for_thread else {
+                std::future::pending::<()>().await;
+                continue;
+            };
+            sleep_until(at).await;
+            self.waits_for_thread = None;
+            self.start_reading(wish);
+        }
     }
 
     /// Puts in force what was read, if it can be as a whole.
@@ -173,6 +195,10 @@ impl Reloader {
                 Some(result)
             }
         };
+        if self.waits_for_thread.is_some() {
+            return;
+        }
+        self.no_thread_is_logged = false;
         if let Some(result) = result {
             self.counters.reload_success.store(result.is_ok(), Relaxed);
             for problem in result.err().into_iter().flatten() {
@@ -185,17 +211,22 @@ impl Reloader {
     }
 
     fn read(&mut self, wish: Wish) {
-        if self.reading.is_some() {
+        if self.is_reading() {
             if self.is_next != Some(Wish::Everything) {
                 self.is_next = Some(wish);
             }
             return;
         }
+        self.start_reading(wish);
+    }
+
+    fn start_reading(&mut self, wish: Wish) {
         let overrides = self.overrides.clone();
         let settings = self.settings.clone();
         let certificates = self.certificates.clone();
         let counters = self.counters.clone();
-        self.reading = Some(tokio::task::spawn_blocking(move || {
+        let started = blocking::start("reload", move || {
+            panics::inject("reload");
             let new = match wish {
                 Wish::Everything => config::load(&overrides)
                     .map_err(|error| error.0.iter().map(ToString::to_string).collect()),
@@ -207,7 +238,23 @@ impl Reloader {
                 Ok(new) => prepare(new, counters),
                 Err(problems) => Outcome::Problems(problems),
             }
-        }));
+        });
+        match started {
+            Ok(reading) => self.reading = Some(reading),
+            Err(error) => self.try_again(wish, &error),
+        }
+    }
+
+    fn try_again(&mut self, wish: Wish, error: &io::Error) {
+        if !std::mem::replace(&mut self.no_thread_is_logged, true) {
+            let what = if wish == Wish::Everything {
+                "the configuration"
+            } else {
+                "the key file"
+            };
+            warn!(%error, remedy = NO_THREAD_REMEDY, "no thread is available to read {what} again; the old settings stay until one is");
+        }
+        self.waits_for_thread = Some((wish, Instant::now() + THREAD_RETRY));
     }
 
     fn put_in_force(
@@ -231,7 +278,7 @@ impl Reloader {
         let rebound = admin_moves
             .then(|| admin.prepare(new.admin_listen.as_ref()))
             .transpose()
-            .map_err(|error| vec![error.to_string()])?;
+            .map_err(|error| self.no_admin(&error))?;
         let change = pipeline
             .prepare(&self.settings, &new, sink)
             .map_err(|error| vec![error.describe(&new)])?;
@@ -256,6 +303,14 @@ impl Reloader {
         };
         info!(sink = self.settings.sink.public_url(), changed, "reloaded");
         Ok(())
+    }
+
+    /// Where only a thread is missing, the reload is tried again.
+    fn no_admin(&mut self, error: &StartError) -> Vec<String> {
+        if let StartError::Thread(error) = error {
+            self.try_again(Wish::Everything, error);
+        }
+        vec![error.to_string()]
     }
 }
 

@@ -1,11 +1,17 @@
 //! Signals, through signal-hook, as events of the daemon's loop.
+//!
+//! As process 1 of a container, the daemon also becomes the parent of processes
+//! whose own parent has ended, and has to reap them.
 
 use std::io;
 use std::thread;
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use rustix::process::{WaitOptions, wait};
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tokio::sync::mpsc;
+
+use crate::panics;
 
 /// What a signal asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,11 +26,23 @@ pub enum Signal {
 /// missed while the loop is busy.
 pub fn listen() -> io::Result<mpsc::UnboundedReceiver<Signal>> {
     let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM])?;
+    let is_first_process = std::process::id() == 1;
+    if is_first_process {
+        signals.handle().add_signal(SIGCHLD)?;
+    }
     let (sender, receiver) = mpsc::unbounded_channel();
     thread::Builder::new()
         .name("signals".into())
         .spawn(move || {
+            if is_first_process {
+                reap();
+            }
             for signal in signals.forever() {
+                panics::inject("signals");
+                if signal == SIGCHLD {
+                    reap();
+                    continue;
+                }
                 let event = if signal == SIGHUP {
                     Signal::Reload
                 } else {
@@ -36,6 +54,11 @@ pub fn listen() -> io::Result<mpsc::UnboundedReceiver<Signal>> {
             }
         })?;
     Ok(receiver)
+}
+
+/// Several children can end with one signal. The daemon starts none itself.
+fn reap() {
+    while let Ok(Some(_)) = wait(WaitOptions::NOHANG) {}
 }
 
 /// Waits, while the daemon drains, for the signal that ends it at once. A

@@ -13,20 +13,44 @@ use std::env;
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tracing::{error, info, warn};
 
-use crate::os;
+use crate::os::{self, SharedNumbers};
 use crate::pipeline::ingest::Given;
-use crate::pipeline::queue::{Damage, Queue};
+use crate::pipeline::queue::{ACCOUNT_IN_FLIGHT, ACCOUNT_NUMBERS, ACCOUNT_QUEUED, Damage, Queue};
 use crate::stats::Counters;
 
 use notify::Notifier;
 
-/// What the image of the queue is called in the descriptor store.
+/// What the image of the queue is called in the descriptor store. After defects, the
+/// number of them follows: `sidecarbon-queue-2`.
 const IMAGE: &str = "sidecarbon-queue";
+
+/// What the account is called there: how many lines there are, for the next process in
+/// case that this one is killed.
+const ACCOUNT: &str = "sidecarbon-account";
+
+/// Says what the account is, and its layout.
+const ACCOUNT_VERSION: u64 = 0x0001_6362_6373_0001;
+
+/// Places in an account, besides those of the queue: what it is.
+const VERSION: usize = 0;
+
+/// Whether the process has ended in order: what became of its lines is in its log.
+const HAS_ENDED: usize = 3;
+
+/// Descriptors that the store needs room for: the image and the account.
+const BOTH: u64 = 2;
+
+/// After this many defects in a row, the lines may be what brings them about.
+const MOST_DEFECTS: u32 = 3;
+
+/// A process that has run for this long did not fail for the lines that it began with.
+const STABLE: Duration = Duration::from_secs(600);
 
 /// How long a stop may take beside the drain.
 const BESIDE_DRAIN: Duration = Duration::from_secs(10);
@@ -48,7 +72,12 @@ pub struct Manager {
     notifier: Option<Arc<Notifier>>,
     store: Store,
     watchdog: Option<Duration>,
-    images: Vec<File>,
+    /// Images of the queue, each with the number of defects before it.
+    images: Vec<(u32, File)>,
+    account: Option<File>,
+    keeps_account: bool,
+    defects: u32,
+    started: Instant,
     is_reloading: bool,
 }
 
@@ -56,8 +85,18 @@ impl Manager {
     /// Takes what was passed to this process: sockets for the listeners, and what
     /// the former process has left. Call it before anything else is opened.
     pub fn find() -> (Self, Vec<OwnedFd>) {
-        let inherited = os::inherited_descriptors().into_iter();
-        let (images, sockets): (Vec<_>, Vec<_>) = inherited.partition(|(name, _)| name == IMAGE);
+        let mut images = Vec::new();
+        let mut account = None;
+        let mut sockets = Vec::new();
+        for (name, descriptor) in os::inherited_descriptors() {
+            if let Some(defects) = defects_before(&name) {
+                images.push((defects, descriptor.into()));
+            } else if name == ACCOUNT {
+                account = Some(descriptor.into());
+            } else {
+                sockets.push(descriptor);
+            }
+        }
         let notifier = Notifier::from_environment().map(Arc::new);
         let number = |name| env::var(name).ok()?.parse::<u64>().ok();
         let watchdog_is_ours =
@@ -71,11 +110,14 @@ impl Manager {
             watchdog: number("WATCHDOG_USEC")
                 .filter(|time| *time > 0 && watchdog_is_ours)
                 .map(Duration::from_micros),
+            keeps_account: notifier.is_some() && number("FDSTORE").is_some_and(|most| most >= BOTH),
             notifier,
-            images: images.into_iter().map(|(_, file)| file.into()).collect(),
+            images,
+            account,
+            defects: 0,
+            started: Instant::now(),
             is_reloading: false,
         };
-        let sockets = sockets.into_iter().map(|(_, socket)| socket).collect();
         (manager, sockets)
     }
 
@@ -96,11 +138,29 @@ impl Manager {
     /// Takes over the lines that the former process has left. They must not be
     /// taken over again by the next one.
     pub fn adopt_queue(&mut self, queue: &Queue, counters: &Counters) {
-        for image in std::mem::take(&mut self.images) {
-            let adopted = queue.adopt(counters, &image);
+        for (defects, image) in std::mem::take(&mut self.images) {
+            let adopt = AssertUnwindSafe(|| {
+                if defects >= MOST_DEFECTS {
+                    return queue.discard(counters, &image);
+                }
+                self.defects = self.defects.max(defects);
+                queue.adopt(counters, &image)
+            });
+            let adopted = panic::catch_unwind(adopt);
+            // Whatever came of it: the same image would fail in the same way.
+            self.tell(&format!("FDSTOREREMOVE=1\nFDNAME={}", image_name(defects)));
+            let Ok(adopted) = adopted else {
+                error!(
+                    "the lines that were queued before the restart cannot be read, some of them are lost"
+                );
+                continue;
+            };
             let lines = adopted.lines;
             match adopted.damage {
                 None => info!(lines, "the lines that waited before the restart wait again"),
+                Some(why @ Damage::Defects) => {
+                    error!(lost = adopted.lost, %why, "the lines that were queued before the restart may be the cause, they are dropped");
+                }
                 Some(why @ Damage::Version(_)) => {
                     error!(lost = adopted.lost, %why, "the lines that waited before the restart cannot be read, they are dropped");
                 }
@@ -108,7 +168,62 @@ impl Manager {
                     error!(lines, lost = adopted.lost, %why, "some of the lines that waited before the restart are lost");
                 }
             }
-            self.tell(&format!("FDSTOREREMOVE=1\nFDNAME={IMAGE}"));
+        }
+        self.open_account(queue);
+    }
+
+    /// Reports the lines of a former process that was killed, and begins an account
+    /// for this one.
+    fn open_account(&mut self, queue: &Queue) {
+        let inherited = self.account.take();
+        let account = inherited.as_ref().map(SharedNumbers::map);
+        if let Some(Ok(former)) = &account
+            && former.get(VERSION) == ACCOUNT_VERSION
+            && former.get(HAS_ENDED) == 0
+        {
+            let queued = former.get(ACCOUNT_QUEUED);
+            let in_flight = former.get(ACCOUNT_IN_FLIGHT);
+            if queued + in_flight > 0 {
+                error!(
+                    queued,
+                    in_flight,
+                    "the former process was killed; the lines that it had queued are lost, and those in flight may be"
+                );
+            } else {
+                warn!("the former process was killed; it had no lines queued");
+            }
+        }
+        let account = match account {
+            Some(Ok(account)) => Ok(account),
+            Some(Err(_)) | None if self.keeps_account => self.new_account(),
+            // Nobody would keep it beside the queue.
+            Some(Err(_)) | None => return,
+        };
+        match account {
+            Ok(account) => {
+                account.set(VERSION, ACCOUNT_VERSION);
+                account.set(HAS_ENDED, 0);
+                queue.keep_account(account);
+            }
+            Err(error) => {
+                info!(%error, "no account can be kept; after a kill, the next start does not report lost lines");
+            }
+        }
+    }
+
+    fn new_account(&self) -> io::Result<SharedNumbers<ACCOUNT_NUMBERS>> {
+        let file = os::memory_file(ACCOUNT)?;
+        let account = SharedNumbers::map(&file)?;
+        if let Some(notifier) = &self.notifier {
+            notifier.store(&format!("FDSTORE=1\nFDNAME={ACCOUNT}"), &file)?;
+        }
+        Ok(account)
+    }
+
+    /// The process ends in order: what became of its lines is in the log.
+    pub fn ended(queue: &Queue) {
+        if let Some(account) = queue.account() {
+            account.set(HAS_ENDED, 1);
         }
     }
 
@@ -149,7 +264,18 @@ impl Manager {
 
     /// Leaves what waits to the next process. Answers with how many lines that
     /// are, if they could be handed over.
-    pub async fn keep_queue(&self, queue: &Queue, counters: &Counters) -> Option<u64> {
+    pub async fn keep_queue(
+        &self,
+        queue: &Queue,
+        counters: &Counters,
+        is_after_defect: bool,
+    ) -> Option<u64> {
+        let defects = match (is_after_defect, self.started.elapsed() < STABLE) {
+            (false, _) => 0,
+            (true, false) => 1,
+            (true, true) => self.defects + 1,
+        };
+        let name = image_name(defects);
         let notifier = self.notifier.as_ref()?;
         let ledger = queue.snapshot().ledger;
         if self.store == Store::Missing || ledger.queued() == 0 {
@@ -163,7 +289,7 @@ impl Manager {
                 error!(%error, lost, "not all lines can be kept for the next start");
             }
             os::seal(&file)?;
-            notifier.store(&format!("FDSTORE=1\nFDNAME={IMAGE}"), &file)?;
+            notifier.store(&format!("FDSTORE=1\nFDNAME={name}"), &file)?;
             Ok(lines)
         };
         match keep.await {
@@ -182,6 +308,23 @@ impl Manager {
         {
             warn!(%error, "the service manager cannot be told");
         }
+    }
+}
+
+/// What an image is called after a number of defects in a row.
+fn image_name(defects: u32) -> String {
+    if defects == 0 {
+        IMAGE.to_owned()
+    } else {
+        format!("{IMAGE}-{defects}")
+    }
+}
+
+/// The opposite of [`image_name`].
+fn defects_before(name: &str) -> Option<u32> {
+    match name.strip_prefix(IMAGE)? {
+        "" => Some(0),
+        rest => rest.strip_prefix('-')?.parse().ok(),
     }
 }
 

@@ -5,6 +5,8 @@ pub mod inherited;
 #[cfg(target_env = "gnu")]
 pub mod memory;
 mod options;
+pub mod secret;
+pub mod shared;
 pub mod tcp;
 pub mod udp;
 

@@ -34,15 +34,17 @@ mod state;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Write};
-use std::ops::Range;
+use std::ops::{Deref, DerefMut, Range};
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use memchr::memchr;
 use tokio::sync::Notify;
 use tracing::error;
 
+use crate::os::SharedNumbers;
 use crate::stats::{Counters, Delays, DropReason, Ledger, ListenerId};
 
 use super::pack::Pack;
@@ -58,6 +60,10 @@ use state::{Lent, Readiness, State};
 
 /// A client that can wait does so no longer than this for room to be made.
 const TIGHT_PAUSE: Duration = Duration::from_millis(5);
+
+/// How long a hand-over waits for the lines that are being compressed: far longer than
+/// that takes, unless the thread has died.
+const LAST_COMPRESSION: Duration = Duration::from_secs(5);
 
 /// Fewer lines say little about how small many become.
 const LEAST_SAMPLE_BYTES: usize = 4096;
@@ -80,7 +86,18 @@ struct Shared {
     eased: Notify,
     /// Kept while there is something to expand.
     expander: Mutex<Option<Expander>>,
+    /// Where the next process finds how many lines there were, if this one is killed.
+    account: OnceLock<SharedNumbers<ACCOUNT_NUMBERS>>,
 }
+
+/// How many numbers an account has.
+pub const ACCOUNT_NUMBERS: usize = 4;
+
+/// Places in an account: lines that are queued.
+pub const ACCOUNT_QUEUED: usize = 1;
+
+/// Places in an account: lines that are in flight.
+pub const ACCOUNT_IN_FLIGHT: usize = 2;
 
 /// What the queue holds at one moment.
 #[derive(Debug, Clone)]
@@ -109,6 +126,7 @@ impl Queue {
                 work: Condvar::new(),
                 eased: Notify::new(),
                 expander: Mutex::default(),
+                account: OnceLock::new(),
             }),
         }
     }
@@ -177,7 +195,8 @@ impl Queue {
                 }
                 Lent::Frame(frame) => {
                     // Without the lock: it takes a moment.
-                    let blocks = self.expand(&frame);
+                    let expand = AssertUnwindSafe(|| self.expand(&frame));
+                    let blocks = panic::catch_unwind(expand).unwrap_or(Err(Corrupt));
                     if blocks.is_err() {
                         let lines = frame.lines();
                         error!(
@@ -321,6 +340,7 @@ impl Queue {
         counters: &Counters,
         out: &mut impl Write,
     ) -> (u64, io::Result<()>) {
+        let deadline = tokio::time::Instant::now() + LAST_COMPRESSION;
         loop {
             let mut eased = std::pin::pin!(self.shared.eased.notified());
             // Listens before it looks, so that it cannot miss the moment.
@@ -328,7 +348,9 @@ impl Queue {
             if self.lock().settles_down() {
                 break;
             }
-            eased.await;
+            if tokio::time::timeout_at(deadline, eased).await.is_err() {
+                break;
+            }
         }
         image::write(&mut self.lock(), counters, now(), out)
     }
@@ -339,6 +361,23 @@ impl Queue {
         let adopted = self.change(|state| image::adopt(state, counters, now(), file));
         self.shared.changed.notify_one();
         adopted
+    }
+
+    /// Takes over the account of a former process and drops its lines as `corrupt`.
+    pub fn discard(&self, counters: &Counters, file: &File) -> Adopted {
+        self.change(|state| image::discard(state, counters, file))
+    }
+
+    /// From now on the numbers of lines are kept where the next process finds them.
+    pub fn keep_account(&self, account: SharedNumbers<ACCOUNT_NUMBERS>) {
+        // Once in a process.
+        let _ = self.shared.account.set(account);
+        drop(self.lock());
+    }
+
+    /// The account that the next process finds, if one is kept.
+    pub fn account(&self) -> Option<&SharedNumbers<ACCOUNT_NUMBERS>> {
+        self.shared.account.get()
     }
 
     /// A change that may make work for the compressing thread.
@@ -353,13 +392,51 @@ impl Queue {
         result
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // A panic while it was held ends the process with exit 70 anyway; until
-        // then the account must stay readable.
+    fn lock(&self) -> Locked<'_> {
+        Locked {
+            state: self.lock_state(),
+            account: self.shared.account.get(),
+        }
+    }
+
+    /// For those who change no number of lines.
+    fn lock_state(&self) -> MutexGuard<'_, State> {
+        // A panic while it was held ends the process with exit 70; until then
+        // the account must stay readable, and the lines are handed over.
         self.shared
             .state
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The state, locked. When it is unlocked, the account is brought up to date.
+struct Locked<'a> {
+    state: MutexGuard<'a, State>,
+    account: Option<&'a SharedNumbers<ACCOUNT_NUMBERS>>,
+}
+
+impl Deref for Locked<'_> {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        &self.state
+    }
+}
+
+impl DerefMut for Locked<'_> {
+    fn deref_mut(&mut self) -> &mut State {
+        &mut self.state
+    }
+}
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        if let Some(account) = self.account {
+            let ledger = self.state.ledger();
+            account.set(ACCOUNT_QUEUED, ledger.queued());
+            account.set(ACCOUNT_IN_FLIGHT, ledger.in_flight());
+        }
     }
 }
 

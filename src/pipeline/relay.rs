@@ -21,6 +21,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::config::RetrySettings;
 use crate::deadline::timeout;
+use crate::panics;
 use crate::stats::{Counters, DropReason, FailureKind};
 
 use super::queue::{Lease, Queue};
@@ -115,6 +116,7 @@ impl<S: Deliver + 'static> Relay<S> {
     }
 
     async fn round(&mut self) -> Round<S> {
+        panics::inject("relay");
         // 1. Wait for lines, with an eye on those that are on their way.
         let has_room = self.sink.has_room();
         select! {

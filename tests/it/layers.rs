@@ -9,15 +9,21 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("config", &["os", "words"]),
     ("stats", &[]),
     ("os", &[]),
+    ("blocking", &[]),
     ("deadline", &[]),
+    ("panics", &[]),
     ("runtime", &[]),
     (
         "pipeline",
-        &["config", "deadline", "stats", "os", "runtime", "words"],
+        &[
+            "blocking", "config", "deadline", "os", "panics", "runtime", "stats", "words",
+        ],
     ),
     (
         "admin",
-        &["config", "deadline", "stats", "os", "pipeline", "words"],
+        &[
+            "blocking", "config", "deadline", "os", "panics", "pipeline", "stats", "words",
+        ],
     ),
     ("cli", &["config"]),
     ("exit", &[]),
@@ -25,7 +31,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "daemon",
         &[
-            "admin", "config", "deadline", "exit", "os", "pipeline", "runtime", "stats", "words",
+            "admin", "blocking", "config", "deadline", "exit", "os", "panics", "pipeline",
+            "runtime", "stats", "words",
         ],
     ),
     (

@@ -14,6 +14,7 @@ mod admin;
 mod backlog;
 mod certificates;
 mod cli;
+mod crashes;
 mod environment;
 mod faults;
 mod flow;

@@ -20,6 +20,7 @@ mod sandbox;
 mod spaces;
 mod switch;
 mod upstream;
+mod user;
 mod wait;
 
 pub use books::{Books, Witness};
@@ -38,14 +39,16 @@ pub use manager::Manager;
 pub use metrics::{Metrics, assert_rejected};
 pub use numbered::{assert_same_lines, keyed, numbered, payload, unlike};
 pub use proc::{Memory, raise_open_files};
+pub use process::Process;
 pub use read::read_some;
 pub use sandbox::Sandbox;
-pub use spaces::{Network, with_hosts};
+pub use spaces::{Network, skipped, with_hosts};
 pub use switch::Switch;
 pub use upstream::{
     Asked, Cutter, Fault, Faulty, HttpUpstream, Link, PATH, Port, Proxy, Reply, Scripted, Site,
     UdpPort, UdpUpstream, Upstream, cut_off,
 };
+pub use user::User;
 pub use wait::{now, wait_for, wait_until};
 
 /// The key of the tests. Upper and lower case, so that folding shows.

@@ -357,6 +357,18 @@ is_restarted_after_a_kill() {
     is_active sidecarbon.socket
     ((took < 1000))
 }
+reports_what_a_kill_has_lost() {
+    upstream_down
+    clients lines killed 1000
+    within 20 status_says '1,000 lines wait'
+    local before
+    before=$(property MainPID)
+    send_signal KILL
+    restarted() { [[ $(property MainPID) != "$before" ]] && is_active sidecarbon; }
+    within 10 restarted
+    journal | grep 'the former process was killed.* queued=1000 '
+    upstream_up
+}
 is_restarted_without_its_sockets() {
     inside systemctl stop sidecarbon
     inside systemctl mask --runtime --quiet sidecarbon.socket
@@ -485,6 +497,7 @@ check "the key as a credential" runs_on_a_credential
 check "an upstream that is dead for $soak s is no reason for the watchdog" outlives_an_outage
 check "SIGSTOP: restarted by the watchdog" is_restarted_after_sigstop
 check "SIGKILL: listens again within a second" is_restarted_after_a_kill
+check "SIGKILL with lines queued: the next start reports them" reports_what_a_kill_has_lost
 check "SIGKILL without the socket unit: the same" is_restarted_without_its_sockets
 check "from hg-agent, by the commands of the page" migrates_from_hg_agent
 check "from carbon-c-relay, by the commands of the page" migrates_from_carbon_c_relay

@@ -13,6 +13,7 @@ use tokio::select;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tracing::debug;
 
+use crate::panics;
 use crate::pipeline::queue::Queue;
 use crate::stats::Counters;
 
@@ -49,6 +50,7 @@ pub async fn go_on(
                 mention(&notifier, "WATCHDOG=1");
             }
             () = sleep_until(look_at.unwrap_or_else(Instant::now)), if look_at.is_some() => {
+                panics::inject("inform");
                 let snapshot = queue.snapshot();
                 let is_up = counters.sink_up.load(Relaxed);
                 let words = words::describe(&snapshot, is_up, &counters.upstream.look());

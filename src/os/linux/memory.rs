@@ -13,3 +13,9 @@ pub fn set_mmap_threshold(bytes: usize) {
     // the allocator's parameters are not guarded.
     unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, bytes) };
 }
+
+/// `mallopt(M_ARENA_MAX)`, mallopt(3).
+pub fn use_one_arena() {
+    // SAFETY: as above.
+    unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
+}

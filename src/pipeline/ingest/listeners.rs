@@ -59,6 +59,7 @@ pub struct Listeners {
     running: Vec<Listener>,
     streams: JoinSet<()>,
     datagrams: JoinSet<()>,
+    missing_thread: Option<io::Error>,
 }
 
 /// Sockets that are bound, known to the runtime, and not yet put to use.
@@ -89,7 +90,13 @@ impl Listeners {
             running: Vec::new(),
             streams: JoinSet::new(),
             datagrams: JoinSet::new(),
+            missing_thread: None,
         }
+    }
+
+    /// Why a socket has no thread of its own that should have one; told once.
+    pub fn missing_thread(&mut self) -> Option<io::Error> {
+        self.missing_thread.take()
     }
 
     /// The sockets that were given to us and that no listener wants.
@@ -279,15 +286,22 @@ impl Listeners {
 
     fn serve(&mut self, socket: ReadySocket, is_beside: bool, service: Service) {
         let Self {
-            streams, datagrams, ..
+            streams,
+            datagrams,
+            missing_thread,
+            ..
         } = self;
         match socket {
             ReadySocket::Udp(socket, drops) => {
                 let receiving = udp::serve(socket, NamedBy::Address, drops, service);
-                if is_beside {
-                    datagrams.spawn(thread::run(receiving))
-                } else {
-                    datagrams.spawn(receiving)
+                let thread = is_beside.then(thread::Waiting::start).transpose();
+                match thread {
+                    Ok(Some(thread)) => datagrams.spawn(thread.run(receiving)),
+                    Ok(None) => datagrams.spawn(receiving),
+                    Err(error) => {
+                        *missing_thread = Some(error);
+                        datagrams.spawn(receiving)
+                    }
                 }
             }
             ReadySocket::UnixDatagram(socket) => {

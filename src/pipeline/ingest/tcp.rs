@@ -19,6 +19,7 @@ use tracing::{debug, warn};
 
 use crate::deadline::{self, Deadline};
 use crate::os::{self, Sender};
+use crate::panics;
 use crate::stats::{CloseReason, ListenerCounters};
 
 use super::client::{Client, Ending};
@@ -152,6 +153,7 @@ pub async fn serve<A: Acceptor>(acceptor: A, service: Service) {
             () = stopped.wait() => break,
             accepted = acceptor.accept() => accepted,
         };
+        panics::inject("accept");
         match accepted {
             Ok(connection) => serve(&mut clients, connection).await,
             Err(error) if is_exhaustion(&error) => {
@@ -242,6 +244,7 @@ impl<S: ReadyStream> Reception<S> {
             select! {
                 biased;
                 readable = self.stream.readable() => {
+                    panics::inject("client");
                     let turn = ingest.turn().await;
                     let read = readable.and_then(|()| self.read(S::try_read));
                     match self.judge(read) {

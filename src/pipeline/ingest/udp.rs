@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep};
 use tracing::warn;
 
 use crate::os::{self, Datagrams, NamedBy};
+use crate::panics;
 use crate::runtime::Impatient;
 
 use super::{Ingest, Service, Turn};
@@ -118,6 +119,7 @@ pub async fn serve<S: AsFd + Send + 'static>(
                     has_received = true;
                     next_look.as_mut().reset(Instant::now() + LOOK_INTERVAL);
                 }
+                panics::inject("udp");
                 let turn = ready.and_then(|mut ready| {
                     a_turn(|| {
                         ingest.read_datagrams(&counters, dialect, |datagrams| {

@@ -2,6 +2,7 @@
 //!
 //! It sleeps while the upstream keeps up.
 
+use std::panic::{self, AssertUnwindSafe};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,7 @@ use tokio::sync::oneshot;
 use tracing::{debug, warn};
 
 use crate::os;
+use crate::panics;
 
 use super::block::Block;
 use super::frame::{Frame, Press};
@@ -60,16 +62,27 @@ fn work(queue: &Queue) {
     let mut press = None;
     loop {
         let blocks = next(queue, &mut press);
-        let frame = compress(&blocks, &mut press);
+        let compressed = panic::catch_unwind(AssertUnwindSafe(|| {
+            panics::inject("compress");
+            compress(&blocks, &mut press)
+        }));
+        let (frame, panic) = match compressed {
+            Ok(frame) => (frame, None),
+            // The lines go back first, so that they can be kept for the next start.
+            Err(panic) => (None, Some(panic)),
+        };
         queue.lock().pressed(blocks, frame);
         queue.shared.changed.notify_one();
         queue.shared.eased.notify_waiters();
+        if let Some(panic) = panic {
+            panic::resume_unwind(panic);
+        }
     }
 }
 
 /// Waits until there is something to compress.
 fn next(queue: &Queue, press: &mut Option<Press>) -> Vec<Block> {
-    let mut state = queue.lock();
+    let mut state = queue.lock_state();
     loop {
         let work = &queue.shared.work;
         state = match state.chore(now()) {

@@ -69,6 +69,9 @@ pub enum Damage {
     /// Not what was written.
     #[error("it was changed or cut")]
     Changed,
+    /// Each of the processes that had them ended by a defect.
+    #[error("the processes that had them ended by a defect, one after the other")]
+    Defects,
 }
 
 /// Writes all that waits, and frees it. The account in `state` stays as it is.
@@ -111,10 +114,24 @@ pub fn write(
 /// one. The file shrinks as it is read: the newest lines come first, and those
 /// that find no room are the oldest.
 pub fn adopt(state: &mut State, counters: &Counters, now: Instant, file: &File) -> Adopted {
-    let mut image = Image::open(file).unwrap_or(Image {
-        damage: Some(Damage::Changed),
-        ..Image::default()
-    });
+    adopt_image(state, counters, now, file, Image::of(file))
+}
+
+/// As [`adopt`], but all lines are dropped.
+pub fn discard(state: &mut State, counters: &Counters, file: &File) -> Adopted {
+    let mut image = Image::of(file);
+    image.chunks.clear();
+    image.damage = Some(Damage::Defects);
+    adopt_image(state, counters, Instant::now(), file, image)
+}
+
+fn adopt_image(
+    state: &mut State,
+    counters: &Counters,
+    now: Instant,
+    file: &File,
+    mut image: Image,
+) -> Adopted {
     let first_number = state.begin_adoption();
     let mut lines = 0;
     for chunk in image.chunks.drain(..).rev() {
@@ -159,6 +176,13 @@ struct Image {
 }
 
 impl Image {
+    fn of(file: &File) -> Self {
+        Self::open(file).unwrap_or(Self {
+            damage: Some(Damage::Changed),
+            ..Self::default()
+        })
+    }
+
     fn open(file: &File) -> io::Result<Self> {
         let mut prefix = [0; PREFIX];
         file.read_exact_at(&mut prefix, 0)?;

@@ -10,10 +10,11 @@ use memchr::memchr;
 use zeroize::Zeroizing;
 
 use crate::config::ApiKey;
+use crate::os::Secret;
 
 /// Puts the key before each name.
 pub struct Encoder {
-    prefix: Zeroizing<Vec<u8>>,
+    prefix: Secret,
 }
 
 /// Bytes on their way to a socket. Zeroed when emptied, and when dropped.
@@ -27,19 +28,18 @@ pub struct WireBuffer {
 impl Encoder {
     /// Writes `KEY.` before each name, or nothing where there is no key.
     pub fn new(key: &ApiKey) -> Self {
-        // Of its final size at once, so that growing leaves no copy.
-        let mut prefix = Zeroizing::new(Vec::with_capacity(key.len() + 1));
-        if !key.is_empty() {
-            prefix.extend_from_slice(key.expose());
-            prefix.push(b'.');
-        }
+        let prefix = if key.is_empty() {
+            Secret::default()
+        } else {
+            Secret::of(&[key.expose(), b"."])
+        };
         Self { prefix }
     }
 
     /// Writes `<key>.` before each name, for people to look at.
     pub fn masked() -> Self {
         Self {
-            prefix: Zeroizing::new(b"<key>.".to_vec()),
+            prefix: Secret::of(&[b"<key>."]),
         }
     }
 

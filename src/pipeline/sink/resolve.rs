@@ -8,10 +8,10 @@ use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
-use tokio::task::JoinHandle;
-
+use crate::blocking::{self, Job, NO_THREAD_REMEDY};
 use crate::config::Endpoint;
 use crate::deadline;
+use crate::panics;
 use crate::stats::FailureKind;
 
 use super::failure::Failure;
@@ -25,7 +25,7 @@ pub struct Resolver {
     endpoint: Endpoint,
     timeout: Duration,
     /// A look-up that a former attempt did not wait for to the end.
-    pending: Option<JoinHandle<io::Result<Vec<SocketAddr>>>>,
+    pending: Option<Job<io::Result<Vec<SocketAddr>>>>,
 }
 
 impl Resolver {
@@ -50,31 +50,42 @@ impl Resolver {
         }
         let Endpoint { host, port } = self.endpoint.clone();
         let name = host.clone();
-        let look_up = self.pending.get_or_insert_with(|| {
-            tokio::task::spawn_blocking(move || {
-                let mut addresses: Vec<SocketAddr> = Vec::new();
-                for address in (host.as_str(), port).to_socket_addrs()? {
-                    if !addresses.contains(&address) && addresses.len() < MAX_ADDRESSES {
-                        addresses.push(address);
-                    }
-                }
-                Ok(addresses)
-            })
-        });
-        let found = deadline::timeout(self.timeout, look_up).await;
         let fail = |what: String| Err(Failure::unavailable(FailureKind::Dns, what));
+        let look_up = match self.pending.take() {
+            Some(pending) => pending,
+            None => match blocking::start("resolver", move || look_up(&host, port)) {
+                Ok(started) => started,
+                Err(error) => {
+                    return fail(format!(
+                        "no thread is available to look up {name}: {error}; {NO_THREAD_REMEDY}"
+                    ));
+                }
+            },
+        };
+        let look_up = self.pending.insert(look_up);
+        let found = deadline::timeout(self.timeout, look_up).await;
         let Ok(found) = found else {
             let timeout = self.timeout;
             return fail(format!("no answer for the name {name} within {timeout:?}"));
         };
         self.pending = None;
         match found {
-            Ok(Ok(addresses)) if addresses.is_empty() => {
+            Ok(addresses) if addresses.is_empty() => {
                 fail(format!("the name {name} has no address"))
             }
-            Ok(Ok(addresses)) => Ok(addresses),
-            Ok(Err(error)) => fail(format!("cannot resolve {name}: {error}")),
+            Ok(addresses) => Ok(addresses),
             Err(error) => fail(format!("cannot resolve {name}: {error}")),
         }
     }
+}
+
+fn look_up(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    panics::inject("resolver");
+    let mut addresses: Vec<SocketAddr> = Vec::new();
+    for address in (host, port).to_socket_addrs()? {
+        if !addresses.contains(&address) && addresses.len() < MAX_ADDRESSES {
+            addresses.push(address);
+        }
+    }
+    Ok(addresses)
 }

@@ -9,7 +9,9 @@ use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
+use crate::blocking::{self, NO_THREAD_REMEDY};
 use crate::config::ApiKey;
+use crate::panics;
 use crate::pipeline::queue::Lease;
 use crate::stats::FailureKind;
 
@@ -67,13 +69,20 @@ impl StdoutSink {
                 bytes,
             };
             let out = out.clone();
-            let written = tokio::task::spawn_blocking(move || {
+            let started = blocking::start("stdout", move || {
+                panics::inject("stdout");
                 // One after the other: a former delivery may not have waited.
                 let _turn = io::stdout().lock();
                 write(&*out, &piece)
             });
-            let written = written.await;
-            let (accepted, result) = written.map_err(|error| failed(&error))?;
+            let written = started.map_err(|error| {
+                let what = "no thread is available to write to standard output";
+                Failure::unavailable(
+                    FailureKind::Io,
+                    format!("{what}: {error}; {NO_THREAD_REMEDY}"),
+                )
+            })?;
+            let (accepted, result) = written.await;
             writing.finish(self.encoder.overhead(), accepted);
             result.map_err(|error| failed(&error))?;
         }

@@ -12,7 +12,8 @@ use super::sandbox::Sandbox;
 
 /// What a developer's or a build machine's shell may hold and a test must not
 /// depend on.
-const FOREIGN: [&str; 18] = [
+const FOREIGN: [&str; 19] = [
+    "TEST_PANIC",
     "HOSTEDGRAPHITE_APIKEY",
     "CREDENTIALS_DIRECTORY",
     "HTTPS_PROXY",

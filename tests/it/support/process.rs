@@ -61,6 +61,16 @@ impl Process {
         }
     }
 
+    /// Whether another command succeeds.
+    pub fn succeeds(command: &[&str]) -> bool {
+        Command::new(command[0])
+            .args(&command[1..])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .is_ok_and(|status| status.success())
+    }
+
     /// Its process id.
     pub fn id(&self) -> u32 {
         self.child.id()

@@ -188,7 +188,7 @@ fn a_manager_without_a_word_on_its_store_is_offered_them_after_the_grace() {
     let log = daemon.log.clone();
     daemon.stop();
     log.find("a warning", |line| {
-        line.contains("FileDescriptorStoreMax=1")
+        line.contains("FileDescriptorStoreMax=2")
     });
     manager.wait_kept(1);
 }

@@ -10,6 +10,7 @@ use tokio::select;
 use tokio::time::sleep;
 
 use crate::config::StatsdSettings;
+use crate::panics;
 use crate::pipeline::ingest::BYTES_A_PUSH;
 use crate::pipeline::queue::{Pushed, Queue};
 
@@ -41,6 +42,7 @@ impl Statsd {
     /// push does to the queue is told.
     pub async fn run(&self, queue: &Queue, told: impl Fn(Pushed)) {
         loop {
+            panics::inject("flush");
             let interval = {
                 let gathered = self.lock();
                 let is_due = gathered.aggregates.is_due();

@@ -304,6 +304,14 @@ impl Dialer {
         }
     }
 
+    /// Waits for the outcome of an attempt; for ever if there is none.
+    pub async fn ended(&mut self) -> Result<Reached, Failure> {
+        if self.attempt.is_empty() {
+            std::future::pending::<()>().await;
+        }
+        self.connect().await
+    }
+
     /// The outcome of an attempt that has ended.
     pub fn finished(&mut self) -> Option<Result<Reached, Failure>> {
         let ended = self.attempt.try_join_next();
@@ -314,15 +322,12 @@ impl Dialer {
     /// one to go on with at once.
     pub fn broke(&mut self, address: SocketAddr) -> bool {
         let now = Instant::now();
-        match &mut self.idle {
-            Some(idle) => {
-                idle.1.broke(address, now);
-                idle.1.has_another()
-            }
-            None => {
-                self.broken.push((address, now));
-                true
-            }
+        if let Some(idle) = &mut self.idle {
+            idle.1.broke(address, now);
+            idle.1.has_another()
+        } else {
+            self.broken.push((address, now));
+            true
         }
     }
 

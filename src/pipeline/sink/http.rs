@@ -106,13 +106,11 @@ impl HttpSink {
             None => self.dialer.connect().await?,
             Some(connection) if connection.is_expired() => {
                 // What works is not closed before there is another.
-                let mut renewed = match self.dialer.finished() {
-                    Some(renewed) => renewed.ok(),
-                    None => {
-                        self.dialer.begin();
-                        return Ok(());
-                    }
+                let Some(renewed) = self.dialer.finished() else {
+                    self.dialer.begin();
+                    return Ok(());
                 };
+                let mut renewed = renewed.ok();
                 if let Some(reached) = &mut renewed
                     && !reached.wire.is_open().await
                 {

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
+use tokio::select;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
@@ -183,29 +184,48 @@ impl StreamSink {
     /// Replaces a connection that is too old once there is another: what works is not
     /// closed before.
     async fn renew(&mut self) {
-        let Some(connection) = &mut self.connection else {
-            return;
-        };
-        if self.renewed.is_none() && connection.is_expired() {
+        let is_due = |connection: &Connection| connection.is_expired();
+        if self.renewed.is_none() && self.connection.as_ref().is_some_and(is_due) {
             match self.dialer.finished() {
-                Some(Ok(reached)) => self.renewed = Some(reached),
-                Some(Err(failure)) => {
-                    debug!(error = %failure, "the connection is not renewed, it goes on");
-                    connection.expires = Instant::now() + RENEWAL_PAUSE;
-                }
+                Some(outcome) => self.renewal_ended(outcome),
                 None => self.dialer.begin(),
             }
         }
-        if !connection.window.is_empty() {
+        self.take_over().await;
+    }
+
+    fn renewal_ended(&mut self, outcome: Result<Reached, Failure>) {
+        match outcome {
+            Ok(reached) => self.renewed = Some(reached),
+            Err(failure) => {
+                debug!(error = %failure, "the connection is not renewed, it goes on");
+                self.postpone_renewal();
+            }
+        }
+    }
+
+    fn postpone_renewal(&mut self) {
+        if let Some(connection) = &mut self.connection {
+            connection.expires = Instant::now() + RENEWAL_PAUSE;
+        }
+    }
+
+    /// Goes on with the new connection when nothing is on its way on the old one.
+    async fn take_over(&mut self) {
+        let is_busy = |connection: &Connection| !connection.window.is_empty();
+        if self.connection.as_ref().is_some_and(is_busy) {
             return;
         }
-        if let Some(mut reached) = self.renewed.take()
-            && reached.wire.is_open().await
-            && let Some(mut old) = self.connection.take()
-        {
-            self.closing.spawn(async move { old.close().await });
-            self.use_connection(reached);
+        let Some(mut reached) = self.renewed.take() else {
+            return;
+        };
+        if !reached.wire.is_open().await {
+            return self.postpone_renewal();
         }
+        if let Some(mut old) = self.connection.take() {
+            self.closing.spawn(async move { old.close().await });
+        }
+        self.use_connection(reached);
     }
 
     fn use_connection(&mut self, reached: Reached) {
@@ -253,22 +273,30 @@ impl StreamSink {
     /// Watches the connection: until something was acknowledged, or it has
     /// ended, or nothing is acknowledged for too long.
     pub async fn attend(&mut self) -> Result<Attended, Failure> {
-        let Some(connection) = &mut self.connection else {
-            return std::future::pending().await;
-        };
-        // Noted before anything else is awaited: this may be dropped and called
-        // again, and nothing must be written in between.
-        if connection.over.is_none() {
-            match connection.attend(self.write_timeout).await {
-                Ok(()) => {
-                    if connection.born.elapsed() >= SHORT_LIFE {
-                        self.dialer.delivered();
-                    }
-                    return Ok(Attended::Acknowledged);
-                }
-                Err(failure) => connection.over = Some(failure),
+        // Why it is over is noted before anything else is awaited: this may be dropped and
+        // called again, and nothing must be written in between.
+        let connection = loop {
+            self.take_over().await;
+            let Some(connection) = &mut self.connection else {
+                return std::future::pending().await;
+            };
+            if connection.over.is_some() {
+                break connection;
             }
-        }
+            select! {
+                biased;
+                attended = connection.attend(self.write_timeout) => match attended {
+                    Ok(()) => {
+                        if connection.born.elapsed() >= SHORT_LIFE {
+                            self.dialer.delivered();
+                        }
+                        return Ok(Attended::Acknowledged);
+                    }
+                    Err(failure) => connection.over = Some(failure),
+                },
+                outcome = self.dialer.ended() => self.renewal_ended(outcome),
+            }
+        };
         connection.last_words().await;
         let is_trouble =
             connection.window.unacknowledged() > 0 || connection.born.elapsed() < SHORT_LIFE;

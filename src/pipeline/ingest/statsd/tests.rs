@@ -360,11 +360,13 @@ proptest! {
     }
 }
 
-/// By hand: `cargo test --release --lib longest_step -- --ignored --nocapture`.
+/// Part of `.ci/long`, in a release build: CPU time of the thread, not wall time.
 #[test]
-#[ignore = "measures the processor time of steps, which depends on the machine"]
+#[ignore = "measures the processor time of steps, which needs a release build"]
+#[expect(clippy::print_stdout, reason = "prints figures")]
 fn the_longest_step_of_a_flush() {
     const VALUES: u64 = 20_000_000;
+    const LONGEST_STEP: Duration = Duration::from_millis(5);
     let cpu = || {
         let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
         Duration::new(
@@ -402,8 +404,10 @@ fn the_longest_step_of_a_flush() {
                 break;
             }
         }
-        println!(
+        let figures = format!(
             "{kind}: {taken} values, longest read {longest_read:?}; {steps} steps, {all:?}, longest {longest:?}"
         );
+        assert!(longest < LONGEST_STEP, "{figures}");
+        println!("{figures}");
     }
 }

@@ -105,6 +105,7 @@ async fn accept(listener: TcpListener, watched: Watched, mut stopping: watch::Re
                 Err(error) => Err(error),
             },
         };
+        panics::inject("admin");
         let stream = match accepted {
             Ok((stream, _)) => stream,
             Err(_) if stopping.has_changed().is_err() => break,

@@ -7,8 +7,8 @@ use std::os::fd::AsFd;
 
 use zeroize::Zeroize;
 
-/// So many are received at once: the call is most of what a small one costs. More would hardly
-/// save anything, and each takes 64 KiB of memory where datagrams are large.
+/// The number of datagrams received at once: the call is most of what a small one costs. More
+/// would hardly save anything, and each takes 64 KiB of memory where datagrams are large.
 #[cfg(target_os = "linux")]
 pub const BATCH: usize = 32;
 #[cfg(not(target_os = "linux"))]
@@ -115,7 +115,7 @@ impl Datagrams {
     /// The memory that a full batch of the largest takes.
     pub const MOST_BYTES: usize = BATCH * STRIDE;
 
-    /// Whether a batch was so large that it is better to begin with new room.
+    /// Whether a batch was so large that the next one needs fresh buffers.
     pub fn has_grown(&self) -> bool {
         self.has_grown
     }

@@ -63,8 +63,8 @@ pub const READ_BYTES: usize = 64 << 10;
 /// at full speed, one round of all would be more than the queue holds.
 const READS_A_TURN: usize = 16;
 
-/// So many datagrams are handed to the queue together, or those that there are; each call of the
-/// system brings a part of them.
+/// At most this number of datagrams is handed to the queue together, or those that there are;
+/// each call of the system brings a part of them.
 const DATAGRAMS_A_PUSH: usize = 128;
 
 /// Of large datagrams, a batch is handed to the queue in pieces.

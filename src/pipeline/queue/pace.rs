@@ -111,7 +111,7 @@ impl Pace {
         }
     }
 
-    /// How many seconds so many lines take while the pace recovers; nothing where it
+    /// How many seconds this number of lines takes while the pace recovers; nothing where it
     /// does not.
     pub fn drain(&self, lines: f64) -> Option<f64> {
         let brake = self.brake?;
@@ -252,7 +252,7 @@ mod tests {
         assert!(pace.allowance(now).is_err());
     }
 
-    /// The pace after so many seconds of successes, one a tenth of a second.
+    /// The pace after this number of seconds of successes, one a tenth of a second.
     fn succeeds(pace: &mut Pace, start: Instant, seconds: u32) -> Option<f64> {
         for tenth in 0..=seconds * 10 {
             pace.succeeded(start + Duration::from_millis(100) * tenth);

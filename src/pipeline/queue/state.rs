@@ -363,7 +363,7 @@ impl State {
         }
     }
 
-    /// How long so many lines wait. While the pace recovers, what was measured before
+    /// How long this number of lines waits. While the pace recovers, what was measured before
     /// says little.
     #[allow(clippy::cast_precision_loss)] // An estimate for people.
     fn drain(&self, waiting: u64) -> f64 {

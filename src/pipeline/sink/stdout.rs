@@ -91,7 +91,7 @@ impl StdoutSink {
 }
 
 impl Writing<'_> {
-    /// So many bytes of the output were accepted.
+    /// This number of bytes of the output was accepted.
     fn finish(self, overhead: usize, accepted: usize) {
         let lines = &self.lease.bytes()[..self.bytes];
         let begun = begun_lines(lines, overhead, accepted);

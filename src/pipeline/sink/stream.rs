@@ -368,7 +368,7 @@ impl Connection {
     }
 
     /// Whether what the peer's kernel acknowledges counts. A server that asked for a
-    /// certificate and has shown nothing for so long will not refuse it any more.
+    /// certificate and has shown nothing for [`CONFIRMED_AFTER`] will not refuse it any more.
     fn is_confirmed(&self) -> bool {
         self.wire.is_confirmed() || self.is_old
     }

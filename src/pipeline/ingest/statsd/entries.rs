@@ -7,7 +7,8 @@ use std::ops::{Index, IndexMut};
 
 use super::aggregate::allocated;
 
-/// So many are in one chunk. The first one grows to that size, others have it from the beginning.
+/// The number of entries in one chunk. The first one grows to that size, others have it from
+/// the beginning.
 const CHUNK: usize = 1024;
 
 /// The entries, by number.

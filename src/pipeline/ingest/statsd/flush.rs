@@ -22,7 +22,7 @@ use super::{Aside, Gathered, Statsd, schedule};
 /// So many series are looked at before others have their turn.
 const SERIES_A_TURN: usize = 256;
 
-/// So many values of timers, about: less than a millisecond's work.
+/// About this number of timer values is one step: less than a millisecond's work.
 const VALUES_A_TURN: usize = 128 << 10;
 
 /// A summary that looks at more values is made in steps.

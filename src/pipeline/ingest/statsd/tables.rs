@@ -8,7 +8,7 @@ use hashbrown::HashTable;
 
 use super::aggregate::allocated;
 
-/// One table with so many values becomes [`PARTS`] tables.
+/// One table with this number of values becomes [`PARTS`] tables.
 const SPLITS_AT: usize = 32 << 10;
 
 /// How many tables a large one is made of.
@@ -188,7 +188,7 @@ fn part_of(hash: u64, parts: usize) -> usize {
     (part as usize).min(parts - 1)
 }
 
-/// What a table with so many places takes, at most.
+/// The most bytes that a table with this number of places takes.
 fn table_bytes<T>(places: usize) -> usize {
     places * (size_of::<T>() + 1) + 2 * BEHIND
 }

@@ -106,7 +106,7 @@ impl Steps {
         super::super::aggregate::allocated(self.values.capacity() * size_of::<f64>())
     }
 
-    /// Goes on until about so many values were looked at. Answers with their number; `None` once
+    /// Continues until about this number of values was examined. Answers with their number; `None` once
     /// there was nothing left to do.
     pub fn step(&mut self, most: usize) -> Option<usize> {
         if self.stage == Stage::Done {
@@ -290,7 +290,7 @@ impl Select {
         }
     }
 
-    /// Goes on until about so many values were looked at. The value once it stands in its place,
+    /// Continues until about this number of values was examined. The value once it stands in its place,
     /// and how many were looked at.
     fn step(&mut self, values: &mut [f64], most: usize) -> (Option<f64>, usize) {
         let mut left_over = most;
@@ -378,7 +378,7 @@ mod tests {
         (one - other).abs() <= 1e-9 * one.abs().max(other.abs()).max(1.0)
     }
 
-    /// Steps of at most so many values find the same as one go.
+    /// Steps of at most this number of values find the same as one go.
     fn assert_same(values: &[f64], most: usize) {
         let percentiles = percentiles(&["1", "50", "99.9", "90", "100", "0.0001"]);
         let mut timer = Timer::default();

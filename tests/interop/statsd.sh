@@ -39,7 +39,7 @@ received() {
 }
 has_received() { [[ $(received) == "$1" ]]; }
 
-# Stops, and looks for each point: what is behind `<key>.stats.`, without the second.
+# Stops, and looks for each point: what is behind `stats.`, without the second.
 stop() { # client samples point…
     local client=$1 samples=$2 point
     shift 2
@@ -50,7 +50,7 @@ stop() { # client samples point…
     grep -q " rejected=0 .* aggregated=$samples .* dropped=0 " "$dir/sidecarbon.log" ||
         fail "$client: $(grep ' ledger ' "$dir/sidecarbon.log")"
     for point in "$@"; do
-        grep -qE "^<key>\.stats\.$point [0-9]{10}$" "$dir/lines" || fail "$client: there is no $point"
+        grep -qE "^stats\.$point [0-9]{10}$" "$dir/lines" || fail "$client: there is no $point"
         echo "ok    $client: $point"
     done
 }

@@ -152,6 +152,29 @@ mod tests {
         Ok(socket)
     }
 
+    fn at(form: &str, port: u16) -> SocketAddr {
+        SocketAddr::new(form.parse().unwrap(), port)
+    }
+
+    /// A socket that leaves, and the one that takes its place.
+    fn moved(kind: Type, old: &str, new: &str) -> (Socket, Socket, Port) {
+        let mut refused = None;
+        // Another program may have the port at the other address.
+        for _ in 0..50 {
+            let leaving = bind(kind, at(old, 0), false).unwrap();
+            let port = Port {
+                is_udp: kind == Type::DGRAM,
+                number: leaving.local_addr().unwrap().as_socket().unwrap().port(),
+            };
+            let bind = |shares| bind(kind, at(new, port.number), shares);
+            match bind_beside_leaving(port, &[SockRef::from(&leaving)], bind) {
+                Ok(bound) => return (leaving, bound, port),
+                Err(error) => refused = Some(error),
+            }
+        }
+        panic!("{old} to {new}: {refused:?}");
+    }
+
     #[test]
     fn every_form_of_address_can_take_the_place_of_every_other() {
         for kind in [Type::STREAM, Type::DGRAM] {
@@ -160,16 +183,8 @@ mod tests {
                 .flat_map(|old| FORMS.map(|new| (*old, new)))
                 .filter(|(old, new)| old != new)
             {
-                let at = |form: &str, port| SocketAddr::new(form.parse().unwrap(), port);
-                let leaving = bind(kind, at(old, 0), false).unwrap();
-                let port = leaving.local_addr().unwrap().as_socket().unwrap().port();
-                let bind = |shares| bind(kind, at(new, port), shares);
-                let at_port = Port {
-                    is_udp: kind == Type::DGRAM,
-                    number: port,
-                };
-                let bound = bind_beside_leaving(at_port, &[SockRef::from(&leaving)], bind);
-                let bound = bound.unwrap_or_else(|error| panic!("{old} to {new}: {error}"));
+                let (leaving, bound, at_port) = moved(kind, old, new);
+                let bind = |shares| bind(kind, at(new, at_port.number), shares);
                 for socket in [&leaving, &bound] {
                     assert!(!socket.reuse_port().unwrap(), "{old} to {new}");
                 }
@@ -193,16 +208,7 @@ mod tests {
             ("::1", "::", "::1"),
             ("0.0.0.0", "::", "127.0.0.1"),
         ] {
-            let at = |form: &str, port| SocketAddr::new(form.parse().unwrap(), port);
-            let leaving = bind(Type::DGRAM, at(old, 0), false).unwrap();
-            let port = leaving.local_addr().unwrap().as_socket().unwrap().port();
-            let bind = |shares| bind(Type::DGRAM, at(new, port), shares);
-            let at_port = Port {
-                is_udp: true,
-                number: port,
-            };
-            let leaving_one = [SockRef::from(&leaving)];
-            let bound = bind_beside_leaving(at_port, &leaving_one, bind).unwrap();
+            let (leaving, bound, Port { number: port, .. }) = moved(Type::DGRAM, old, new);
             let (leaving, bound) = (UdpSocket::from(leaving), UdpSocket::from(bound));
             let client = UdpSocket::bind(at(to, 0)).unwrap();
             client.send_to(b"before", at(to, port)).unwrap();
@@ -220,16 +226,8 @@ mod tests {
 
     #[test]
     fn a_connection_that_comes_later_reaches_the_other_socket() {
-        let at = |form: &str, port| SocketAddr::new(form.parse().unwrap(), port);
-        let leaving = bind(Type::STREAM, at("127.0.0.1", 0), false).unwrap();
-        let port = leaving.local_addr().unwrap().as_socket().unwrap().port();
-        let bind = |shares| bind(Type::STREAM, at("0.0.0.0", port), shares);
-        let at_port = Port {
-            is_udp: false,
-            number: port,
-        };
-        let leaving_one = [SockRef::from(&leaving)];
-        let bound = bind_beside_leaving(at_port, &leaving_one, bind).unwrap();
+        let (leaving, bound, Port { number: port, .. }) =
+            moved(Type::STREAM, "127.0.0.1", "0.0.0.0");
         let (leaving, bound) = (TcpListener::from(leaving), TcpListener::from(bound));
         let _before = TcpStream::connect(at("127.0.0.1", port)).unwrap();
         ignore_connections(&leaving).unwrap();

@@ -36,7 +36,7 @@ fn an_authority_that_is_added_to_its_file_is_trusted_at_the_next_attempt() {
         .find("a refusal", |line| line.contains(" ERROR "));
     replace(&file, &certs.ca_file());
     upstream.expect(&format!("{KEY}.authority.line 1 1700000000"));
-    assert_eq!(count(&daemon, NEWS), 1);
+    wait_for("the news", || count(&daemon, NEWS) == 1);
     assert_eq!(daemon.metric("sidecarbon_reload_success"), 1);
     let ledger = daemon.stop();
     assert_eq!((ledger.delivered, ledger.left()), (1, 0));
@@ -151,7 +151,9 @@ fn what_expires_within_two_weeks_is_shown_and_warned_about() {
         let left = left(name) / 86_400.0;
         assert!((days - 0.5..=days).contains(&left), "{name}: {left} days");
     }
-    assert_eq!(count(&daemon, "certificate expires soon"), 1);
+    wait_for("the warning", || {
+        count(&daemon, "certificate expires soon") == 1
+    });
 }
 
 #[test]

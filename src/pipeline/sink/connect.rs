@@ -14,6 +14,7 @@ use tracing::warn;
 use crate::config::{Endpoint, Proxy};
 use crate::deadline::timeout;
 use crate::stats::{Counters, FailureKind, Throttle, Whose};
+use crate::words;
 
 use super::addresses::Addresses;
 use super::counted::Counted;
@@ -167,18 +168,26 @@ impl Connector {
         let is_alone = addresses.len() == 1;
         let mut waiting = addresses.into_iter();
         let mut attempts = JoinSet::new();
+        let mut running: Vec<(SocketAddr, Instant)> = Vec::new();
         let mut failed = Vec::new();
         loop {
             if let Some(address) = waiting.next() {
                 let route = self.route.clone();
+                running.push((address, Instant::now()));
                 attempts.spawn(async move { (address, route.connect(address, is_alone).await) });
             }
             tokio::select! {
                 ended = attempts.join_next() => match ended {
                     Some(Ok((address, Ok(wire)))) => {
+                        running.retain(|(other, _)| *other != address);
+                        for address in silent(&running, Instant::now()) {
+                            known.failed(address, Instant::now());
+                            failed.push((address, no_connection()));
+                        }
                         return Ok(Reached { wire, address, failed });
                     }
                     Some(Ok((address, Err(failure)))) => {
+                        running.retain(|(other, _)| *other != address);
                         known.failed(address, Instant::now());
                         failed.push((address, failure));
                     }
@@ -189,6 +198,20 @@ impl Connector {
             }
         }
     }
+}
+
+/// The attempts that had their time when another one succeeded.
+fn silent(
+    running: &[(SocketAddr, Instant)],
+    now: Instant,
+) -> impl Iterator<Item = SocketAddr> + '_ {
+    let had_time = move |(_, begun): &&(SocketAddr, Instant)| now >= *begun + ATTEMPT_DELAY;
+    running.iter().filter(had_time).map(|(address, _)| *address)
+}
+
+fn no_connection() -> Failure {
+    let what = format!("no connection within {}", words::took(ATTEMPT_DELAY));
+    Failure::unavailable(FailureKind::Timeout, what)
 }
 
 /// A panic in an attempt is a defect of the task that waits for it.

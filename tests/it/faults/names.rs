@@ -189,13 +189,22 @@ fn named(site: &Site, scheme: &str) -> Config {
     }
 }
 
-/// The address in use, and that the others were tried.
+/// The address in use, and that the others were tried and have failed.
 #[track_caller]
 fn shows_the_address(daemon: &Daemon, site: &Site, others: &[Faulty]) {
     wait_for("every line to be delivered", || daemon.waiting() == 0);
     let address = site.port().address().to_string();
     let status = daemon.status();
     assert_eq!(status["sink"]["address"], address, "{status}");
+    let failed = &status["sink"]["failed_addresses"];
+    let text = failed.as_str().expect("the addresses that failed");
+    assert!(text.contains("127.0.77.1"), "{status}");
+    // Four are named, the others counted.
+    let more = others.len().saturating_sub(4);
+    assert!(
+        more == 0 || text.contains(&format!("and {more} more addresses")),
+        "{status}"
+    );
     assert!(others.iter().all(|other| other.connections() > 0));
     daemon
         .log

@@ -20,7 +20,7 @@ use std::io;
 
 use crate::config::{self, ConfigError};
 use crate::exit::Exit;
-use crate::words::escape;
+use crate::format::escape;
 
 /// Says why the configuration cannot be used.
 pub fn refuse(error: &ConfigError) -> Exit {

@@ -91,7 +91,7 @@ pub fn bytes(bytes: usize) -> String {
 }
 
 /// A short time as it was measured.
-pub fn took(time: Duration) -> String {
+pub fn duration(time: Duration) -> String {
     match time.as_millis() {
         0 => "less than 1 ms".to_owned(),
         millis @ 1..10_000 => format!("{millis} ms"),
@@ -184,9 +184,9 @@ mod tests {
         ] {
             assert_eq!(bytes(size), text);
         }
-        assert_eq!(took(Duration::from_micros(300)), "less than 1 ms");
-        assert_eq!(took(Duration::from_millis(1234)), "1234 ms");
-        assert_eq!(took(Duration::from_secs(12)), "12 s");
+        assert_eq!(duration(Duration::from_micros(300)), "less than 1 ms");
+        assert_eq!(duration(Duration::from_millis(1234)), "1234 ms");
+        assert_eq!(duration(Duration::from_secs(12)), "12 s");
     }
 
     #[test]

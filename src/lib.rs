@@ -19,20 +19,20 @@
 //! To know the program, read [`pipeline`] and its modules in the order in
 //! which they are listed there: it is the order in which a line travels.
 
-// What is printed is masked and escaped first: `tools::complain`, `Screen::print`.
+// What is printed is masked and escaped first: `commands::complain`, `Screen::print`.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod admin;
 pub mod blocking;
 pub mod cli;
+pub mod commands;
 pub mod config;
 pub mod daemon;
 pub mod deadline;
 pub mod exit;
+pub mod format;
 pub mod os;
 pub mod panics;
 pub mod pipeline;
 pub mod runtime;
 pub mod stats;
-pub mod tools;
-pub mod words;

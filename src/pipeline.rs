@@ -12,13 +12,15 @@
 //! neither knows the other. A reload swaps a sink or rebinds a listener, and
 //! the waiting lines stay where they are.
 
-pub mod ingest;
+pub mod batch;
+pub mod decode;
 pub mod line;
+pub mod listen;
 pub mod memory;
-pub mod pack;
 pub mod queue;
 pub mod relay;
 pub mod sink;
+pub mod statsd;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -35,8 +37,8 @@ use crate::config::Settings;
 use crate::deadline::{Deadline, timeout};
 use crate::os;
 use crate::stats::{Counters, Whose};
-use ingest::connections::Bounds;
-use ingest::{BindError, Given, Ingest, Listeners, Plan, Stop};
+use listen::connections::Bounds;
+use listen::{ActivatedSockets, BindError, Ingest, Listeners, Plan, Stop};
 use queue::{Compressing, Limits, Queue};
 use relay::{Relay, Replacement};
 use sink::{Sink, TlsError};
@@ -107,7 +109,7 @@ impl Pipeline {
     pub fn start(
         settings: &Settings,
         counters: &Arc<Counters>,
-        given: Given,
+        given: ActivatedSockets,
     ) -> Result<Self, SetupError> {
         let queue = Queue::new(limits(settings));
         let ingest = Ingest::new(

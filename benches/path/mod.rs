@@ -8,10 +8,10 @@ use std::time::{Duration, Instant, SystemTime};
 use hyper::Method;
 use memchr::memchr;
 use sidecarbon::config::{ApiKey, Endpoint, NameRule};
-use sidecarbon::pipeline::ingest::client::Client;
-use sidecarbon::pipeline::ingest::dialect::Dialect;
+use sidecarbon::pipeline::batch::Batch;
+use sidecarbon::pipeline::decode::Decoder;
+use sidecarbon::pipeline::decode::protocol::Protocol;
 use sidecarbon::pipeline::line::Rules;
-use sidecarbon::pipeline::pack::Pack;
 use sidecarbon::pipeline::queue::{Block, Expander, Limits, Press, Queue};
 use sidecarbon::pipeline::sink::Target;
 use sidecarbon::pipeline::sink::encode::{Encoder, WireBuffer};
@@ -94,8 +94,8 @@ fn floor() -> impl FnMut() {
 /// Split, checked, stamped, packed.
 fn receive(read: Vec<u8>) -> impl FnMut() {
     let rules = rules();
-    let mut client = Client::new(Dialect::Lines);
-    let mut pack = Pack::default();
+    let mut client = Decoder::new(Protocol::Lines);
+    let mut pack = Batch::default();
     move || {
         pack.begin(SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000));
         let fed = client.feed(black_box(&read), &rules, &mut pack);
@@ -186,8 +186,8 @@ fn blocks() -> Vec<Block> {
     (0..BLOCKS).map(of_read).collect()
 }
 
-fn packed() -> Pack {
-    let mut pack = Pack::default();
+fn packed() -> Batch {
+    let mut pack = Batch::default();
     pack.begin(SystemTime::UNIX_EPOCH);
     pack.add_lines(
         &lines(|name, number| format!("{name} {number} 1700000000\n")),

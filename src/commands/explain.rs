@@ -10,12 +10,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::config::{NameRule, Settings};
 use crate::exit::Exit;
-use crate::pipeline::ingest::READ_BYTES;
-use crate::pipeline::ingest::client::{self, Client, Ending};
-use crate::pipeline::ingest::dialect::Dialect;
+use crate::format;
+use crate::pipeline::batch::LineHandler;
+use crate::pipeline::decode::protocol::Protocol;
+use crate::pipeline::decode::{self, Decoder, Ending};
 use crate::pipeline::line::{self, Line, Reject, Rules, is_documented};
-use crate::pipeline::pack::Intake;
-use crate::words;
+use crate::pipeline::listen::READ_BYTES;
 
 use super::screen::{BAD, FAINT, ODD, Screen, paint};
 use super::{complain, printed};
@@ -41,7 +41,7 @@ pub fn run(settings: &Settings, datagram: bool) -> Exit {
 fn explain_stream(rules: &Rules, report: &mut Report) -> io::Result<()> {
     let mut input = io::stdin().lock();
     let mut buffer = vec![0; READ_BYTES];
-    let mut client = Client::new(Dialect::Lines);
+    let mut client = Decoder::new(Protocol::Lines);
     loop {
         let length = match input.read(&mut buffer) {
             Ok(0) => break,
@@ -70,7 +70,7 @@ fn explain_datagram(rules: &Rules, report: &mut Report) -> io::Result<()> {
     // What is behind the last newline is no line when it is nothing.
     bytes.pop_if(|last| *last == b'\n');
     report.begin(SystemTime::now());
-    client::datagram(Dialect::Lines, &bytes, truncated, rules, report);
+    decode::datagram(Protocol::Lines, &bytes, truncated, rules, report);
     report.print()
 }
 
@@ -116,7 +116,7 @@ impl Report {
         let leaves = self.mask.apply(&leaves);
         self.text += self.prefix;
         // A name may hold characters that change the direction of text.
-        self.text += &words::escape(leaves.trim_ascii_end());
+        self.text += &format::escape(leaves.trim_ascii_end());
         self.text.push('\n');
         if rules.names == NameRule::Any
             && let Some(at) = undocumented(raw)
@@ -169,9 +169,9 @@ impl Report {
         };
         complain(format_args!(
             "{}: {} would leave, {} rejected{blank}",
-            words::count(lines, "line", "lines"),
-            words::thousands(self.leave),
-            words::thousands(self.rejected),
+            format::count(lines, "line", "lines"),
+            format::thousands(self.leave),
+            format::thousands(self.rejected),
         ));
         if self.rejected > 0 {
             Exit::No
@@ -181,7 +181,7 @@ impl Report {
     }
 }
 
-impl Intake for Report {
+impl LineHandler for Report {
     fn add(&mut self, raw: &[u8], rules: &Rules) {
         match Line::parse(raw, rules) {
             Ok(Some(line)) => {

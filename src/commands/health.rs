@@ -8,7 +8,7 @@ use crate::exit::Exit;
 
 use super::get::{admin, get};
 use super::{block_on, complain};
-use crate::words::escape;
+use crate::format::escape;
 
 /// Asks the local daemon; says why where it is not well.
 pub fn run(settings: &Settings) -> Exit {

@@ -26,7 +26,7 @@ use crate::pipeline::sink::{
 use crate::stats::FailureKind;
 
 use super::{block_on, complain};
-use crate::words::{count, took};
+use crate::format::{count, duration};
 use report::{Report, Stop};
 
 /// A load balancer without servers closes a connection within a round trip. Where a request
@@ -177,7 +177,7 @@ async fn look_up(report: &mut Report, connector: &mut Connector) -> Result<Vec<S
     report.waits(STEP, &format!("looking up {whose}{host}"));
     let began = Instant::now();
     let addresses = connector.resolve().await;
-    let time = took(began.elapsed());
+    let time = duration(began.elapsed());
     let addresses = addresses.map_err(|failure| report.failed(STEP, &failure))?;
     if endpoint.address().is_some() {
         report.good(
@@ -229,7 +229,7 @@ async fn connect(
     for (_, address, outcome, time) in outcomes {
         match outcome {
             Ok(stream) => {
-                times.push(format!("{address} in {}", took(time)));
+                times.push(format!("{address} in {}", duration(time)));
                 reached.push((address, stream));
             }
             Err(failure) => failures.push(format!("{address}: {failure}")),
@@ -256,7 +256,7 @@ async fn secure(
     report.waits(STEP, "shaking hands");
     let began = Instant::now();
     let mut wire = route.secure(stream).await?;
-    let time = took(began.elapsed());
+    let time = duration(began.elapsed());
     if is_mute {
         report.waits(STEP, "waiting whether the upstream closes the connection");
         if let Ok(failure) = timeout(CLOSES_WITHIN, wire.ended()).await {
@@ -293,7 +293,7 @@ async fn answer(
     report.waits(STEP, "posting a request without lines");
     let began = Instant::now();
     let reply = target.ask(wire, Question::TakesLines, patience).await;
-    let time = took(began.elapsed());
+    let time = duration(began.elapsed());
     let reply = reply.map_err(|failure| report.failed(STEP, &failure))?;
     match reply.answer {
         Answer::Accepted => {

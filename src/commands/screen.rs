@@ -7,7 +7,7 @@ use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
 
 use crate::config;
-use crate::words;
+use crate::format;
 
 /// Good news.
 pub const GOOD: Style = AnsiColor::Green.on_default();
@@ -65,7 +65,7 @@ impl Screen {
     /// looks, it stays in one line.
     pub fn wrap(self, text: &str, indent: usize) -> String {
         if self.is_terminal {
-            words::wrap(text, self.width, indent)
+            format::wrap(text, self.width, indent)
         } else {
             text.to_owned()
         }

@@ -10,8 +10,8 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::config::{ListenAddress, ListenSettings, Settings, UnixAddress};
 use crate::exit::Exit;
+use crate::format::escape;
 use crate::pipeline::line::Line;
-use crate::words::escape;
 
 use super::explain::{Mask, show_reject};
 use super::get::reachable;

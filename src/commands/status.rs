@@ -18,7 +18,7 @@ use crate::exit::Exit;
 use super::get::{admin, get};
 use super::screen::{BAD, Screen, paint};
 use super::{block_on, complain, printed};
-use crate::words::{escape, escape_json};
+use crate::format::{escape, escape_json};
 use drain::Drain;
 
 /// Between two looks.

@@ -9,11 +9,14 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use memchr::memchr;
 
 use crate::config::mask_uuids_in;
+use crate::format::is_deceptive;
 use crate::stats::RejectReason;
-use crate::words::is_deceptive;
 
 use super::line::plain::{self, Plain};
 use super::line::{Line, Reject, Rules};
+
+/// Larger batches are handed to the queue in pieces.
+pub const BYTES_A_PUSH: usize = 256 << 10;
 
 /// How much of a rejected line is kept for the log.
 const SAMPLE_BYTES: usize = 200;
@@ -26,7 +29,7 @@ const KEPT_BYTES: usize = 128 << 10;
 
 /// What takes the raw lines of a read: the daemon packs them, `explain` tells
 /// about them.
-pub trait Intake {
+pub trait LineHandler {
     /// A raw line, without its newline.
     fn add(&mut self, raw: &[u8], rules: &Rules);
 
@@ -47,7 +50,7 @@ pub trait Intake {
 
 /// The lines of one read.
 #[derive(Debug, Default)]
-pub struct Pack {
+pub struct Batch {
     bytes: Vec<u8>,
     lines: u64,
     rejected: [u64; RejectReason::ALL.len()],
@@ -97,7 +100,7 @@ impl Sample {
     }
 }
 
-impl Pack {
+impl Batch {
     /// Empties the pack for the next read, whose lines are stamped `now` where
     /// they have no time of their own. Keeps the memory.
     pub fn begin(&mut self, now: SystemTime) {
@@ -249,7 +252,7 @@ impl Pack {
     }
 }
 
-impl Intake for Pack {
+impl LineHandler for Batch {
     fn add(&mut self, raw: &[u8], rules: &Rules) {
         Self::add(self, raw, rules);
     }
@@ -271,13 +274,13 @@ mod tests {
     use crate::config::{ApiKey, NameRule};
 
     /// What a pack holds, in a form to be compared.
-    fn outcome(add: impl FnOnce(&mut Pack, &Rules)) -> (String, u64, Vec<(RejectReason, u64)>) {
+    fn outcome(add: impl FnOnce(&mut Batch, &Rules)) -> (String, u64, Vec<(RejectReason, u64)>) {
         let rules = Rules {
             names: NameRule::Any,
             max_line_bytes: 40,
             key: ApiKey::parse("key").unwrap().into(),
         };
-        let mut pack = Pack::default();
+        let mut pack = Batch::default();
         pack.begin(UNIX_EPOCH + std::time::Duration::from_secs(1_700_000_000));
         add(&mut pack, &rules);
         let bytes = String::from_utf8(pack.bytes().to_vec()).unwrap();

@@ -1,16 +1,23 @@
 //! One client's stream, from its first byte to its end, or one datagram, in the
-//! dialect of its listener: no I/O.
+//! protocol of its listener: no I/O.
 
 use std::ops::ControlFlow;
 
 use crate::os;
+use crate::pipeline::batch::LineHandler;
 use crate::pipeline::line::{Reject, Rules};
-use crate::pipeline::pack::Intake;
 use crate::stats::RejectReason;
 
-use super::dialect::Dialect;
-use super::lines::{self, Lines};
-use super::pickle::Pickles;
+mod detect;
+mod lines;
+mod pickle;
+pub mod protocol;
+mod split;
+
+use lines::Lines;
+pub use pickle::MOST_BYTES as PICKLE_BYTES;
+use pickle::Pickles;
+use protocol::Protocol;
 
 /// Why the beginning of a line or frame was dropped.
 pub const MEMORY_USED_UP: &str = "many clients have begun lines or frames and not finished them; the memory for these is a quarter of queue.bytes, 4 to 16 MiB";
@@ -26,7 +33,7 @@ pub enum Ending {
 
 /// What a stream has brought so far.
 #[derive(Debug)]
-pub enum Client {
+pub enum Decoder {
     /// Graphite's plain lines.
     Lines(Lines),
     /// StatsD's lines, cut and told from other protocols in the same way.
@@ -35,13 +42,13 @@ pub enum Client {
     Pickles(Pickles),
 }
 
-impl Client {
+impl Decoder {
     /// A stream that has brought nothing yet.
-    pub fn new(dialect: Dialect) -> Self {
-        match dialect {
-            Dialect::Lines => Self::Lines(Lines::default()),
-            Dialect::Statsd => Self::Statsd(Lines::default()),
-            Dialect::Pickle => Self::Pickles(Pickles::default()),
+    pub fn new(protocol: Protocol) -> Self {
+        match protocol {
+            Protocol::Lines => Self::Lines(Lines::default()),
+            Protocol::Statsd => Self::Statsd(Lines::default()),
+            Protocol::Pickle => Self::Pickles(Pickles::default()),
         }
     }
 
@@ -52,7 +59,12 @@ impl Client {
 
     /// Takes the next bytes. Breaks off when they are of another protocol,
     /// which is counted as one rejected line.
-    pub fn feed(&mut self, bytes: &[u8], rules: &Rules, pack: &mut impl Intake) -> ControlFlow<()> {
+    pub fn feed(
+        &mut self,
+        bytes: &[u8],
+        rules: &Rules,
+        pack: &mut impl LineHandler,
+    ) -> ControlFlow<()> {
         match self {
             Self::Lines(lines) | Self::Statsd(lines) => lines.feed(bytes, rules, pack),
             Self::Pickles(pickles) => pickles.feed(bytes, rules, pack),
@@ -80,7 +92,7 @@ impl Client {
     }
 
     /// Drops what is kept. It counts as truncated; its rest is skipped when it comes.
-    pub fn shed(&mut self, rules: &Rules, pack: &mut impl Intake) {
+    pub fn shed(&mut self, rules: &Rules, pack: &mut impl LineHandler) {
         match self {
             Self::Lines(lines) | Self::Statsd(lines) => lines.shed(rules, pack),
             Self::Pickles(pickles) => pickles.shed(rules, pack),
@@ -88,7 +100,7 @@ impl Client {
     }
 
     /// The stream ended.
-    pub fn finish(self, ending: Ending, rules: &Rules, pack: &mut impl Intake) {
+    pub fn finish(self, ending: Ending, rules: &Rules, pack: &mut impl LineHandler) {
         match self {
             Self::Lines(lines) | Self::Statsd(lines) => lines.finish(ending, rules, pack),
             // Half a frame is of no use, however it came to be half.
@@ -100,15 +112,15 @@ impl Client {
 /// Takes one datagram, which may have been cut by the buffer that it was received
 /// in.
 pub fn datagram(
-    dialect: Dialect,
+    protocol: Protocol,
     bytes: &[u8],
     truncated: bool,
     rules: &Rules,
-    pack: &mut impl Intake,
+    pack: &mut impl LineHandler,
 ) {
-    match dialect {
-        Dialect::Lines | Dialect::Statsd => lines::datagram(bytes, truncated, rules, pack),
-        Dialect::Pickle => {
+    match protocol {
+        Protocol::Lines | Protocol::Statsd => lines::datagram(bytes, truncated, rules, pack),
+        Protocol::Pickle => {
             // No key of the configuration asks for it.
             let hint = "the pickle protocol is spoken over TCP";
             pack.reject(Reject::new(RejectReason::Protocol, 0, hint), bytes, rules);

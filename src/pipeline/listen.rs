@@ -3,23 +3,16 @@
 //! In: the listeners that the configuration names. Out: one push to the queue
 //! a read. Nothing is ever written to a client, and no client waits for the
 //! upstream. The sockets are in `ingest/{tcp,udp,unix}`, what their bytes mean
-//! in `ingest/client` and a module for each dialect, who is bound where in
-//! `ingest/listeners`, what is said of lines that do not pass in
+//! in `ingest/client` and a module for each protocol, who is bound where in
+//! `listen/listeners`, what is said of lines that do not pass in
 //! `ingest/notices`.
 
-pub mod client;
 pub mod connections;
-pub mod dialect;
-mod foreign;
-mod given;
-mod lines;
+mod ingest_log;
 mod listeners;
-mod notices;
-mod pickle;
 mod portions;
-mod split;
-pub mod statsd;
-mod stopping;
+mod shutdown;
+mod socket_activation;
 mod tcp;
 mod udp;
 mod unix;
@@ -37,22 +30,21 @@ use crate::config::{ListenSettings, StatsdSettings};
 use crate::os::{Datagrams, Sender};
 use crate::stats::{Counters, ListenerCounters, RejectReason};
 
+use super::batch::{BYTES_A_PUSH, Batch};
+use super::decode::protocol::Protocol;
+use super::decode::{self, Decoder, Ending};
 use super::line::Rules;
-use super::pack::Pack;
 use super::queue::Queue;
-use client::{Client, Ending};
+use super::statsd::Statsd;
 use connections::{Bounds, Connections};
-use dialect::Dialect;
-use notices::Notices;
+use ingest_log::IngestLog;
 use portions::Portions;
-use statsd::Statsd;
-use stopping::Stopping;
+use shutdown::Stopping;
 use tcp::{Brought, Progress};
 
-pub use given::Given;
 pub use listeners::{BindError, Listeners, Plan};
-pub use pickle::MOST_BYTES as PICKLE_BYTES;
-pub use stopping::Stop;
+pub use shutdown::Stop;
+pub use socket_activation::ActivatedSockets;
 pub use tcp::receive_buffer as tcp_receive_buffer;
 pub use udp::bind as bind_udp;
 
@@ -67,9 +59,6 @@ const READS_A_TURN: usize = 16;
 /// each call of the system brings a part of them.
 const DATAGRAMS_A_PUSH: usize = 128;
 
-/// Of large datagrams, a batch is handed to the queue in pieces.
-const BYTES_A_PUSH: usize = 256 << 10;
-
 /// What a thread takes to receive, at most: for streams, for datagrams, and for their lines, to
 /// which a timestamp may be added.
 pub const BUFFERS_BYTES: usize = READ_BYTES + Datagrams::MOST_BYTES + 4 * BYTES_A_PUSH;
@@ -80,14 +69,14 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch {
         buffer: vec![0; READ_BYTES].into_boxed_slice(),
         datagrams: None,
-        pack: Pack::default(),
+        pack: Batch::default(),
     });
 }
 
 struct Scratch {
     buffer: Box<[u8]>,
     datagrams: Option<Datagrams>,
-    pack: Pack,
+    pack: Batch,
 }
 
 /// How a turn of receiving datagrams ended.
@@ -112,7 +101,7 @@ struct Shared {
     connections: Arc<Connections>,
     turns: Semaphore,
     statsd: Statsd,
-    notices: Notices,
+    notices: IngestLog,
 }
 
 /// What the task of a socket works with.
@@ -123,7 +112,7 @@ pub struct Service {
     /// Whose they are.
     counters: Arc<ListenerCounters>,
     /// What the clients speak.
-    dialect: Dialect,
+    protocol: Protocol,
     /// When to end.
     stopping: Stopping,
 }
@@ -142,7 +131,7 @@ impl Ingest {
                 queue,
                 rules: RwLock::new(Arc::new(rules)),
                 statsd: Statsd::new(statsd, counters.clone()),
-                notices: Notices::new(counters),
+                notices: IngestLog::new(counters),
                 connections: Connections::new(bounds),
                 turns: Semaphore::new(READS_A_TURN),
             }),
@@ -207,7 +196,7 @@ impl Ingest {
         statsd.flush_now(queue, |pushed| notices.losses(pushed));
     }
 
-    fn notices(&self) -> &Notices {
+    fn notices(&self) -> &IngestLog {
         &self.shared.notices
     }
 
@@ -229,7 +218,7 @@ impl Ingest {
         &self,
         listener: &ListenerCounters,
         peer: &impl Display,
-        client: &mut Client,
+        client: &mut Decoder,
         read: impl FnOnce(&mut [u8]) -> io::Result<usize>,
     ) -> io::Result<Brought> {
         SCRATCH.with_borrow_mut(|Scratch { buffer, pack, .. }| {
@@ -275,7 +264,7 @@ impl Ingest {
     }
 
     /// Drops what a stream has begun and not finished.
-    fn shed(&self, listener: &ListenerCounters, peer: &impl Display, client: &mut Client) {
+    fn shed(&self, listener: &ListenerCounters, peer: &impl Display, client: &mut Decoder) {
         SCRATCH.with_borrow_mut(|Scratch { pack, .. }| {
             pack.begin(SystemTime::now());
             client.shed(&self.rules(), pack);
@@ -288,7 +277,7 @@ impl Ingest {
         &self,
         listener: &ListenerCounters,
         peer: &impl Display,
-        client: Client,
+        client: Decoder,
         ending: Ending,
     ) {
         SCRATCH.with_borrow_mut(|Scratch { pack, .. }| {
@@ -308,7 +297,7 @@ impl Ingest {
     fn read_datagrams(
         &self,
         listener: &ListenerCounters,
-        dialect: Dialect,
+        protocol: Protocol,
         mut receive: impl FnMut(&mut Datagrams) -> io::Result<()>,
     ) -> io::Result<Turn> {
         SCRATCH.with_borrow_mut(
@@ -330,7 +319,7 @@ impl Ingest {
                 let now = SystemTime::now();
                 // One for each sample in the pack.
                 let mut senders = [Sender::Unknown; RejectReason::ALL.len()];
-                let mut reading = (dialect == Dialect::Statsd).then(|| self.shared.statsd.read());
+                let mut reading = (protocol == Protocol::Statsd).then(|| self.shared.statsd.read());
                 let (mut count, mut room) = (0, 0);
                 pack.begin(now);
                 let ended = loop {
@@ -338,10 +327,10 @@ impl Ingest {
                         let before = pack.samples().len();
                         let is_cut = received.truncated;
                         match &mut reading {
-                            None => client::datagram(dialect, bytes, is_cut, &rules, pack),
+                            None => decode::datagram(protocol, bytes, is_cut, &rules, pack),
                             Some(reading) => {
                                 let mut folding = reading.fold(pack);
-                                client::datagram(dialect, bytes, is_cut, &rules, &mut folding);
+                                decode::datagram(protocol, bytes, is_cut, &rules, &mut folding);
                             }
                         }
                         senders[before..pack.samples().len()].fill(received.sender);
@@ -404,7 +393,7 @@ impl Ingest {
     fn push<S: Display>(
         &self,
         listener: &ListenerCounters,
-        pack: &Pack,
+        pack: &Batch,
         sender: impl Fn(usize) -> S,
     ) -> bool {
         if pack.is_empty() {

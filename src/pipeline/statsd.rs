@@ -29,11 +29,10 @@ use tokio::sync::Notify;
 use tracing::warn;
 
 use crate::config::StatsdSettings;
+use crate::pipeline::batch::{Batch, LineHandler};
 use crate::pipeline::line::{Reject, Rules};
-use crate::pipeline::pack::{Intake, Pack};
-use crate::stats::{Counters, Throttle};
+use crate::stats::{Counters, LOG_INTERVAL, Throttle};
 
-use super::notices::LOG_INTERVAL;
 use aggregates::Aggregates;
 use render::{Points, Style};
 use sample::Sample;
@@ -86,7 +85,7 @@ pub struct Reading<'a> {
 #[derive(Debug)]
 pub struct Folding<'a> {
     gathered: &'a mut Gathered,
-    pack: &'a mut Pack,
+    pack: &'a mut Batch,
 }
 
 impl Statsd {
@@ -147,7 +146,7 @@ impl Statsd {
 
 impl Reading<'_> {
     /// Takes lines, and tells in the pack what became of them.
-    pub fn fold<'a>(&'a mut self, pack: &'a mut Pack) -> Folding<'a> {
+    pub fn fold<'a>(&'a mut self, pack: &'a mut Batch) -> Folding<'a> {
         Folding {
             gathered: &mut self.gathered,
             pack,
@@ -180,7 +179,7 @@ impl Folding<'_> {
     }
 }
 
-impl Intake for Folding<'_> {
+impl LineHandler for Folding<'_> {
     fn add(&mut self, raw: &[u8], rules: &Rules) {
         let written = match sample::read(raw, rules) {
             Ok(Some(written)) => written,

@@ -8,7 +8,7 @@
 use crate::config::{OwnKeys, Settings, mask_uuids_in};
 use crate::pipeline::line::Reject;
 
-use crate::words::{escape, visible};
+use crate::format::{escape, visible};
 
 /// Before each line of an excerpt.
 const INDENT: usize = 4;

@@ -9,8 +9,8 @@ use x509_cert::der::Decode;
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 
+use crate::format::count;
 use crate::stats::EXPIRES_SOON;
-use crate::words::count;
 
 const DAY: Duration = Duration::from_secs(86_400);
 

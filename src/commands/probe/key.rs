@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use crate::config::{Settings, SinkUrl};
+use crate::format::duration;
 use crate::pipeline::sink::{Addresses, Question, Target, key_check_connector};
-use crate::words::took;
 
 use super::report::{Report, Stop};
 use super::usable;
@@ -64,7 +64,7 @@ pub async fn check(report: &mut Report, settings: &Settings) -> Result<(), Stop>
         }
         Err(failure) => Err(failure),
     };
-    let time = took(began.elapsed());
+    let time = duration(began.elapsed());
     match reply {
         Ok(reply) if reply.status.is_success() => {
             report.good(STEP, &format!("{host} knows it ({} in {time})", reply.status));

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::config::{Settings, SinkUrl};
 use crate::deadline::timeout;
-use crate::pipeline::pack::Pack;
+use crate::format::duration;
+use crate::pipeline::batch::Batch;
 use crate::pipeline::queue::{Limits, Queue};
 use crate::pipeline::sink::{Deliver, Failure, Sink};
 use crate::stats::{Counters, FailureKind, ListenerId};
-use crate::words::took;
 
 use super::report::{Report, Stop};
 
@@ -34,7 +34,7 @@ pub async fn send(report: &mut Report, settings: &Settings) -> Result<(), Stop> 
         SinkUrl::Udp(_) => "handed to the network; nobody confirms datagrams",
         _ => "the upstream's kernel has acknowledged it",
     };
-    report.good(STEP, &format!("{shown}, in {}: {meaning}", took(time)));
+    report.good(STEP, &format!("{shown}, in {}: {meaning}", duration(time)));
     Ok(())
 }
 
@@ -49,7 +49,7 @@ async fn deliver(mut sink: Sink, settings: &Settings) -> Result<Duration, Failur
         gather: Duration::ZERO,
         max_lines_per_second: None,
     });
-    let mut pack = Pack::default();
+    let mut pack = Batch::default();
     pack.begin(SystemTime::now());
     pack.add(POINT, &settings.listen.rules(&settings.sink.key));
     queue.push(ListenerId(0), &pack);

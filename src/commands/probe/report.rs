@@ -6,9 +6,9 @@ use crate::exit::Exit;
 use crate::pipeline::sink::Failure;
 use crate::stats::FailureKind;
 
-use crate::tools::printed;
-use crate::tools::screen::{BAD, FAINT, GOOD, ODD, STRONG, Screen, paint};
-use crate::words::escape;
+use crate::commands::printed;
+use crate::commands::screen::{BAD, FAINT, GOOD, ODD, STRONG, Screen, paint};
+use crate::format::escape;
 
 /// Where the text begins: behind the verdict and the step.
 const MARGIN: usize = 14;

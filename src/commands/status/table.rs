@@ -10,8 +10,8 @@ use crate::pipeline::relay::roughly;
 use crate::stats::EXPIRES_SOON;
 
 use super::drain::{Progress, TimeLeft, bar};
-use crate::tools::screen::{BAD, FAINT, GOOD, ODD, STRONG, Screen, paint};
-use crate::words::{bytes, count, thousands, visible};
+use crate::commands::screen::{BAD, FAINT, GOOD, ODD, STRONG, Screen, paint};
+use crate::format::{bytes, count, thousands, visible};
 
 /// Where the second column begins.
 const MARGIN: usize = 11;

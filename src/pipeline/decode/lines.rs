@@ -5,13 +5,13 @@ use std::ops::ControlFlow;
 
 use zeroize::Zeroize;
 
+use crate::pipeline::batch::LineHandler;
 use crate::pipeline::line::{self, Reject, Rules};
-use crate::pipeline::pack::Intake;
 use crate::stats::RejectReason;
 
-use super::client::{Ending, MEMORY_USED_UP};
-use super::foreign::{self, Opening};
+use super::detect::{self, Opening};
 use super::split::{self, Piece, Splitter};
+use super::{Ending, MEMORY_USED_UP};
 
 /// What a stream of lines has brought so far.
 #[derive(Debug, Default)]
@@ -25,7 +25,12 @@ pub struct Lines {
 impl Lines {
     /// Takes the next bytes. Breaks off when they are of another protocol,
     /// which is counted as one rejected line.
-    pub fn feed(&mut self, bytes: &[u8], rules: &Rules, pack: &mut impl Intake) -> ControlFlow<()> {
+    pub fn feed(
+        &mut self,
+        bytes: &[u8],
+        rules: &Rules,
+        pack: &mut impl LineHandler,
+    ) -> ControlFlow<()> {
         if self.is_decided {
             self.split(bytes, rules, pack);
             return ControlFlow::Continue(());
@@ -38,7 +43,7 @@ impl Lines {
         } else {
             &self.opening
         };
-        match foreign::opening(seen, rules.max_line_bytes) {
+        match detect::opening(seen, rules.max_line_bytes) {
             Opening::Foreign(foreign) => {
                 let reject = Reject::new(RejectReason::Protocol, 0, foreign.hint());
                 pack.reject(reject, seen, rules);
@@ -65,7 +70,7 @@ impl Lines {
     }
 
     /// Drops the line that is not finished: it counts as truncated, and its rest is skipped.
-    pub fn shed(&mut self, rules: &Rules, pack: &mut impl Intake) {
+    pub fn shed(&mut self, rules: &Rules, pack: &mut impl LineHandler) {
         if !self.is_decided {
             self.begin_lines(&[], rules, pack);
         }
@@ -78,7 +83,7 @@ impl Lines {
 
     /// The stream ended. A last line without newline counts after a clean end
     /// only: before a broken one it may have been cut.
-    pub fn finish(mut self, ending: Ending, rules: &Rules, pack: &mut impl Intake) {
+    pub fn finish(mut self, ending: Ending, rules: &Rules, pack: &mut impl LineHandler) {
         if !self.is_decided {
             self.begin_lines(&[], rules, pack);
         }
@@ -96,7 +101,7 @@ impl Lines {
         self.splitter.forget();
     }
 
-    fn begin_lines(&mut self, bytes: &[u8], rules: &Rules, pack: &mut impl Intake) {
+    fn begin_lines(&mut self, bytes: &[u8], rules: &Rules, pack: &mut impl LineHandler) {
         self.is_decided = true;
         let mut opening = std::mem::take(&mut self.opening);
         if opening.is_empty() {
@@ -107,15 +112,15 @@ impl Lines {
         }
     }
 
-    fn split(&mut self, bytes: &[u8], rules: &Rules, pack: &mut impl Intake) {
+    fn split(&mut self, bytes: &[u8], rules: &Rules, pack: &mut impl LineHandler) {
         self.splitter
             .feed(bytes, rules.max_line_bytes, |piece| add(piece, rules, pack));
     }
 }
 
 /// Takes one datagram.
-pub fn datagram(bytes: &[u8], truncated: bool, rules: &Rules, pack: &mut impl Intake) {
-    if let Opening::Foreign(foreign) = foreign::opening(bytes, rules.max_line_bytes) {
+pub fn datagram(bytes: &[u8], truncated: bool, rules: &Rules, pack: &mut impl LineHandler) {
+    if let Opening::Foreign(foreign) = detect::opening(bytes, rules.max_line_bytes) {
         let reject = Reject::new(RejectReason::Protocol, 0, foreign.hint());
         return pack.reject(reject, bytes, rules);
     }
@@ -130,7 +135,7 @@ pub fn datagram(bytes: &[u8], truncated: bool, rules: &Rules, pack: &mut impl In
     }
 }
 
-fn add(piece: Piece<'_>, rules: &Rules, pack: &mut impl Intake) {
+fn add(piece: Piece<'_>, rules: &Rules, pack: &mut impl LineHandler) {
     match piece {
         Piece::Lines(lines) => pack.add_lines(lines, rules),
         Piece::Line(line) => pack.add(line, rules),
@@ -146,7 +151,7 @@ mod tests {
 
     use super::*;
     use crate::config::{ApiKey, NameRule};
-    use crate::pipeline::pack::Pack;
+    use crate::pipeline::batch::Batch;
 
     fn rules() -> Rules {
         Rules {
@@ -159,7 +164,7 @@ mod tests {
     /// What a stream leaves behind: its lines, its rejections, and whether it
     /// was broken off.
     fn outcome(reads: &[&[u8]], ending: Ending) -> (String, Vec<(RejectReason, u64)>, bool) {
-        let mut pack = Pack::default();
+        let mut pack = Batch::default();
         pack.begin(SystemTime::now());
         let mut lines = Lines::default();
         let broke_off = reads
@@ -228,7 +233,7 @@ mod tests {
 
     #[test]
     fn a_cut_datagram_loses_its_cut_line_only() {
-        let mut pack = Pack::default();
+        let mut pack = Batch::default();
         pack.begin(SystemTime::now());
         datagram(b"a 1 5\nb 2 1234", true, &rules(), &mut pack);
         assert_eq!(pack.bytes(), b"a 1 5\n");

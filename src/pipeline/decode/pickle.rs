@@ -23,12 +23,12 @@ use std::ops::ControlFlow;
 
 use zeroize::Zeroize;
 
+use crate::pipeline::batch::LineHandler;
 use crate::pipeline::line::{Reject, Rules};
-use crate::pipeline::pack::Intake;
 use crate::stats::RejectReason;
 
-use super::client::MEMORY_USED_UP;
-use super::foreign::{self, Foreign, Opening};
+use super::MEMORY_USED_UP;
+use super::detect::{self, Foreign, Opening};
 use frames::{Frames, Piece};
 use opcode::Unreadable;
 use point::Writer;
@@ -52,7 +52,12 @@ pub struct Pickles {
 impl Pickles {
     /// Takes the next bytes. Breaks off when they are of another protocol,
     /// which is counted as one rejected line.
-    pub fn feed(&mut self, bytes: &[u8], rules: &Rules, pack: &mut impl Intake) -> ControlFlow<()> {
+    pub fn feed(
+        &mut self,
+        bytes: &[u8],
+        rules: &Rules,
+        pack: &mut impl LineHandler,
+    ) -> ControlFlow<()> {
         if self.is_given_up {
             return ControlFlow::Break(());
         }
@@ -74,7 +79,7 @@ impl Pickles {
     }
 
     /// Drops the frame that is not whole: it counts as truncated, and its rest is skipped.
-    pub fn shed(&mut self, rules: &Rules, pack: &mut impl Intake) {
+    pub fn shed(&mut self, rules: &Rules, pack: &mut impl LineHandler) {
         if !self.opening.is_empty() {
             pack.reject(not_ours(told(&self.opening)), &self.opening, rules);
             self.is_given_up = true;
@@ -94,7 +99,7 @@ impl Pickles {
 
     /// The stream ended. What is not whole by then is of no use: a pickle shows
     /// what it is at its last byte.
-    pub fn finish(mut self, rules: &Rules, pack: &mut impl Intake) {
+    pub fn finish(mut self, rules: &Rules, pack: &mut impl LineHandler) {
         if let Some(frame) = self.frames.unfinished() {
             let hint = "the stream ended before the end of this frame";
             let reject = Reject::new(RejectReason::Truncated, frame.len(), hint);
@@ -112,10 +117,10 @@ impl Pickles {
         &mut self,
         bytes: &[u8],
         rules: &Rules,
-        pack: &mut impl Intake,
+        pack: &mut impl LineHandler,
     ) -> ControlFlow<()> {
         self.opening.extend_from_slice(bytes);
-        let hint = match foreign::opening(&self.opening, rules.max_line_bytes) {
+        let hint = match detect::opening(&self.opening, rules.max_line_bytes) {
             Opening::Undecided => return ControlFlow::Continue(()),
             Opening::Foreign(Foreign::Http) => HTTP,
             Opening::Foreign(Foreign::Tls) => TLS,
@@ -146,7 +151,7 @@ fn told(bytes: &[u8]) -> &'static str {
     }
 }
 
-fn take(piece: Piece<'_>, rules: &Rules, pack: &mut impl Intake) {
+fn take(piece: Piece<'_>, rules: &Rules, pack: &mut impl LineHandler) {
     match piece {
         Piece::Frame(frame) => take_frame(frame, rules, pack),
         Piece::TooLong(length) => {
@@ -158,7 +163,7 @@ fn take(piece: Piece<'_>, rules: &Rules, pack: &mut impl Intake) {
 }
 
 /// Takes the points of one frame, or none of them.
-fn take_frame(frame: &[u8], rules: &Rules, pack: &mut impl Intake) {
+fn take_frame(frame: &[u8], rules: &Rules, pack: &mut impl LineHandler) {
     let unpickled = match machine::run(frame) {
         Ok(unpickled) => unpickled,
         Err(unreadable) => return pack.reject(refusal(unreadable), frame, rules),

@@ -1,12 +1,12 @@
 //! What the clients of a listener speak.
 //!
 //! A listener's key in the configuration says it, and it holds for all that
-//! arrives there: nothing is guessed. What each dialect's bytes mean is in the
+//! arrives there: nothing is guessed. What each protocol's bytes mean is in the
 //! module of its name; [`super::client`] picks it.
 
 /// What is spoken at a listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Dialect {
+pub enum Protocol {
     /// Graphite's plain lines, `name value [timestamp]`.
     Lines,
     /// StatsD's samples, `name:value|type`.

@@ -4,21 +4,20 @@
 use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use tracing::{error, warn};
 
 use crate::os;
-use crate::pipeline::pack::Sample;
+use crate::pipeline::batch::Sample;
 use crate::pipeline::queue::Pushed;
-use crate::stats::{Counters, ListenerCounters, RejectReason, RejectedLine, Throttle};
-
-/// How often each kind of rejection, or loss, may be logged.
-pub const LOG_INTERVAL: Duration = Duration::from_secs(10);
+use crate::stats::{
+    Counters, LOG_INTERVAL, ListenerCounters, RejectReason, RejectedLine, Throttle,
+};
 
 /// Tells what goes wrong with what comes in.
 #[derive(Debug)]
-pub struct Notices {
+pub struct IngestLog {
     counters: Arc<Counters>,
     rejections: [Throttle; RejectReason::ALL.len()],
     losses: Throttle,
@@ -31,7 +30,7 @@ pub struct Notices {
     troubles: Throttle,
 }
 
-impl Notices {
+impl IngestLog {
     /// Nothing was told yet. What is left out is counted here.
     pub fn new(counters: Arc<Counters>) -> Self {
         let throttle = || Throttle::new(LOG_INTERVAL);

@@ -26,7 +26,7 @@ use crate::stats::Counters;
 use crate::stats::bound::{self, Bound, Registration};
 
 use super::unix::BoundPath;
-use super::{Given, Ingest, Service, Stop, Stopping, tcp, udp};
+use super::{ActivatedSockets, Ingest, Service, Stop, Stopping, tcp, udp};
 pub use bind::BindError;
 use bind::Binder;
 use socket::{Held, ReadySocket};
@@ -55,7 +55,7 @@ struct Listener {
 pub struct Listeners {
     ingest: Ingest,
     counters: Arc<Counters>,
-    given: Given,
+    given: ActivatedSockets,
     running: Vec<Listener>,
     streams: JoinSet<()>,
     datagrams: JoinSet<()>,
@@ -82,7 +82,7 @@ struct Ready {
 
 impl Listeners {
     /// No listener yet, but sockets for some.
-    pub fn new(ingest: Ingest, counters: Arc<Counters>, given: Given) -> Self {
+    pub fn new(ingest: Ingest, counters: Arc<Counters>, given: ActivatedSockets) -> Self {
         Self {
             ingest,
             counters,
@@ -276,7 +276,7 @@ impl Listeners {
             let service = Service {
                 ingest: self.ingest.clone(),
                 counters: counters.clone(),
-                dialect: listener.spec.dialect,
+                protocol: listener.spec.protocol,
                 stopping: Stopping::new(listener.stop.subscribe(), is_given),
             };
             self.serve(socket, is_beside, service);

@@ -1,26 +1,24 @@
 //! A read's lines in portions for the queue: one, nearly always. Only a pickle
 //! can be so much shorter than its lines that they would not fit into a pack.
 
+use crate::pipeline::batch::{BYTES_A_PUSH, Batch, LineHandler};
 use crate::pipeline::line::{Reject, Rules};
-use crate::pipeline::pack::{Intake, Pack};
-
-use super::BYTES_A_PUSH;
 
 /// A pack that is handed on whenever it has become large.
 #[derive(Debug)]
 pub struct Portions<'a, H> {
-    pack: &'a mut Pack,
+    pack: &'a mut Batch,
     hand_on: H,
 }
 
-impl<'a, H: FnMut(&Pack)> Portions<'a, H> {
+impl<'a, H: FnMut(&Batch)> Portions<'a, H> {
     /// Hands a pack, which has begun, to `hand_on`.
-    pub fn of(pack: &'a mut Pack, hand_on: H) -> Self {
+    pub fn of(pack: &'a mut Batch, hand_on: H) -> Self {
         Self { pack, hand_on }
     }
 
     /// The pack, for those who fill it by themselves.
-    pub fn pack(&mut self) -> &mut Pack {
+    pub fn pack(&mut self) -> &mut Batch {
         self.pack
     }
 
@@ -37,7 +35,7 @@ impl<'a, H: FnMut(&Pack)> Portions<'a, H> {
     }
 }
 
-impl<H: FnMut(&Pack)> Intake for Portions<'_, H> {
+impl<H: FnMut(&Batch)> LineHandler for Portions<'_, H> {
     fn add(&mut self, raw: &[u8], rules: &Rules) {
         self.pack.add(raw, rules);
         self.settle();

@@ -23,13 +23,13 @@ use super::unix::is_at;
 /// Sockets that were given to us. They stay ours for the life of the process:
 /// nobody else could bind their addresses, so a reload may want them again.
 #[derive(Debug, Default)]
-pub struct Given {
+pub struct ActivatedSockets {
     sockets: Vec<Socket>,
     /// Which of them listeners use, or used.
     used: Mutex<Vec<bool>>,
 }
 
-impl Given {
+impl ActivatedSockets {
     /// Takes sockets over. Answers with a word about each that is of no use.
     pub fn new(descriptors: Vec<OwnedFd>) -> (Self, Vec<String>) {
         let mut given = Self::default();
@@ -160,7 +160,7 @@ mod tests {
         let connection = std::net::TcpStream::connect(tcp.local_addr().unwrap()).unwrap();
         let (udp_at, tcp_at) = (udp.local_addr().unwrap(), tcp.local_addr().unwrap());
         let file = tempfile::tempfile().unwrap();
-        let (given, useless) = Given::new(vec![
+        let (given, useless) = ActivatedSockets::new(vec![
             udp.into(),
             tcp.into(),
             stream.into(),

@@ -22,10 +22,10 @@ use crate::os::{self, Sender};
 use crate::panics;
 use crate::stats::{CloseReason, ListenerCounters};
 
-use super::client::{Client, Ending};
 use super::connections::{Holder, Slot};
-use super::dialect::Dialect;
 use super::{Ingest, Service, Stopping};
+use crate::pipeline::decode::protocol;
+use crate::pipeline::decode::{Decoder, Ending};
 
 /// How long accepting rests when descriptors or memory run out. Retrying at
 /// once would spin: the connection stays in the backlog (accept(2)).
@@ -119,7 +119,7 @@ pub async fn serve<A: Acceptor>(acceptor: A, service: Service) {
     let Service {
         ingest,
         counters,
-        dialect,
+        protocol,
         stopping,
     } = service;
     let mut clients = JoinSet::new();
@@ -128,8 +128,8 @@ pub async fn serve<A: Acceptor>(acceptor: A, service: Service) {
             peer,
             ingest: ingest.clone(),
             counters: counters.clone(),
-            dialect,
-            client: Mutex::new(Client::new(dialect)),
+            protocol,
+            client: Mutex::new(Decoder::new(protocol)),
         });
         let slot = ingest.connections().slot(peer, reader.clone()).await;
         counters.opened();
@@ -209,18 +209,18 @@ struct Reader {
     peer: Sender,
     ingest: Ingest,
     counters: Arc<ListenerCounters>,
-    dialect: Dialect,
-    client: Mutex<Client>,
+    protocol: protocol::Protocol,
+    client: Mutex<Decoder>,
 }
 
 impl Reader {
-    fn client(&self) -> MutexGuard<'_, Client> {
+    fn client(&self) -> MutexGuard<'_, Decoder> {
         self.client.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The stream ended. Whatever is left over is freed.
     fn end(&self, ending: Option<Ending>) {
-        let client = mem::replace(&mut *self.client(), Client::new(self.dialect));
+        let client = mem::replace(&mut *self.client(), Decoder::new(self.protocol));
         if let Some(ending) = ending {
             self.ingest
                 .end_stream(&self.counters, &self.peer, client, ending);
@@ -452,7 +452,7 @@ mod tests {
     use tokio::sync::watch;
     use tokio::time::timeout;
 
-    use super::super::stopping::Stop;
+    use super::super::shutdown::Stop;
     use super::super::tests::ingest;
     use super::*;
     use crate::stats::Counters;
@@ -498,8 +498,8 @@ mod tests {
                 peer: Sender::Unknown,
                 ingest: ingest.clone(),
                 counters: counters.clone(),
-                dialect: Dialect::Lines,
-                client: Mutex::new(Client::new(Dialect::Lines)),
+                protocol: protocol::Protocol::Lines,
+                client: Mutex::new(Decoder::new(protocol::Protocol::Lines)),
             });
             let slot = ingest
                 .connections()

@@ -79,7 +79,7 @@ pub async fn serve<S: AsFd + Send + 'static>(
     let Service {
         ingest,
         counters,
-        dialect,
+        protocol,
         mut stopping,
     } = service;
     let mut next_look = std::pin::pin!(sleep(LOOK_INTERVAL));
@@ -122,7 +122,7 @@ pub async fn serve<S: AsFd + Send + 'static>(
                 panics::inject("udp");
                 let turn = ready.and_then(|mut ready| {
                     a_turn(|| {
-                        ingest.read_datagrams(&counters, dialect, |datagrams| {
+                        ingest.read_datagrams(&counters, protocol, |datagrams| {
                             receive(&mut ready, datagrams, named_by)
                         })
                     })
@@ -151,7 +151,7 @@ pub async fn serve<S: AsFd + Send + 'static>(
     // after the stop, and may go on for ever.
     let mut left = os::receive_buffer(&socket).max(os::RECEIVE_BUFFER);
     while !stopping.leaves_datagrams()
-        && let Ok(Turn::Over(room)) = ingest.read_datagrams(&counters, dialect, receive_now)
+        && let Ok(Turn::Over(room)) = ingest.read_datagrams(&counters, protocol, receive_now)
     {
         left = left.saturating_sub(room);
         if left == 0 {

@@ -17,7 +17,7 @@ mod witness;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use crate::pipeline::pack::Pack;
+use crate::pipeline::batch::Batch;
 use crate::stats::{Delays, DropReason, Ledger, ListenerId};
 
 use super::block::Block;
@@ -161,7 +161,7 @@ impl State {
     }
 
     /// Takes the lines of one read and accounts for them.
-    pub fn push(&mut self, listener: ListenerId, pack: &Pack, now: Instant) -> Pushed {
+    pub fn push(&mut self, listener: ListenerId, pack: &Batch, now: Instant) -> Pushed {
         self.keep_history(now);
         for (reason, lines) in pack.rejected() {
             self.ledger.reject(listener, reason, lines);

@@ -4,8 +4,8 @@ use std::time::SystemTime;
 
 use super::*;
 use crate::config::{ApiKey, NameRule};
+use crate::pipeline::batch::Batch;
 use crate::pipeline::line::Rules;
-use crate::pipeline::pack::Pack;
 use crate::pipeline::queue::Limits;
 use crate::pipeline::sink::Cause;
 use crate::stats::{FailureKind, ListenerId};
@@ -125,7 +125,7 @@ impl Running {
             max_line_bytes: 99,
             key: ApiKey::none().into(),
         };
-        let mut pack = Pack::default();
+        let mut pack = Batch::default();
         pack.begin(SystemTime::now());
         for number in self.next..self.next + lines {
             pack.add(format!("m{number} 1 5").as_bytes(), &rules);

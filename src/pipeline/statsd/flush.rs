@@ -11,7 +11,7 @@ use tokio::time::sleep;
 
 use crate::config::StatsdSettings;
 use crate::panics;
-use crate::pipeline::ingest::BYTES_A_PUSH;
+use crate::pipeline::batch::BYTES_A_PUSH;
 use crate::pipeline::queue::{Pushed, Queue};
 
 use super::aggregate::Aggregate;

@@ -7,8 +7,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::config::{ApiKey, NameRule, Percentile};
-use crate::pipeline::ingest::client::{Client, Ending};
-use crate::pipeline::ingest::dialect::Dialect;
+use crate::pipeline::decode::protocol::Protocol;
+use crate::pipeline::decode::{Decoder, Ending};
 use crate::pipeline::line::Line;
 use crate::pipeline::queue::{Limits, Queue};
 use crate::stats::{DropReason, ListenerId, RejectReason};
@@ -45,7 +45,7 @@ fn statsd(bytes: usize) -> Statsd {
 }
 
 fn take(statsd: &Statsd, queue: &Queue, lines: &str) {
-    let mut pack = Pack::default();
+    let mut pack = Batch::default();
     pack.begin(SystemTime::now());
     statsd
         .read()
@@ -117,7 +117,7 @@ fn what_finds_no_room_is_dropped_and_counted() {
 
 #[test]
 fn our_own_key_before_a_name_leaves_a_mark() {
-    let (statsd, mut pack) = (statsd(1 << 20), Pack::default());
+    let (statsd, mut pack) = (statsd(1 << 20), Batch::default());
     for (line, carries) in [("a:1|c", false), ("S3CRET.a:1|c", true)] {
         pack.begin(SystemTime::now());
         statsd.read().fold(&mut pack).add(line.as_bytes(), &rules());
@@ -137,7 +137,7 @@ fn short_lines_do_not_become_many_long_ones() {
         "n".repeat(30_000),
         ":1".repeat(15_000)
     );
-    let mut pack = Pack::default();
+    let mut pack = Batch::default();
     pack.begin(SystemTime::now());
     statsd.read().fold(&mut pack).add(line.as_bytes(), &rules);
     assert_eq!((pack.lines(), pack.aggregated()), (1, 15_000));
@@ -314,8 +314,8 @@ proptest! {
         let ending = if clean { Ending::Clean } else { Ending::Broken };
         let outcome = |reads: &[&[u8]]| {
             let (statsd, queue) = (statsd(1 << 20), queue());
-            let mut client = Client::new(Dialect::Statsd);
-            let mut pack = Pack::default();
+            let mut client = Decoder::new(Protocol::Statsd);
+            let mut pack = Batch::default();
             for read in reads {
                 pack.begin(SystemTime::UNIX_EPOCH);
                 let fed = client.feed(read, &rules(), &mut statsd.read().fold(&mut pack));

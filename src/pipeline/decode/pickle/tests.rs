@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::config::{ApiKey, NameRule};
-use crate::pipeline::pack::Pack;
+use crate::pipeline::batch::Batch;
 
 const KEY: &str = "6f1c2a9e-0d4b-4c57-9a3e-5b8e7d2f1a60";
 
@@ -21,7 +21,7 @@ fn rules() -> Rules {
 /// What a stream leaves behind: its lines, its rejections, and whether it was
 /// broken off.
 fn outcome(reads: &[&[u8]]) -> (String, Vec<(RejectReason, u64)>, bool) {
-    let mut pack = Pack::default();
+    let mut pack = Batch::default();
     pack.begin(UNIX_EPOCH + Duration::from_secs(1_700_000_099));
     let mut pickles = Pickles::default();
     let broke_off = reads
@@ -362,7 +362,7 @@ fn a_frame_cannot_grow_out_of_all_proportion() {
     ] {
         let point = [b"](", opcode, &text, end, b"K\x05K\x01\x86\x86q\x00"].concat();
         let pickle = [&point[..], &b"h\x00".repeat(100_000), b"e."].concat();
-        let mut pack = Pack::default();
+        let mut pack = Batch::default();
         pack.begin(UNIX_EPOCH);
         let fed = Pickles::default().feed(&framed(&pickle), &rules, &mut pack);
         assert!(fed.is_continue());
@@ -389,7 +389,7 @@ fn a_long_number_is_not_written_over_and_over() {
         ];
         let points = b"h\x00K\x05h\x01\x86\x86".repeat(100_000);
         let pickle = [&shared.concat(), &b"]("[..], &points, b"e."].concat();
-        let mut pack = Pack::default();
+        let mut pack = Batch::default();
         pack.begin(UNIX_EPOCH);
         let fed = Pickles::default().feed(&framed(&pickle), &rules, &mut pack);
         assert!(fed.is_continue());
@@ -445,7 +445,7 @@ fn our_own_key_is_taken_off() {
     ] {
         assert_eq!(unpickled(&pickle), ("a.b 1 5\n".to_owned(), vec![]));
     }
-    let mut pack = Pack::default();
+    let mut pack = Batch::default();
     pack.begin(UNIX_EPOCH);
     let stream = framed(format!("(l(S'{KEY}.a b'\n(I5\nI1\nttaR.").as_bytes());
     let fed = Pickles::default().feed(&stream, &rules(), &mut pack);
@@ -467,7 +467,7 @@ fn another_protocol_is_one_rejection() {
         (&[b"\x16", b"\x03"], TLS),
         (&[b"\x80\x02]q\x00."], NO_FRAME),
     ] {
-        let mut pack = Pack::default();
+        let mut pack = Batch::default();
         pack.begin(UNIX_EPOCH);
         let mut pickles = Pickles::default();
         let broke_off = reads
@@ -561,7 +561,7 @@ proptest! {
     /// A frame is points, each in one account, or one rejection.
     #[test]
     fn every_point_is_in_one_account(program in program()) {
-        let mut pack = Pack::default();
+        let mut pack = Batch::default();
         pack.begin(UNIX_EPOCH);
         let fed = Pickles::default().feed(&framed(&program), &rules(), &mut pack);
         prop_assert!(fed.is_continue());

@@ -11,8 +11,8 @@ use tracing::{info, warn};
 
 use crate::config::ListenAddress;
 use crate::os;
-use crate::pipeline::ingest::unix::BoundPath;
-use crate::pipeline::ingest::{Given, tcp, udp, unix};
+use crate::pipeline::listen::unix::BoundPath;
+use crate::pipeline::listen::{ActivatedSockets, tcp, udp, unix};
 
 use super::Listener;
 use super::socket::{Asked, Bound, Held};
@@ -36,7 +36,7 @@ pub struct Binder<'a> {
     /// The listeners that are not wanted any more.
     pub goes: Vec<&'a Listener>,
     /// What was bound for us.
-    pub given: &'a Given,
+    pub given: &'a ActivatedSockets,
 }
 
 impl Binder<'_> {
@@ -241,9 +241,9 @@ impl Binder<'_> {
 
     /// The sockets of listeners that go that were bound to an address.
     fn ours_at(&self, spec: &Spec, wanted: Asked, is_udp: bool) -> impl Iterator<Item = &Held> {
-        // Of several listeners at any port, each keeps to its dialect.
-        let dialect = spec.dialect;
-        let fits = move |of: &Spec| wanted.address.port() != 0 || of.dialect == dialect;
+        // Of several listeners at any port, each keeps to its protocol.
+        let protocol = spec.protocol;
+        let fits = move |of: &Spec| wanted.address.port() != 0 || of.protocol == protocol;
         let goes = self
             .goes
             .iter()

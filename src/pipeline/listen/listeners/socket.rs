@@ -7,7 +7,7 @@ use std::os::unix::net as unix;
 use std::sync::Arc;
 
 use crate::os;
-use crate::pipeline::ingest::udp::KernelDrops;
+use crate::pipeline::listen::udp::KernelDrops;
 use crate::stats::bound::Place;
 
 /// An address that was asked for, and whether its wildcard leaves IPv4 to others.

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::config::{ListenAddress, ListenSettings, UnixAddress};
-use crate::pipeline::ingest::dialect::Dialect;
+use crate::pipeline::decode::protocol::Protocol;
 
 /// One listener as configured.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,7 +11,7 @@ pub struct Spec {
     /// Where it is.
     pub place: Place,
     /// What is spoken there.
-    pub dialect: Dialect,
+    pub protocol: Protocol,
     /// How many threads receive there, where it is of datagrams over IP.
     pub threads: usize,
 }
@@ -34,7 +34,7 @@ pub enum Place {
 impl Spec {
     /// All that the settings name.
     pub fn all(settings: &ListenSettings) -> Vec<Self> {
-        let of = |dialect| {
+        let of = |protocol| {
             move |place| {
                 let threads = match place {
                     Place::Udp(_) => settings.udp_threads,
@@ -42,7 +42,7 @@ impl Spec {
                 };
                 Self {
                     place,
-                    dialect,
+                    protocol,
                     threads,
                 }
             }
@@ -56,21 +56,21 @@ impl Spec {
         udp.chain(tcp)
             .chain(unix_stream.map(Place::UnixStream))
             .chain(unix_datagram.map(Place::UnixDatagram))
-            .map(of(Dialect::Lines))
-            .chain(statsd.map(Place::UdpAndTcp).map(of(Dialect::Statsd)))
-            .chain(pickle.map(Place::Tcp).map(of(Dialect::Pickle)))
+            .map(of(Protocol::Lines))
+            .chain(statsd.map(Place::UdpAndTcp).map(of(Protocol::Statsd)))
+            .chain(pickle.map(Place::Tcp).map(of(Protocol::Pickle)))
             .collect()
     }
 
     /// Kind and address as configured; the kind is the key's name.
     pub fn label(&self) -> String {
-        let kind = match (self.dialect, &self.place) {
-            (Dialect::Lines, Place::Udp(_)) => "udp",
-            (Dialect::Lines, Place::Tcp(_)) => "tcp",
-            (Dialect::Lines, Place::UnixStream(_)) => "unix_stream",
-            (Dialect::Lines, Place::UnixDatagram(_)) => "unix_datagram",
-            (Dialect::Statsd, _) | (_, Place::UdpAndTcp(_)) => "statsd",
-            (Dialect::Pickle, _) => "pickle",
+        let kind = match (self.protocol, &self.place) {
+            (Protocol::Lines, Place::Udp(_)) => "udp",
+            (Protocol::Lines, Place::Tcp(_)) => "tcp",
+            (Protocol::Lines, Place::UnixStream(_)) => "unix_stream",
+            (Protocol::Lines, Place::UnixDatagram(_)) => "unix_datagram",
+            (Protocol::Statsd, _) | (_, Place::UdpAndTcp(_)) => "statsd",
+            (Protocol::Pickle, _) => "pickle",
         };
         format!("{kind}:{}", self.place)
     }

@@ -5,8 +5,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::config::{ApiKey, NameRule};
+use crate::pipeline::batch::Batch;
 use crate::pipeline::line::Rules;
-use crate::pipeline::pack::Pack;
 use crate::pipeline::queue::frame::Press;
 use crate::pipeline::queue::state::{Chore, Lent, Limits};
 use crate::stats::RejectReason;
@@ -23,13 +23,13 @@ fn state(queue_bytes: usize) -> State {
     })
 }
 
-fn numbered(numbers: std::ops::Range<u32>) -> Pack {
+fn numbered(numbers: std::ops::Range<u32>) -> Batch {
     let rules = Rules {
         names: NameRule::Any,
         max_line_bytes: 4096,
         key: ApiKey::none().into(),
     };
-    let mut pack = Pack::default();
+    let mut pack = Batch::default();
     pack.begin(SystemTime::now());
     for number in numbers {
         pack.add(format!("m.{number} {number} 5").as_bytes(), &rules);

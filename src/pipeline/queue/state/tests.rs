@@ -20,13 +20,13 @@ fn limits(block_bytes: usize, queue_bytes: usize) -> Limits {
     }
 }
 
-fn pack(lines: impl IntoIterator<Item = impl AsRef<str>>) -> Pack {
+fn pack(lines: impl IntoIterator<Item = impl AsRef<str>>) -> Batch {
     let rules = Rules {
         names: NameRule::Any,
         max_line_bytes: 4096,
         key: ApiKey::none().into(),
     };
-    let mut pack = Pack::default();
+    let mut pack = Batch::default();
     pack.begin(SystemTime::now());
     for line in lines {
         pack.add(line.as_ref().as_bytes(), &rules);
@@ -34,7 +34,7 @@ fn pack(lines: impl IntoIterator<Item = impl AsRef<str>>) -> Pack {
     pack
 }
 
-fn numbered(numbers: std::ops::Range<u32>) -> Pack {
+fn numbered(numbers: std::ops::Range<u32>) -> Batch {
     pack(numbers.map(|number| format!("m.{number} {number} 5")))
 }
 
@@ -187,7 +187,7 @@ fn what_waits_is_compressed_and_comes_out_as_it_went_in() {
     let mut state = State::new(limits(64 << 10, 64 << 20));
     let start = Instant::now();
     let at = |seconds| start + Duration::from_secs(seconds);
-    let all: Vec<Pack> = (0..100)
+    let all: Vec<Batch> = (0..100)
         .map(|n| numbered(n * 1000..n * 1000 + 1000))
         .collect();
     for pack in &all {

@@ -4,8 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::config::{ApiKey, NameRule};
+use crate::pipeline::batch::Batch;
 use crate::pipeline::line::Rules;
-use crate::pipeline::pack::Pack;
 use crate::pipeline::queue::{Limits, Queue};
 use crate::stats::{DropReason, ListenerId};
 
@@ -28,7 +28,7 @@ fn paced_queue_of(blocks: u32, max_lines_per_second: u32) -> Queue {
         max_lines_per_second: Some(max_lines_per_second),
         gather: Duration::ZERO,
     });
-    let mut pack = Pack::default();
+    let mut pack = Batch::default();
     pack.begin(SystemTime::now());
     for number in 0..blocks * LINES_A_BLOCK {
         pack.add(format!("m{number:03} 1 5").as_bytes(), &rules);

@@ -2,8 +2,8 @@ use std::time::SystemTime;
 
 use super::*;
 use crate::config::{ApiKey, NameRule};
+use crate::pipeline::batch::Batch;
 use crate::pipeline::line;
-use crate::pipeline::pack::Pack;
 use crate::pipeline::queue::{Limits, Queue};
 use crate::stats::ListenerId;
 
@@ -26,7 +26,7 @@ fn queue_of(lines: u32) -> Queue {
         max_lines_per_second: None,
         gather: Duration::ZERO,
     });
-    let mut pack = Pack::default();
+    let mut pack = Batch::default();
     pack.begin(SystemTime::now());
     for number in 0..lines {
         pack.add(format!("m{number:02} 1 5555").as_bytes(), &rules);

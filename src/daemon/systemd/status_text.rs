@@ -2,10 +2,10 @@
 
 use std::time::Instant;
 
+use crate::format::{bytes, count, escape};
 use crate::pipeline::queue::Snapshot;
 use crate::pipeline::relay::roughly;
 use crate::stats::Look;
-use crate::words::{bytes, count, escape};
 
 /// The queue and the upstream. Nothing in it changes while all is well.
 pub fn describe(snapshot: &Snapshot, is_up: bool, upstream: &Look) -> String {

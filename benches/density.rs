@@ -108,13 +108,13 @@ fn queued(lines: &[String]) -> String {
         max_line_bytes: 4096,
         key: ApiKey::none().into(),
     };
-    let mut pack = Batch::default();
+    let mut batch = Batch::default();
     for some in lines.chunks(1000) {
-        pack.begin(SystemTime::now());
+        batch.reset(SystemTime::now());
         for line in some {
-            pack.add(line.trim_end().as_bytes(), &rules);
+            batch.add(line.trim_end().as_bytes(), &rules);
         }
-        queue.push(ListenerId(0), &pack);
+        queue.push(ListenerId(0), &batch);
     }
     let mut before = 0;
     loop {

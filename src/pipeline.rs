@@ -3,7 +3,7 @@
 //! ```text
 //!         many tasks                    |  shared, one short lock |                 one task
 //!  udp ──┐                              |  open block             |
-//!  tcp ──┼─ split ─ line ─ pack ─ push ─┼─▶ sealed blocks ────────┼─▶ lease ─ encode(key) ─ tcp | tls | udp | http ─▶ upstream
+//!  tcp ──┼─ split ─ line ─ batch ─ push ─┼─▶ sealed blocks ────────┼─▶ lease ─ encode(key) ─ tcp | tls | udp | http ─▶ upstream
 //!  unix ─┘        reject → ledger       |  oldest out → ledger    |     ▲                        │
 //!                                       |                         |     └── backoff ◀─ unavailable
 //! ```

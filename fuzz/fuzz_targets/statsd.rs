@@ -60,18 +60,18 @@ fn receive(reads: &[&[u8]], ending: Ending, rules: &Rules) -> (Vec<String>, [u64
         gather: Duration::ZERO,
         max_lines_per_second: None,
     });
-    let mut pack = Batch::default();
+    let mut batch = Batch::default();
     let mut client = Decoder::new(Protocol::Statsd);
     let is_broken_off = reads.iter().any(|read| {
-        pack.begin(UNIX_EPOCH);
-        let fed = client.feed(read, rules, &mut statsd.read().fold(&mut pack));
-        queue.push(ListenerId(0), &pack);
+        batch.reset(UNIX_EPOCH);
+        let fed = client.feed(read, rules, &mut statsd.read().fold(&mut batch));
+        queue.push(ListenerId(0), &batch);
         fed.is_break()
     });
     if !is_broken_off {
-        pack.begin(UNIX_EPOCH);
-        client.finish(ending, rules, &mut statsd.read().fold(&mut pack));
-        queue.push(ListenerId(0), &pack);
+        batch.reset(UNIX_EPOCH);
+        client.finish(ending, rules, &mut statsd.read().fold(&mut batch));
+        queue.push(ListenerId(0), &batch);
     }
     statsd.flush_now(&queue, |_| {});
     let ledger = queue.snapshot().ledger;

@@ -55,7 +55,7 @@ pub struct Batch {
     lines: u64,
     rejected: [u64; RejectReason::ALL.len()],
     aggregated: u64,
-    crowded_out: u64,
+    no_room: u64,
     samples: Vec<Sample>,
     receipt: String,
     carried_key: bool,
@@ -101,30 +101,30 @@ impl Sample {
 }
 
 impl Batch {
-    /// Empties the pack for the next read, whose lines are stamped `now` where
+    /// Empties the batch for the next read, whose lines are stamped `now` where
     /// they have no time of their own. Keeps the memory.
-    pub fn begin(&mut self, now: SystemTime) {
-        self.go_on();
+    pub fn reset(&mut self, now: SystemTime) {
+        self.clear();
         self.carried_key = false;
         let seconds = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         self.receipt.clear();
         self.receipt.push_str(itoa::Buffer::new().format(seconds));
     }
 
-    /// Empties the pack, and gives back what a rare large read has taken.
+    /// Empties the batch, and gives back what a rare large read has taken.
     pub fn shrink(&mut self) {
-        self.go_on();
+        self.clear();
         self.bytes.shrink_to(KEPT_BYTES);
     }
 
-    /// Empties the pack, which was pushed, for more lines of the same read.
-    pub fn go_on(&mut self) {
+    /// Empties the batch, which was pushed, for more lines of the same read.
+    pub fn clear(&mut self) {
         self.carried_key = self.carried_key();
         self.bytes.clear();
         self.lines = 0;
         self.rejected = Default::default();
         self.aggregated = 0;
-        self.crowded_out = 0;
+        self.no_room = 0;
         self.samples.clear();
     }
 
@@ -192,8 +192,8 @@ impl Batch {
     }
 
     /// Counts a value for which no aggregate had room.
-    pub fn note_crowded_out(&mut self) {
-        self.crowded_out += 1;
+    pub fn note_no_room(&mut self) {
+        self.no_room += 1;
     }
 
     /// Adds a line that was made of what a client wrote, with its newline.
@@ -231,8 +231,8 @@ impl Batch {
     }
 
     /// How many values no aggregate had room for.
-    pub fn crowded_out(&self) -> u64 {
-        self.crowded_out
+    pub fn no_room(&self) -> u64 {
+        self.no_room
     }
 
     /// The first line that was rejected for each reason that occurred.
@@ -248,7 +248,7 @@ impl Batch {
 
     /// Whether the read left nothing to account for.
     pub fn is_empty(&self) -> bool {
-        self.lines + self.aggregated + self.crowded_out == 0 && self.samples.is_empty()
+        self.lines + self.aggregated + self.no_room == 0 && self.samples.is_empty()
     }
 }
 
@@ -273,18 +273,18 @@ mod tests {
     use super::*;
     use crate::config::{ApiKey, NameRule};
 
-    /// What a pack holds, in a form to be compared.
+    /// What a batch holds, in a form to be compared.
     fn outcome(add: impl FnOnce(&mut Batch, &Rules)) -> (String, u64, Vec<(RejectReason, u64)>) {
         let rules = Rules {
             names: NameRule::Any,
             max_line_bytes: 40,
             key: ApiKey::parse("key").unwrap().into(),
         };
-        let mut pack = Batch::default();
-        pack.begin(UNIX_EPOCH + std::time::Duration::from_secs(1_700_000_000));
-        add(&mut pack, &rules);
-        let bytes = String::from_utf8(pack.bytes().to_vec()).unwrap();
-        (bytes, pack.lines(), pack.rejected().collect())
+        let mut batch = Batch::default();
+        batch.reset(UNIX_EPOCH + std::time::Duration::from_secs(1_700_000_000));
+        add(&mut batch, &rules);
+        let bytes = String::from_utf8(batch.bytes().to_vec()).unwrap();
+        (bytes, batch.lines(), batch.rejected().collect())
     }
 
     #[test]
@@ -327,8 +327,8 @@ mod tests {
         ) {
             let together = lines.iter().map(|line| format!("{line}\n")).collect::<String>();
             prop_assert_eq!(
-                outcome(|pack, rules| pack.add_lines(together.as_bytes(), rules)),
-                outcome(|pack, rules| lines.iter().for_each(|line| pack.add(line.as_bytes(), rules)))
+                outcome(|batch, rules| batch.add_lines(together.as_bytes(), rules)),
+                outcome(|batch, rules| lines.iter().for_each(|line| batch.add(line.as_bytes(), rules)))
             );
         }
     }

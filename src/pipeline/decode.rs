@@ -63,11 +63,11 @@ impl Decoder {
         &mut self,
         bytes: &[u8],
         rules: &Rules,
-        pack: &mut impl LineHandler,
+        batch: &mut impl LineHandler,
     ) -> ControlFlow<()> {
         match self {
-            Self::Lines(lines) | Self::Statsd(lines) => lines.feed(bytes, rules, pack),
-            Self::Pickles(pickles) => pickles.feed(bytes, rules, pack),
+            Self::Lines(lines) | Self::Statsd(lines) => lines.feed(bytes, rules, batch),
+            Self::Pickles(pickles) => pickles.feed(bytes, rules, batch),
         }
     }
 
@@ -92,19 +92,19 @@ impl Decoder {
     }
 
     /// Drops what is kept. It counts as truncated; its rest is skipped when it comes.
-    pub fn shed(&mut self, rules: &Rules, pack: &mut impl LineHandler) {
+    pub fn shed(&mut self, rules: &Rules, batch: &mut impl LineHandler) {
         match self {
-            Self::Lines(lines) | Self::Statsd(lines) => lines.shed(rules, pack),
-            Self::Pickles(pickles) => pickles.shed(rules, pack),
+            Self::Lines(lines) | Self::Statsd(lines) => lines.shed(rules, batch),
+            Self::Pickles(pickles) => pickles.shed(rules, batch),
         }
     }
 
     /// The stream ended.
-    pub fn finish(self, ending: Ending, rules: &Rules, pack: &mut impl LineHandler) {
+    pub fn finish(self, ending: Ending, rules: &Rules, batch: &mut impl LineHandler) {
         match self {
-            Self::Lines(lines) | Self::Statsd(lines) => lines.finish(ending, rules, pack),
+            Self::Lines(lines) | Self::Statsd(lines) => lines.finish(ending, rules, batch),
             // Half a frame is of no use, however it came to be half.
-            Self::Pickles(pickles) => pickles.finish(rules, pack),
+            Self::Pickles(pickles) => pickles.finish(rules, batch),
         }
     }
 }
@@ -116,14 +116,14 @@ pub fn datagram(
     bytes: &[u8],
     truncated: bool,
     rules: &Rules,
-    pack: &mut impl LineHandler,
+    batch: &mut impl LineHandler,
 ) {
     match protocol {
-        Protocol::Lines | Protocol::Statsd => lines::datagram(bytes, truncated, rules, pack),
+        Protocol::Lines | Protocol::Statsd => lines::datagram(bytes, truncated, rules, batch),
         Protocol::Pickle => {
             // No key of the configuration asks for it.
             let hint = "the pickle protocol is spoken over TCP";
-            pack.reject(Reject::new(RejectReason::Protocol, 0, hint), bytes, rules);
+            batch.reject(Reject::new(RejectReason::Protocol, 0, hint), bytes, rules);
         }
     }
 }

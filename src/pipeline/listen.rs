@@ -2,10 +2,9 @@
 //!
 //! In: the listeners that the configuration names. Out: one push to the queue
 //! a read. Nothing is ever written to a client, and no client waits for the
-//! upstream. The sockets are in `ingest/{tcp,udp,unix}`, what their bytes mean
-//! in `ingest/client` and a module for each protocol, who is bound where in
-//! `listen/listeners`, what is said of lines that do not pass in
-//! `ingest/notices`.
+//! upstream. The sockets are in `listen/{tcp,udp,unix}`, what their bytes mean
+//! is in `decode`, who is bound where in `listen/listeners`, what is logged of
+//! lines that do not pass in `listen/ingest_log`.
 
 pub mod connections;
 mod ingest_log;
@@ -69,14 +68,14 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch {
         buffer: vec![0; READ_BYTES].into_boxed_slice(),
         datagrams: None,
-        pack: Batch::default(),
+        batch: Batch::default(),
     });
 }
 
 struct Scratch {
     buffer: Box<[u8]>,
     datagrams: Option<Datagrams>,
-    pack: Batch,
+    batch: Batch,
 }
 
 /// How a turn of receiving datagrams ended.
@@ -101,7 +100,7 @@ struct Shared {
     connections: Arc<Connections>,
     turns: Semaphore,
     statsd: Statsd,
-    notices: IngestLog,
+    log: IngestLog,
 }
 
 /// What the task of a socket works with.
@@ -131,7 +130,7 @@ impl Ingest {
                 queue,
                 rules: RwLock::new(Arc::new(rules)),
                 statsd: Statsd::new(statsd, counters.clone()),
-                notices: IngestLog::new(counters),
+                log: IngestLog::new(counters),
                 connections: Connections::new(bounds),
                 turns: Semaphore::new(READS_A_TURN),
             }),
@@ -153,51 +152,37 @@ impl Ingest {
     /// Other ways to aggregate samples, at a reload.
     pub fn reconfigure_statsd(&self, settings: &StatsdSettings) {
         let Shared {
-            statsd,
-            queue,
-            notices,
-            ..
+            statsd, queue, log, ..
         } = &*self.shared;
-        statsd.reconfigure(settings, queue, |pushed| notices.losses(pushed));
+        statsd.reconfigure(settings, queue, |pushed| log.losses(pushed));
     }
 
     /// Flushes samples at the end of each interval.
     pub async fn flush_samples(self) {
         let Shared {
-            statsd,
-            queue,
-            notices,
-            ..
+            statsd, queue, log, ..
         } = &*self.shared;
-        statsd.run(queue, |pushed| notices.losses(pushed)).await;
+        statsd.run(queue, |pushed| log.losses(pushed)).await;
     }
 
     /// Flushes what samples have come, for the last time.
     pub async fn flush_last_samples(&self) {
         let Shared {
-            statsd,
-            queue,
-            notices,
-            ..
+            statsd, queue, log, ..
         } = &*self.shared;
-        statsd
-            .flush_rest(queue, |pushed| notices.losses(pushed))
-            .await;
+        statsd.flush_rest(queue, |pushed| log.losses(pushed)).await;
     }
 
     /// Flushes what samples have come, at once.
     pub fn flush_samples_now(&self) {
         let Shared {
-            statsd,
-            queue,
-            notices,
-            ..
+            statsd, queue, log, ..
         } = &*self.shared;
-        statsd.flush_now(queue, |pushed| notices.losses(pushed));
+        statsd.flush_now(queue, |pushed| log.losses(pushed));
     }
 
-    fn notices(&self) -> &IngestLog {
-        &self.shared.notices
+    fn log(&self) -> &IngestLog {
+        &self.shared.log
     }
 
     fn connections(&self) -> &Arc<Connections> {
@@ -221,7 +206,7 @@ impl Ingest {
         client: &mut Decoder,
         read: impl FnOnce(&mut [u8]) -> io::Result<usize>,
     ) -> io::Result<Brought> {
-        SCRATCH.with_borrow_mut(|Scratch { buffer, pack, .. }| {
+        SCRATCH.with_borrow_mut(|Scratch { buffer, batch, .. }| {
             let length = read(buffer)?;
             if length == 0 {
                 return Ok(Brought {
@@ -229,21 +214,21 @@ impl Ingest {
                     has_lines: false,
                 });
             }
-            pack.begin(SystemTime::now());
+            batch.reset(SystemTime::now());
             let (bytes, rules) = (&buffer[..length], self.rules());
             let (mut is_tight, mut has_lines) = (false, false);
-            let mut portions = Portions::of(pack, |pack| {
-                has_lines |= pack.lines() > 0 || pack.aggregated() > 0;
-                is_tight |= self.push(listener, pack, |_| peer);
+            let mut portions = Portions::of(batch, |batch| {
+                has_lines |= batch.lines() > 0 || batch.aggregated() > 0;
+                is_tight |= self.push(listener, batch, |_| peer);
             });
             let fed = if client.brings_samples() {
                 let mut reading = self.shared.statsd.read();
-                client.feed(bytes, &rules, &mut reading.fold(portions.pack()))
+                client.feed(bytes, &rules, &mut reading.fold(portions.batch()))
             } else {
                 client.feed(bytes, &rules, &mut portions)
             };
             portions.finish();
-            if pack.carried_key() {
+            if batch.carried_key() {
                 buffer[..length].zeroize();
             }
             buffer[length - client.unseen().min(length)..length].zeroize();
@@ -265,10 +250,10 @@ impl Ingest {
 
     /// Drops what a stream has begun and not finished.
     fn shed(&self, listener: &ListenerCounters, peer: &impl Display, client: &mut Decoder) {
-        SCRATCH.with_borrow_mut(|Scratch { pack, .. }| {
-            pack.begin(SystemTime::now());
-            client.shed(&self.rules(), pack);
-            self.push(listener, pack, |_| peer);
+        SCRATCH.with_borrow_mut(|Scratch { batch, .. }| {
+            batch.reset(SystemTime::now());
+            client.shed(&self.rules(), batch);
+            self.push(listener, batch, |_| peer);
         });
     }
 
@@ -280,16 +265,16 @@ impl Ingest {
         client: Decoder,
         ending: Ending,
     ) {
-        SCRATCH.with_borrow_mut(|Scratch { pack, .. }| {
-            pack.begin(SystemTime::now());
+        SCRATCH.with_borrow_mut(|Scratch { batch, .. }| {
+            batch.reset(SystemTime::now());
             let rules = self.rules();
             if client.brings_samples() {
                 let mut reading = self.shared.statsd.read();
-                client.finish(ending, &rules, &mut reading.fold(pack));
+                client.finish(ending, &rules, &mut reading.fold(batch));
             } else {
-                client.finish(ending, &rules, pack);
+                client.finish(ending, &rules, batch);
             }
-            self.push(listener, pack, |_| peer);
+            self.push(listener, batch, |_| peer);
         });
     }
 
@@ -302,7 +287,7 @@ impl Ingest {
     ) -> io::Result<Turn> {
         SCRATCH.with_borrow_mut(
             |Scratch {
-                 datagrams, pack, ..
+                 datagrams, batch, ..
              }| {
                 let datagrams = datagrams.get_or_insert_with(Datagrams::default);
                 let mut receives = |datagrams: &mut Datagrams| {
@@ -317,29 +302,29 @@ impl Ingest {
                 }
                 let rules = self.rules();
                 let now = SystemTime::now();
-                // One for each sample in the pack.
+                // One for each sample in the batch.
                 let mut senders = [Sender::Unknown; RejectReason::ALL.len()];
                 let mut reading = (protocol == Protocol::Statsd).then(|| self.shared.statsd.read());
                 let (mut count, mut room) = (0, 0);
-                pack.begin(now);
+                batch.reset(now);
                 let ended = loop {
                     for (bytes, received) in datagrams.iter() {
-                        let before = pack.samples().len();
+                        let before = batch.samples().len();
                         let is_cut = received.truncated;
                         match &mut reading {
-                            None => decode::datagram(protocol, bytes, is_cut, &rules, pack),
+                            None => decode::datagram(protocol, bytes, is_cut, &rules, batch),
                             Some(reading) => {
-                                let mut folding = reading.fold(pack);
+                                let mut folding = reading.fold(batch);
                                 decode::datagram(protocol, bytes, is_cut, &rules, &mut folding);
                             }
                         }
-                        senders[before..pack.samples().len()].fill(received.sender);
-                        if pack.bytes().len() >= BYTES_A_PUSH {
-                            self.push(listener, pack, |sample| senders[sample]);
-                            pack.go_on();
+                        senders[before..batch.samples().len()].fill(received.sender);
+                        if batch.bytes().len() >= BYTES_A_PUSH {
+                            self.push(listener, batch, |sample| senders[sample]);
+                            batch.clear();
                         }
                     }
-                    if pack.carried_key() {
+                    if batch.carried_key() {
                         datagrams.zeroize();
                     }
                     count += datagrams.len();
@@ -356,7 +341,7 @@ impl Ingest {
                         Err(error) => break Err(error),
                     }
                 };
-                self.push(listener, pack, |sample| senders[sample]);
+                self.push(listener, batch, |sample| senders[sample]);
                 ended
             },
         )
@@ -366,12 +351,12 @@ impl Ingest {
     fn release_buffers() {
         SCRATCH.with_borrow_mut(
             |Scratch {
-                 datagrams, pack, ..
+                 datagrams, batch, ..
              }| {
                 if datagrams.as_ref().is_some_and(Datagrams::has_grown) {
                     *datagrams = None;
                 }
-                pack.shrink();
+                batch.shrink();
             },
         );
     }
@@ -389,22 +374,22 @@ impl Ingest {
 
     /// Hands a read's lines to the queue and says what was wrong with the
     /// others, at a limited rate. Whether the queue is about to make room. Of each
-    /// sample in the pack, the sender is asked for by its number.
+    /// sample in the batch, the sender is asked for by its number.
     fn push<S: Display>(
         &self,
         listener: &ListenerCounters,
-        pack: &Batch,
+        batch: &Batch,
         sender: impl Fn(usize) -> S,
     ) -> bool {
-        if pack.is_empty() {
+        if batch.is_empty() {
             return false;
         }
-        let Shared { queue, notices, .. } = &*self.shared;
-        let pushed = queue.push(listener.id, pack);
-        notices.losses(pushed);
-        notices.crowded_out(pack.crowded_out());
-        for (number, sample) in pack.samples().iter().enumerate() {
-            notices.rejected(listener, &sender(number), sample);
+        let Shared { queue, log, .. } = &*self.shared;
+        let pushed = queue.push(listener.id, batch);
+        log.losses(pushed);
+        log.no_room(batch.no_room());
+        for (number, sample) in batch.samples().iter().enumerate() {
+            log.rejected(listener, &sender(number), sample);
         }
         pushed.is_tight
     }

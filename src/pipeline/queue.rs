@@ -132,8 +132,8 @@ impl Queue {
     }
 
     /// Takes the lines of one read.
-    pub fn push(&self, listener: ListenerId, pack: &Batch) -> Pushed {
-        let pushed = self.change(|state| state.push(listener, pack, now()));
+    pub fn push(&self, listener: ListenerId, batch: &Batch) -> Pushed {
+        let pushed = self.change(|state| state.push(listener, batch, now()));
         if pushed.is_news {
             self.shared.changed.notify_one();
         }

@@ -81,11 +81,11 @@ pub struct Reading<'a> {
     was_due: bool,
 }
 
-/// Takes lines; their tally goes into the pack.
+/// Takes lines; their tally goes into the batch.
 #[derive(Debug)]
 pub struct Folding<'a> {
     gathered: &'a mut Gathered,
-    pack: &'a mut Batch,
+    batch: &'a mut Batch,
 }
 
 impl Statsd {
@@ -145,11 +145,11 @@ impl Statsd {
 }
 
 impl Reading<'_> {
-    /// Takes lines, and tells in the pack what became of them.
-    pub fn fold<'a>(&'a mut self, pack: &'a mut Batch) -> Folding<'a> {
+    /// Takes lines, and tells in the batch what became of them.
+    pub fn fold<'a>(&'a mut self, batch: &'a mut Batch) -> Folding<'a> {
         Folding {
             gathered: &mut self.gathered,
-            pack,
+            batch,
         }
     }
 }
@@ -166,16 +166,16 @@ impl Folding<'_> {
         } = self.gathered;
         let Some(second) = sample.second else {
             if aggregates.fold(series.text(), sample.measure) {
-                self.pack.note_aggregated(sample.values);
+                self.batch.note_aggregated(sample.values);
             } else {
-                self.pack.note_crowded_out();
+                self.batch.note_no_room();
             }
             return;
         };
         passing.clear();
         style.render_as_is(series.text(), sample.measure, second, passing);
-        self.pack.add_made(&passing.bytes);
-        self.pack.note_aggregated(sample.values - 1);
+        self.batch.add_made(&passing.bytes);
+        self.batch.note_aggregated(sample.values - 1);
     }
 }
 
@@ -189,7 +189,7 @@ impl LineHandler for Folding<'_> {
         let series = &mut self.gathered.series;
         let named = series.find(written.name, written.tags, rules);
         if named.is_ok() && series.carried_key() {
-            self.pack.note_key();
+            self.batch.note_key();
         }
         written.each(|sample| match named.and(sample) {
             Ok(sample) => self.take(sample),
@@ -198,7 +198,7 @@ impl LineHandler for Folding<'_> {
     }
 
     fn reject(&mut self, reject: Reject, raw: &[u8], rules: &Rules) {
-        self.pack.reject(reject, raw, rules);
+        self.batch.reject(reject, raw, rules);
     }
 }
 

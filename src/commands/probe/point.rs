@@ -49,10 +49,10 @@ async fn deliver(mut sink: Sink, settings: &Settings) -> Result<Duration, Failur
         gather: Duration::ZERO,
         max_lines_per_second: None,
     });
-    let mut pack = Batch::default();
-    pack.begin(SystemTime::now());
-    pack.add(POINT, &settings.listen.rules(&settings.sink.key));
-    queue.push(ListenerId(0), &pack);
+    let mut batch = Batch::default();
+    batch.reset(SystemTime::now());
+    batch.add(POINT, &settings.listen.rules(&settings.sink.key));
+    queue.push(ListenerId(0), &batch);
     queue.close();
 
     sink.connect().await?;

@@ -29,10 +29,10 @@ impl Lines {
         &mut self,
         bytes: &[u8],
         rules: &Rules,
-        pack: &mut impl LineHandler,
+        batch: &mut impl LineHandler,
     ) -> ControlFlow<()> {
         if self.is_decided {
-            self.split(bytes, rules, pack);
+            self.split(bytes, rules, batch);
             return ControlFlow::Continue(());
         }
         if !self.opening.is_empty() {
@@ -46,7 +46,7 @@ impl Lines {
         match detect::opening(seen, rules.max_line_bytes) {
             Opening::Foreign(foreign) => {
                 let reject = Reject::new(RejectReason::Protocol, 0, foreign.hint());
-                pack.reject(reject, seen, rules);
+                batch.reject(reject, seen, rules);
                 self.opening.zeroize();
                 return ControlFlow::Break(());
             }
@@ -54,7 +54,7 @@ impl Lines {
                 self.opening.extend_from_slice(bytes);
             }
             Opening::Undecided => {}
-            Opening::Lines => self.begin_lines(bytes, rules, pack),
+            Opening::Lines => self.begin_lines(bytes, rules, batch),
         }
         ControlFlow::Continue(())
     }
@@ -70,76 +70,77 @@ impl Lines {
     }
 
     /// Drops the line that is not finished: it counts as truncated, and its rest is skipped.
-    pub fn shed(&mut self, rules: &Rules, pack: &mut impl LineHandler) {
+    pub fn shed(&mut self, rules: &Rules, batch: &mut impl LineHandler) {
         if !self.is_decided {
-            self.begin_lines(&[], rules, pack);
+            self.begin_lines(&[], rules, batch);
         }
         if let Some(line) = self.splitter.unfinished() {
             let reject = Reject::new(RejectReason::Truncated, line.len(), MEMORY_USED_UP);
-            pack.reject(reject, line, rules);
+            batch.reject(reject, line, rules);
         }
         self.splitter.skip();
     }
 
     /// The stream ended. A last line without newline counts after a clean end
     /// only: before a broken one it may have been cut.
-    pub fn finish(mut self, ending: Ending, rules: &Rules, pack: &mut impl LineHandler) {
+    pub fn finish(mut self, ending: Ending, rules: &Rules, batch: &mut impl LineHandler) {
         if !self.is_decided {
-            self.begin_lines(&[], rules, pack);
+            self.begin_lines(&[], rules, batch);
         }
         match (self.splitter.unfinished(), ending) {
             (None, _) => {}
-            (Some(line), Ending::Clean) => pack.add(line, rules),
+            (Some(line), Ending::Clean) => batch.add(line, rules),
             // The NUL behind the last newline of a C program, or a blank.
             (Some(line), Ending::Broken) if line::content(line).is_empty() => {}
             (Some(line), Ending::Broken) => {
                 let hint = "the stream broke before the end of this line";
                 let reject = Reject::new(RejectReason::Truncated, line.len(), hint);
-                pack.reject(reject, line, rules);
+                batch.reject(reject, line, rules);
             }
         }
         self.splitter.forget();
     }
 
-    fn begin_lines(&mut self, bytes: &[u8], rules: &Rules, pack: &mut impl LineHandler) {
+    fn begin_lines(&mut self, bytes: &[u8], rules: &Rules, batch: &mut impl LineHandler) {
         self.is_decided = true;
         let mut opening = std::mem::take(&mut self.opening);
         if opening.is_empty() {
-            self.split(bytes, rules, pack);
+            self.split(bytes, rules, batch);
         } else {
-            self.split(&opening, rules, pack);
+            self.split(&opening, rules, batch);
             opening.zeroize();
         }
     }
 
-    fn split(&mut self, bytes: &[u8], rules: &Rules, pack: &mut impl LineHandler) {
-        self.splitter
-            .feed(bytes, rules.max_line_bytes, |piece| add(piece, rules, pack));
+    fn split(&mut self, bytes: &[u8], rules: &Rules, batch: &mut impl LineHandler) {
+        self.splitter.feed(bytes, rules.max_line_bytes, |piece| {
+            add(piece, rules, batch)
+        });
     }
 }
 
 /// Takes one datagram.
-pub fn datagram(bytes: &[u8], truncated: bool, rules: &Rules, pack: &mut impl LineHandler) {
+pub fn datagram(bytes: &[u8], truncated: bool, rules: &Rules, batch: &mut impl LineHandler) {
     if let Opening::Foreign(foreign) = detect::opening(bytes, rules.max_line_bytes) {
         let reject = Reject::new(RejectReason::Protocol, 0, foreign.hint());
-        return pack.reject(reject, bytes, rules);
+        return batch.reject(reject, bytes, rules);
     }
     let (lines, last) = split::datagram(bytes);
-    pack.add_lines(lines, rules);
+    batch.add_lines(lines, rules);
     if truncated {
         let hint = "the datagram is larger than 64 KiB; send smaller ones";
         let reject = Reject::new(RejectReason::Truncated, last.len(), hint);
-        pack.reject(reject, last, rules);
+        batch.reject(reject, last, rules);
     } else {
-        pack.add(last, rules);
+        batch.add(last, rules);
     }
 }
 
-fn add(piece: Piece<'_>, rules: &Rules, pack: &mut impl LineHandler) {
+fn add(piece: Piece<'_>, rules: &Rules, batch: &mut impl LineHandler) {
     match piece {
-        Piece::Lines(lines) => pack.add_lines(lines, rules),
-        Piece::Line(line) => pack.add(line, rules),
-        Piece::TooLong(head) => pack.reject(Reject::too_long(rules.max_line_bytes), head, rules),
+        Piece::Lines(lines) => batch.add_lines(lines, rules),
+        Piece::Line(line) => batch.add(line, rules),
+        Piece::TooLong(head) => batch.reject(Reject::too_long(rules.max_line_bytes), head, rules),
     }
 }
 
@@ -164,17 +165,17 @@ mod tests {
     /// What a stream leaves behind: its lines, its rejections, and whether it
     /// was broken off.
     fn outcome(reads: &[&[u8]], ending: Ending) -> (String, Vec<(RejectReason, u64)>, bool) {
-        let mut pack = Batch::default();
-        pack.begin(SystemTime::now());
+        let mut batch = Batch::default();
+        batch.reset(SystemTime::now());
         let mut lines = Lines::default();
         let broke_off = reads
             .iter()
-            .any(|read| lines.feed(read, &rules(), &mut pack).is_break());
+            .any(|read| lines.feed(read, &rules(), &mut batch).is_break());
         if !broke_off {
-            lines.finish(ending, &rules(), &mut pack);
+            lines.finish(ending, &rules(), &mut batch);
         }
-        let stored = String::from_utf8(pack.bytes().to_vec()).unwrap();
-        (stored, pack.rejected().collect(), broke_off)
+        let stored = String::from_utf8(batch.bytes().to_vec()).unwrap();
+        (stored, batch.rejected().collect(), broke_off)
     }
 
     #[test]
@@ -233,12 +234,12 @@ mod tests {
 
     #[test]
     fn a_cut_datagram_loses_its_cut_line_only() {
-        let mut pack = Batch::default();
-        pack.begin(SystemTime::now());
-        datagram(b"a 1 5\nb 2 1234", true, &rules(), &mut pack);
-        assert_eq!(pack.bytes(), b"a 1 5\n");
+        let mut batch = Batch::default();
+        batch.reset(SystemTime::now());
+        datagram(b"a 1 5\nb 2 1234", true, &rules(), &mut batch);
+        assert_eq!(batch.bytes(), b"a 1 5\n");
         assert_eq!(
-            pack.rejected().collect::<Vec<_>>(),
+            batch.rejected().collect::<Vec<_>>(),
             [(RejectReason::Truncated, 1)]
         );
     }

@@ -56,7 +56,7 @@ impl Pickles {
         &mut self,
         bytes: &[u8],
         rules: &Rules,
-        pack: &mut impl LineHandler,
+        batch: &mut impl LineHandler,
     ) -> ControlFlow<()> {
         if self.is_given_up {
             return ControlFlow::Break(());
@@ -67,10 +67,10 @@ impl Pickles {
                 Some(first) if self.opening.is_empty() && frames::may_begin_with(*first) => {
                     self.has_begun = true;
                 }
-                Some(_) => return self.turn_away(bytes, rules, pack),
+                Some(_) => return self.turn_away(bytes, rules, batch),
             }
         }
-        self.frames.feed(bytes, |piece| take(piece, rules, pack))
+        self.frames.feed(bytes, |piece| take(piece, rules, batch))
     }
 
     /// Bytes that are allocated for a frame that is not whole.
@@ -79,15 +79,15 @@ impl Pickles {
     }
 
     /// Drops the frame that is not whole: it counts as truncated, and its rest is skipped.
-    pub fn shed(&mut self, rules: &Rules, pack: &mut impl LineHandler) {
+    pub fn shed(&mut self, rules: &Rules, batch: &mut impl LineHandler) {
         if !self.opening.is_empty() {
-            pack.reject(not_ours(told(&self.opening)), &self.opening, rules);
+            batch.reject(not_ours(told(&self.opening)), &self.opening, rules);
             self.is_given_up = true;
             self.forget_opening();
         }
         if let Some(frame) = self.frames.skippable() {
             let reject = Reject::new(RejectReason::Truncated, frame.len(), MEMORY_USED_UP);
-            pack.reject(reject, frame, rules);
+            batch.reject(reject, frame, rules);
             self.frames.skip();
         }
     }
@@ -99,14 +99,14 @@ impl Pickles {
 
     /// The stream ended. What is not whole by then is of no use: a pickle shows
     /// what it is at its last byte.
-    pub fn finish(mut self, rules: &Rules, pack: &mut impl LineHandler) {
+    pub fn finish(mut self, rules: &Rules, batch: &mut impl LineHandler) {
         if let Some(frame) = self.frames.unfinished() {
             let hint = "the stream ended before the end of this frame";
             let reject = Reject::new(RejectReason::Truncated, frame.len(), hint);
-            pack.reject(reject, frame, rules);
+            batch.reject(reject, frame, rules);
         }
         if !self.opening.is_empty() {
-            pack.reject(not_ours(told(&self.opening)), &self.opening, rules);
+            batch.reject(not_ours(told(&self.opening)), &self.opening, rules);
         }
         self.frames.forget();
         self.opening.zeroize();
@@ -117,7 +117,7 @@ impl Pickles {
         &mut self,
         bytes: &[u8],
         rules: &Rules,
-        pack: &mut impl LineHandler,
+        batch: &mut impl LineHandler,
     ) -> ControlFlow<()> {
         self.opening.extend_from_slice(bytes);
         let hint = match detect::opening(&self.opening, rules.max_line_bytes) {
@@ -126,7 +126,7 @@ impl Pickles {
             Opening::Foreign(Foreign::Tls) => TLS,
             Opening::Foreign(Foreign::Pickle) | Opening::Lines => told(&self.opening),
         };
-        pack.reject(not_ours(hint), &self.opening, rules);
+        batch.reject(not_ours(hint), &self.opening, rules);
         self.opening.zeroize();
         ControlFlow::Break(())
     }
@@ -151,31 +151,31 @@ fn told(bytes: &[u8]) -> &'static str {
     }
 }
 
-fn take(piece: Piece<'_>, rules: &Rules, pack: &mut impl LineHandler) {
+fn take(piece: Piece<'_>, rules: &Rules, batch: &mut impl LineHandler) {
     match piece {
-        Piece::Frame(frame) => take_frame(frame, rules, pack),
+        Piece::Frame(frame) => take_frame(frame, rules, batch),
         Piece::TooLong(length) => {
             let hint = "a frame of over 1 MiB; write fewer points into one";
-            pack.reject(Reject::new(RejectReason::TooLong, 0, hint), length, rules);
+            batch.reject(Reject::new(RejectReason::TooLong, 0, hint), length, rules);
         }
-        Piece::NoFrame(length) => pack.reject(not_ours(NO_FRAME), length, rules),
+        Piece::NoFrame(length) => batch.reject(not_ours(NO_FRAME), length, rules),
     }
 }
 
 /// Takes the points of one frame, or none of them.
-fn take_frame(frame: &[u8], rules: &Rules, pack: &mut impl LineHandler) {
+fn take_frame(frame: &[u8], rules: &Rules, batch: &mut impl LineHandler) {
     let unpickled = match machine::run(frame) {
         Ok(unpickled) => unpickled,
-        Err(unreadable) => return pack.reject(refusal(unreadable), frame, rules),
+        Err(unreadable) => return batch.reject(refusal(unreadable), frame, rules),
     };
     let Some(points) = unpickled.parts() else {
-        return pack.reject(refusal(Unreadable::Odd), frame, rules);
+        return batch.reject(refusal(Unreadable::Odd), frame, rules);
     };
     let mut writer = Writer::new(&unpickled, rules.max_line_bytes);
     for point in points {
         match writer.write(point) {
-            Ok(()) => pack.add(writer.line(), rules),
-            Err(reject) => pack.reject(reject, writer.line(), rules),
+            Ok(()) => batch.add(writer.line(), rules),
+            Err(reject) => batch.reject(reject, writer.line(), rules),
         }
     }
 }

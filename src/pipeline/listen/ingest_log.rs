@@ -25,7 +25,7 @@ pub struct IngestLog {
     lost: AtomicU64,
     crowds: Throttle,
     /// Samples dropped since that was last logged.
-    crowded_out: AtomicU64,
+    no_room: AtomicU64,
     kernel_drops: Throttle,
     troubles: Throttle,
 }
@@ -40,7 +40,7 @@ impl IngestLog {
             losses: throttle(),
             lost: AtomicU64::new(0),
             crowds: throttle(),
-            crowded_out: AtomicU64::new(0),
+            no_room: AtomicU64::new(0),
             kernel_drops: throttle(),
             troubles: throttle(),
         }
@@ -58,11 +58,11 @@ impl IngestLog {
     }
 
     /// Samples of new names found no room.
-    pub fn crowded_out(&self, samples: u64) {
+    pub fn no_room(&self, samples: u64) {
         if samples > 0 {
-            self.crowded_out.fetch_add(samples, Relaxed);
+            self.no_room.fetch_add(samples, Relaxed);
             if self.may_say(&self.crowds) {
-                let samples = self.crowded_out.swap(0, Relaxed);
+                let samples = self.no_room.swap(0, Relaxed);
                 error!(
                     samples,
                     "statsd.bytes is used up, samples of new names are dropped; send fewer names, or raise it"

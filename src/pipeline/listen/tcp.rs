@@ -157,7 +157,7 @@ pub async fn serve<A: Acceptor>(acceptor: A, service: Service) {
         match accepted {
             Ok(connection) => serve(&mut clients, connection).await,
             Err(error) if is_exhaustion(&error) => {
-                if ingest.notices().may_complain() {
+                if ingest.log().may_complain() {
                     warn!(%error, listener = %counters.label, "cannot accept a connection; another one is closed");
                 }
                 ingest.connections().evict_one();
@@ -306,7 +306,7 @@ impl<S: ReadyStream> Reception<S> {
             end.look();
             reads_left -= 1;
             if reads_left == 0 || end.is_over() {
-                if ingest.notices().may_complain() {
+                if ingest.log().may_complain() {
                     warn!(peer = %self.reader.peer, listener = %self.reader.counters.label, "a client goes on sending; it is not waited for");
                 }
                 return (reason, Some(Ending::Broken));

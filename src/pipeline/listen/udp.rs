@@ -90,12 +90,12 @@ pub async fn serve<S: AsFd + Send + 'static>(
         let dropped = drops.new_ones(|| os::dropped_datagrams(&socket));
         if dropped > 0 {
             ingest
-                .notices()
+                .log()
                 .kernel_dropped(&counters, dropped, os::receive_buffer(&socket));
         }
     };
     let complain = |error: io::Error| {
-        if ingest.notices().may_complain() {
+        if ingest.log().may_complain() {
             warn!(%error, listener = %counters.label, "cannot receive");
         }
     };
@@ -155,7 +155,7 @@ pub async fn serve<S: AsFd + Send + 'static>(
     {
         left = left.saturating_sub(room);
         if left == 0 {
-            if ingest.notices().may_complain() {
+            if ingest.log().may_complain() {
                 warn!(listener = %counters.label, "datagrams go on coming; they are not waited for");
             }
             break;

@@ -45,13 +45,13 @@ fn statsd(bytes: usize) -> Statsd {
 }
 
 fn take(statsd: &Statsd, queue: &Queue, lines: &str) {
-    let mut pack = Batch::default();
-    pack.begin(SystemTime::now());
+    let mut batch = Batch::default();
+    batch.reset(SystemTime::now());
     statsd
         .read()
-        .fold(&mut pack)
+        .fold(&mut batch)
         .add_lines(lines.as_bytes(), &rules());
-    queue.push(ListenerId(0), &pack);
+    queue.push(ListenerId(0), &batch);
 }
 
 /// All that waits, without the second of the flush.
@@ -117,11 +117,14 @@ fn what_finds_no_room_is_dropped_and_counted() {
 
 #[test]
 fn our_own_key_before_a_name_leaves_a_mark() {
-    let (statsd, mut pack) = (statsd(1 << 20), Batch::default());
+    let (statsd, mut batch) = (statsd(1 << 20), Batch::default());
     for (line, carries) in [("a:1|c", false), ("S3CRET.a:1|c", true)] {
-        pack.begin(SystemTime::now());
-        statsd.read().fold(&mut pack).add(line.as_bytes(), &rules());
-        assert_eq!(pack.carried_key(), carries, "{line}");
+        batch.reset(SystemTime::now());
+        statsd
+            .read()
+            .fold(&mut batch)
+            .add(line.as_bytes(), &rules());
+        assert_eq!(batch.carried_key(), carries, "{line}");
     }
 }
 
@@ -137,12 +140,12 @@ fn short_lines_do_not_become_many_long_ones() {
         "n".repeat(30_000),
         ":1".repeat(15_000)
     );
-    let mut pack = Batch::default();
-    pack.begin(SystemTime::now());
-    statsd.read().fold(&mut pack).add(line.as_bytes(), &rules);
-    assert_eq!((pack.lines(), pack.aggregated()), (1, 15_000));
+    let mut batch = Batch::default();
+    batch.reset(SystemTime::now());
+    statsd.read().fold(&mut batch).add(line.as_bytes(), &rules);
+    assert_eq!((batch.lines(), batch.aggregated()), (1, 15_000));
     let count = b".count 15001 1700000000\n";
-    assert!(pack.bytes().ends_with(count) && pack.bytes().len() < 31_000);
+    assert!(batch.bytes().ends_with(count) && batch.bytes().len() < 31_000);
 }
 
 /// The seconds of all points that wait.
@@ -315,18 +318,18 @@ proptest! {
         let outcome = |reads: &[&[u8]]| {
             let (statsd, queue) = (statsd(1 << 20), queue());
             let mut client = Decoder::new(Protocol::Statsd);
-            let mut pack = Batch::default();
+            let mut batch = Batch::default();
             for read in reads {
-                pack.begin(SystemTime::UNIX_EPOCH);
-                let fed = client.feed(read, &rules(), &mut statsd.read().fold(&mut pack));
-                queue.push(ListenerId(0), &pack);
+                batch.reset(SystemTime::UNIX_EPOCH);
+                let fed = client.feed(read, &rules(), &mut statsd.read().fold(&mut batch));
+                queue.push(ListenerId(0), &batch);
                 if fed.is_break() {
                     return (waiting(&queue), account(&queue));
                 }
             }
-            pack.begin(SystemTime::UNIX_EPOCH);
-            client.finish(ending, &rules(), &mut statsd.read().fold(&mut pack));
-            queue.push(ListenerId(0), &pack);
+            batch.reset(SystemTime::UNIX_EPOCH);
+            client.finish(ending, &rules(), &mut statsd.read().fold(&mut batch));
+            queue.push(ListenerId(0), &batch);
             statsd.flush_now(&queue, |_| {});
             (waiting(&queue), account(&queue))
         };

@@ -21,17 +21,17 @@ fn rules() -> Rules {
 /// What a stream leaves behind: its lines, its rejections, and whether it was
 /// broken off.
 fn outcome(reads: &[&[u8]]) -> (String, Vec<(RejectReason, u64)>, bool) {
-    let mut pack = Batch::default();
-    pack.begin(UNIX_EPOCH + Duration::from_secs(1_700_000_099));
+    let mut batch = Batch::default();
+    batch.reset(UNIX_EPOCH + Duration::from_secs(1_700_000_099));
     let mut pickles = Pickles::default();
     let broke_off = reads
         .iter()
-        .any(|read| pickles.feed(read, &rules(), &mut pack).is_break());
+        .any(|read| pickles.feed(read, &rules(), &mut batch).is_break());
     if !broke_off {
-        pickles.finish(&rules(), &mut pack);
+        pickles.finish(&rules(), &mut batch);
     }
-    let stored = String::from_utf8(pack.bytes().to_vec()).unwrap();
-    (stored, pack.rejected().collect(), broke_off)
+    let stored = String::from_utf8(batch.bytes().to_vec()).unwrap();
+    (stored, batch.rejected().collect(), broke_off)
 }
 
 fn framed(pickle: &[u8]) -> Vec<u8> {
@@ -362,14 +362,14 @@ fn a_frame_cannot_grow_out_of_all_proportion() {
     ] {
         let point = [b"](", opcode, &text, end, b"K\x05K\x01\x86\x86q\x00"].concat();
         let pickle = [&point[..], &b"h\x00".repeat(100_000), b"e."].concat();
-        let mut pack = Batch::default();
-        pack.begin(UNIX_EPOCH);
-        let fed = Pickles::default().feed(&framed(&pickle), &rules, &mut pack);
+        let mut batch = Batch::default();
+        batch.reset(UNIX_EPOCH);
+        let fed = Pickles::default().feed(&framed(&pickle), &rules, &mut batch);
         assert!(fed.is_continue());
-        assert!(pack.bytes().len() < 17 << 20, "{}", pack.bytes().len());
-        let rejected: u64 = pack.rejected().map(|(_, lines)| lines).sum();
-        assert_eq!(pack.lines() + rejected, 100_001);
-        assert!(pack.lines() > 100);
+        assert!(batch.bytes().len() < 17 << 20, "{}", batch.bytes().len());
+        let rejected: u64 = batch.rejected().map(|(_, lines)| lines).sum();
+        assert_eq!(batch.lines() + rejected, 100_001);
+        assert!(batch.lines() > 100);
     }
 }
 
@@ -389,14 +389,14 @@ fn a_long_number_is_not_written_over_and_over() {
         ];
         let points = b"h\x00K\x05h\x01\x86\x86".repeat(100_000);
         let pickle = [&shared.concat(), &b"]("[..], &points, b"e."].concat();
-        let mut pack = Batch::default();
-        pack.begin(UNIX_EPOCH);
-        let fed = Pickles::default().feed(&framed(&pickle), &rules, &mut pack);
+        let mut batch = Batch::default();
+        batch.reset(UNIX_EPOCH);
+        let fed = Pickles::default().feed(&framed(&pickle), &rules, &mut batch);
         assert!(fed.is_continue());
-        let lines = pack.lines();
+        let lines = batch.lines();
         assert!(lines <= most && lines >= most / 2, "{bytes}: {lines}");
         assert!(most < POINTS || lines == POINTS, "{bytes}: {lines}");
-        let rejected: Vec<_> = pack.rejected().collect();
+        let rejected: Vec<_> = batch.rejected().collect();
         let expected = (RejectReason::TooLong, POINTS - lines);
         assert_eq!(rejected, [expected][usize::from(lines == POINTS)..]);
     }
@@ -445,12 +445,12 @@ fn our_own_key_is_taken_off() {
     ] {
         assert_eq!(unpickled(&pickle), ("a.b 1 5\n".to_owned(), vec![]));
     }
-    let mut pack = Batch::default();
-    pack.begin(UNIX_EPOCH);
+    let mut batch = Batch::default();
+    batch.reset(UNIX_EPOCH);
     let stream = framed(format!("(l(S'{KEY}.a b'\n(I5\nI1\nttaR.").as_bytes());
-    let fed = Pickles::default().feed(&stream, &rules(), &mut pack);
+    let fed = Pickles::default().feed(&stream, &rules(), &mut batch);
     assert!(fed.is_continue());
-    let shown = format!("{:?}", pack.samples()) + &pack.samples()[0].excerpt();
+    let shown = format!("{:?}", batch.samples()) + &batch.samples()[0].excerpt();
     assert!(!shown.contains(KEY) && shown.contains("<key>"), "{shown}");
 }
 
@@ -467,16 +467,16 @@ fn another_protocol_is_one_rejection() {
         (&[b"\x16", b"\x03"], TLS),
         (&[b"\x80\x02]q\x00."], NO_FRAME),
     ] {
-        let mut pack = Batch::default();
-        pack.begin(UNIX_EPOCH);
+        let mut batch = Batch::default();
+        batch.reset(UNIX_EPOCH);
         let mut pickles = Pickles::default();
         let broke_off = reads
             .iter()
-            .any(|read| pickles.feed(read, &rules(), &mut pack).is_break());
-        assert!(broke_off && pack.lines() == 0);
-        let rejected: Vec<_> = pack.rejected().collect();
+            .any(|read| pickles.feed(read, &rules(), &mut batch).is_break());
+        assert!(broke_off && batch.lines() == 0);
+        let rejected: Vec<_> = batch.rejected().collect();
         assert_eq!(rejected, [(RejectReason::Protocol, 1)]);
-        assert_eq!(pack.samples()[0].reject.hint, hint);
+        assert_eq!(batch.samples()[0].reject.hint, hint);
     }
     // Too little to tell, and then the end.
     for cut in [&b"GE"[..], b"\x16"] {
@@ -561,13 +561,13 @@ proptest! {
     /// A frame is points, each in one account, or one rejection.
     #[test]
     fn every_point_is_in_one_account(program in program()) {
-        let mut pack = Batch::default();
-        pack.begin(UNIX_EPOCH);
-        let fed = Pickles::default().feed(&framed(&program), &rules(), &mut pack);
+        let mut batch = Batch::default();
+        batch.reset(UNIX_EPOCH);
+        let fed = Pickles::default().feed(&framed(&program), &rules(), &mut batch);
         prop_assert!(fed.is_continue());
         let points = machine::run(&program).ok().and_then(|unpickled| Some(unpickled.parts()?.count() as u64));
-        let rejected: u64 = pack.rejected().map(|(_, lines)| lines).sum();
-        prop_assert_eq!(pack.lines() + rejected, points.unwrap_or(1));
+        let rejected: u64 = batch.rejected().map(|(_, lines)| lines).sum();
+        prop_assert_eq!(batch.lines() + rejected, points.unwrap_or(1));
     }
 
     #[test]

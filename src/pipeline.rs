@@ -3,7 +3,7 @@
 //! ```text
 //!         many tasks                    |  shared, one short lock |                 one task
 //!  udp ──┐                              |  open block             |
-//!  tcp ──┼─ split ─ line ─ batch ─ push ─┼─▶ sealed blocks ────────┼─▶ lease ─ encode(key) ─ tcp | tls | udp | http ─▶ upstream
+//!  tcp ──┼─ decode ─ line ─ batch ─ push ┼─▶ sealed blocks ────────┼─▶ lease ─ encode(key) ─ tcp | tls | udp | http ─▶ upstream
 //!  unix ─┘        reject → ledger       |  oldest out → ledger    |     ▲                        │
 //!                                       |                         |     └── backoff ◀─ unavailable
 //! ```
@@ -12,15 +12,24 @@
 //! neither knows the other. A reload swaps a sink or rebinds a listener, and
 //! the waiting lines stay where they are.
 
-pub mod batch;
-pub mod decode;
-pub mod line;
+// In the order in which a line travels; blank lines keep rustfmt from sorting them.
 pub mod listen;
-pub mod memory;
-pub mod queue;
-pub mod relay;
-pub mod sink;
+
+pub mod decode;
+
 pub mod statsd;
+
+pub mod line;
+
+pub mod batch;
+
+pub mod queue;
+
+pub mod relay;
+
+pub mod sink;
+
+pub mod memory;
 
 use std::future::Future;
 use std::sync::Arc;

@@ -2,7 +2,7 @@
 //!
 //! A listener's key in the configuration says it, and it holds for all that
 //! arrives there: nothing is guessed. What each protocol's bytes mean is in the
-//! module of its name; [`super::client`] picks it.
+//! module of its name; [`super::Decoder`] picks it.
 
 /// What is spoken at a listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -13,8 +13,8 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use sidecarbon::config::{ApiKey, NameRule};
+use sidecarbon::pipeline::batch::Batch;
 use sidecarbon::pipeline::line::Rules;
-use sidecarbon::pipeline::pack::Pack;
 use sidecarbon::pipeline::queue::{Compressing, Limits, Queue};
 use sidecarbon::stats::ListenerId;
 
@@ -108,13 +108,13 @@ fn queued(lines: &[String]) -> String {
         max_line_bytes: 4096,
         key: ApiKey::none().into(),
     };
-    let mut pack = Pack::default();
+    let mut batch = Batch::default();
     for some in lines.chunks(1000) {
-        pack.begin(SystemTime::now());
+        batch.reset(SystemTime::now());
         for line in some {
-            pack.add(line.trim_end().as_bytes(), &rules);
+            batch.add(line.trim_end().as_bytes(), &rules);
         }
-        queue.push(ListenerId(0), &pack);
+        queue.push(ListenerId(0), &batch);
     }
     let mut before = 0;
     loop {

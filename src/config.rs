@@ -31,7 +31,7 @@ pub use values::{
 
 use source::Source;
 
-use crate::words::escape;
+use crate::format::escape;
 
 /// Read when no file is named and nothing is set by flags.
 const DEFAULT_FILE: &str = "/etc/sidecarbon/sidecarbon.toml";

@@ -24,7 +24,7 @@ use crate::config::{Overrides, Settings, SinkUrl};
 use crate::deadline::Deadline;
 use crate::exit::Exit;
 use crate::panics;
-use crate::pipeline::ingest::Stop;
+use crate::pipeline::listen::Stop;
 use crate::pipeline::memory::Memory;
 use crate::pipeline::queue::Queue;
 use crate::pipeline::sink::{Fingerprint, fingerprint};

@@ -7,7 +7,7 @@ use clap::{CommandFactory, Parser};
 use sidecarbon::cli::{Cli, Command};
 use sidecarbon::config::{self, Overrides, Settings};
 use sidecarbon::exit::Exit;
-use sidecarbon::{daemon, os, tools};
+use sidecarbon::{commands, daemon, os};
 
 fn main() -> ExitCode {
     os::protect_secrets();
@@ -43,39 +43,39 @@ fn run(cli: Cli) -> Exit {
     let overrides = Overrides::from(cli.overrides);
     let with = |tool: &dyn Fn(&Settings) -> Exit| match config::load(&overrides) {
         Ok(settings) => tool(&settings),
-        Err(error) => tools::refuse(&error),
+        Err(error) => commands::refuse(&error),
     };
     // They talk to the daemon beside them, which has the key.
     let without_key = |tool: &dyn Fn(&Settings) -> Exit| match config::load_without_key(&overrides)
     {
         Ok(settings) => tool(&settings),
-        Err(error) => tools::refuse(&error),
+        Err(error) => commands::refuse(&error),
     };
     match cli.command {
         None => with(&|settings| daemon::run(settings.clone(), &overrides)),
-        Some(Command::Check { quiet }) => with(&|settings| tools::check::run(settings, quiet)),
+        Some(Command::Check { quiet }) => with(&|settings| commands::check::run(settings, quiet)),
         Some(Command::Explain { datagram }) => {
-            without_key(&|settings| tools::explain::run(settings, datagram))
+            without_key(&|settings| commands::explain::run(settings, datagram))
         }
         Some(Command::Send {
             name,
             value,
             timestamp,
-        }) => {
-            without_key(&|settings| tools::send::run(settings, &name, &value, timestamp.as_deref()))
-        }
+        }) => without_key(&|settings| {
+            commands::send::run(settings, &name, &value, timestamp.as_deref())
+        }),
         Some(Command::Status { json, watch }) => {
-            without_key(&|settings| tools::status::run(settings, json, watch))
+            without_key(&|settings| commands::status::run(settings, json, watch))
         }
-        Some(Command::Health) => match without_key(&tools::health::run) {
+        Some(Command::Health) => match without_key(&commands::health::run) {
             Exit::Done => Exit::Done,
             // Health checks know two answers.
             _ => Exit::No,
         },
-        Some(Command::Probe { send }) => tools::probe::run(&overrides, send),
-        Some(Command::Completions { shell }) => tools::pages::completions(shell, Cli::command()),
+        Some(Command::Probe { send }) => commands::probe::run(&overrides, send),
+        Some(Command::Completions { shell }) => commands::pages::completions(shell, Cli::command()),
         Some(Command::Man { directory }) => {
-            tools::pages::manual(Cli::command(), directory.as_deref())
+            commands::pages::manual(Cli::command(), directory.as_deref())
         }
     }
 }

@@ -3,7 +3,7 @@
 //! ```text
 //!         many tasks                    |  shared, one short lock |                 one task
 //!  udp ──┐                              |  open block             |
-//!  tcp ──┼─ split ─ line ─ pack ─ push ─┼─▶ sealed blocks ────────┼─▶ lease ─ encode(key) ─ tcp | tls | udp | http ─▶ upstream
+//!  tcp ──┼─ decode ─ line ─ batch ─ push ┼─▶ sealed blocks ────────┼─▶ lease ─ encode(key) ─ tcp | tls | udp | http ─▶ upstream
 //!  unix ─┘        reject → ledger       |  oldest out → ledger    |     ▲                        │
 //!                                       |                         |     └── backoff ◀─ unavailable
 //! ```
@@ -12,13 +12,24 @@
 //! neither knows the other. A reload swaps a sink or rebinds a listener, and
 //! the waiting lines stay where they are.
 
-pub mod ingest;
+// In the order in which a line travels; blank lines keep rustfmt from sorting them.
+pub mod listen;
+
+pub mod decode;
+
+pub mod statsd;
+
 pub mod line;
-pub mod memory;
-pub mod pack;
+
+pub mod batch;
+
 pub mod queue;
+
 pub mod relay;
+
 pub mod sink;
+
+pub mod memory;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -35,8 +46,8 @@ use crate::config::Settings;
 use crate::deadline::{Deadline, timeout};
 use crate::os;
 use crate::stats::{Counters, Whose};
-use ingest::connections::Bounds;
-use ingest::{BindError, Given, Ingest, Listeners, Plan, Stop};
+use listen::connections::Bounds;
+use listen::{ActivatedSockets, BindError, Ingest, Listeners, Plan, Stop};
 use queue::{Compressing, Limits, Queue};
 use relay::{Relay, Replacement};
 use sink::{Sink, TlsError};
@@ -107,7 +118,7 @@ impl Pipeline {
     pub fn start(
         settings: &Settings,
         counters: &Arc<Counters>,
-        given: Given,
+        given: ActivatedSockets,
     ) -> Result<Self, SetupError> {
         let queue = Queue::new(limits(settings));
         let ingest = Ingest::new(

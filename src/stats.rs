@@ -18,5 +18,5 @@ pub use counters::{AckMode, CloseReason, Counters, FailureKind, ListenerCounters
 pub use delay::Delays;
 pub use ledger::{DropReason, Ledger, ListenerId, RejectReason};
 pub use rejected::{RejectedLine, RejectedLines};
-pub use throttle::Throttle;
+pub use throttle::{LOG_INTERVAL, Throttle};
 pub use upstream::{LastError, Look, Upstream};

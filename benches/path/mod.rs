@@ -8,10 +8,10 @@ use std::time::{Duration, Instant, SystemTime};
 use hyper::Method;
 use memchr::memchr;
 use sidecarbon::config::{ApiKey, Endpoint, NameRule};
-use sidecarbon::pipeline::ingest::client::Client;
-use sidecarbon::pipeline::ingest::dialect::Dialect;
+use sidecarbon::pipeline::batch::Batch;
+use sidecarbon::pipeline::decode::Decoder;
+use sidecarbon::pipeline::decode::protocol::Protocol;
 use sidecarbon::pipeline::line::Rules;
-use sidecarbon::pipeline::pack::Pack;
 use sidecarbon::pipeline::queue::{Block, Expander, Limits, Press, Queue};
 use sidecarbon::pipeline::sink::Target;
 use sidecarbon::pipeline::sink::encode::{Encoder, WireBuffer};
@@ -94,13 +94,13 @@ fn floor() -> impl FnMut() {
 /// Split, checked, stamped, packed.
 fn receive(read: Vec<u8>) -> impl FnMut() {
     let rules = rules();
-    let mut client = Client::new(Dialect::Lines);
-    let mut pack = Pack::default();
+    let mut client = Decoder::new(Protocol::Lines);
+    let mut batch = Batch::default();
     move || {
-        pack.begin(SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000));
-        let fed = client.feed(black_box(&read), &rules, &mut pack);
-        assert!(fed.is_continue() && pack.lines() == LINES as u64);
-        black_box(&pack);
+        batch.reset(SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000));
+        let fed = client.feed(black_box(&read), &rules, &mut batch);
+        assert!(fed.is_continue() && batch.lines() == LINES as u64);
+        black_box(&batch);
     }
 }
 
@@ -113,9 +113,9 @@ fn queue() -> impl FnMut() {
         gather: Duration::ZERO,
         max_lines_per_second: None,
     });
-    let pack = packed();
+    let batch = packed();
     move || {
-        queue.push(ListenerId(0), black_box(&pack));
+        queue.push(ListenerId(0), black_box(&batch));
         while let Some(lease) = queue.lease() {
             lease.settle_all();
         }
@@ -127,10 +127,10 @@ fn encode() -> impl FnMut() {
     let key = ApiKey::parse(KEY).expect("a key");
     let encoder = Encoder::new(&key);
     let mut out = WireBuffer::default();
-    let pack = packed();
+    let batch = packed();
     move || {
-        let taken = encoder.encode(black_box(pack.bytes()), usize::MAX, &mut out);
-        assert_eq!(taken, pack.bytes().len());
+        let taken = encoder.encode(black_box(batch.bytes()), usize::MAX, &mut out);
+        assert_eq!(taken, batch.bytes().len());
         black_box(out.bytes());
         out.clear();
     }
@@ -141,9 +141,9 @@ fn http() -> impl FnMut() {
     let endpoint = Endpoint::parse("www.example.com", Some(443)).expect("an endpoint");
     let key = ApiKey::parse(KEY).expect("a key");
     let target = Target::new(true, &endpoint, "/api/v1/sink", &key);
-    let pack = packed();
+    let batch = packed();
     move || {
-        let lines = iter::once(black_box(pack.bytes()));
+        let lines = iter::once(black_box(batch.bytes()));
         let request = target.request(Method::POST, lines);
         black_box(request.is_ok_and(|request| !request.headers().is_empty()));
     }
@@ -186,14 +186,14 @@ fn blocks() -> Vec<Block> {
     (0..BLOCKS).map(of_read).collect()
 }
 
-fn packed() -> Pack {
-    let mut pack = Pack::default();
-    pack.begin(SystemTime::UNIX_EPOCH);
-    pack.add_lines(
+fn packed() -> Batch {
+    let mut batch = Batch::default();
+    batch.reset(SystemTime::UNIX_EPOCH);
+    batch.add_lines(
         &lines(|name, number| format!("{name} {number} 1700000000\n")),
         &rules(),
     );
-    pack
+    batch
 }
 
 fn rules() -> Rules {

@@ -8,10 +8,10 @@ use std::time::{Duration, UNIX_EPOCH};
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use sidecarbon::config::{ApiKey, NameRule};
-use sidecarbon::pipeline::ingest::client::{Client, Ending};
-use sidecarbon::pipeline::ingest::dialect::Dialect;
+use sidecarbon::pipeline::decode::{Decoder, Ending};
+use sidecarbon::pipeline::decode::protocol::Protocol;
 use sidecarbon::pipeline::line::Rules;
-use sidecarbon::pipeline::pack::Pack;
+use sidecarbon::pipeline::batch::Batch;
 
 #[derive(Debug, Arbitrary)]
 struct Input {
@@ -50,14 +50,14 @@ fuzz_target!(|input: Input| {
 });
 
 fn receive(reads: &[&[u8]], ending: Ending, rules: &Rules) -> Vec<u8> {
-    let mut pack = Pack::default();
-    pack.begin(UNIX_EPOCH + Duration::from_secs(1_700_000_000));
-    let mut client = Client::new(Dialect::Pickle);
+    let mut batch = Batch::default();
+    batch.reset(UNIX_EPOCH + Duration::from_secs(1_700_000_000));
+    let mut client = Decoder::new(Protocol::Pickle);
     for read in reads {
-        if client.feed(read, rules, &mut pack).is_break() {
-            return pack.bytes().to_vec();
+        if client.feed(read, rules, &mut batch).is_break() {
+            return batch.bytes().to_vec();
         }
     }
-    client.finish(ending, rules, &mut pack);
-    pack.bytes().to_vec()
+    client.finish(ending, rules, &mut batch);
+    batch.bytes().to_vec()
 }

@@ -9,11 +9,11 @@ use std::time::{Duration, UNIX_EPOCH};
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use sidecarbon::config::{ApiKey, NameRule, Percentile, StatsdSettings};
-use sidecarbon::pipeline::ingest::client::{Client, Ending};
-use sidecarbon::pipeline::ingest::dialect::Dialect;
-use sidecarbon::pipeline::ingest::statsd::Statsd;
+use sidecarbon::pipeline::decode::{Decoder, Ending};
+use sidecarbon::pipeline::decode::protocol::Protocol;
+use sidecarbon::pipeline::statsd::Statsd;
 use sidecarbon::pipeline::line::{Line, Rules};
-use sidecarbon::pipeline::pack::Pack;
+use sidecarbon::pipeline::batch::Batch;
 use sidecarbon::pipeline::queue::{Limits, Queue};
 use sidecarbon::stats::{Counters, ListenerId};
 
@@ -60,18 +60,18 @@ fn receive(reads: &[&[u8]], ending: Ending, rules: &Rules) -> (Vec<String>, [u64
         gather: Duration::ZERO,
         max_lines_per_second: None,
     });
-    let mut pack = Pack::default();
-    let mut client = Client::new(Dialect::Statsd);
+    let mut batch = Batch::default();
+    let mut client = Decoder::new(Protocol::Statsd);
     let is_broken_off = reads.iter().any(|read| {
-        pack.begin(UNIX_EPOCH);
-        let fed = client.feed(read, rules, &mut statsd.read().fold(&mut pack));
-        queue.push(ListenerId(0), &pack);
+        batch.reset(UNIX_EPOCH);
+        let fed = client.feed(read, rules, &mut statsd.read().fold(&mut batch));
+        queue.push(ListenerId(0), &batch);
         fed.is_break()
     });
     if !is_broken_off {
-        pack.begin(UNIX_EPOCH);
-        client.finish(ending, rules, &mut statsd.read().fold(&mut pack));
-        queue.push(ListenerId(0), &pack);
+        batch.reset(UNIX_EPOCH);
+        client.finish(ending, rules, &mut statsd.read().fold(&mut batch));
+        queue.push(ListenerId(0), &batch);
     }
     statsd.flush_now(&queue, |_| {});
     let ledger = queue.snapshot().ledger;

@@ -11,7 +11,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use serde::Serialize;
 
 use crate::config;
-use crate::words::escape_json;
+use crate::format::escape_json;
 
 use super::guard::{self, Reach};
 use super::page::PAGE;

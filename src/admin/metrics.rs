@@ -8,11 +8,11 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::SystemTime;
 
 use crate::config;
+use crate::format::escape;
 use crate::pipeline::queue::Snapshot;
 use crate::stats::{
     AckMode, CloseReason, Counters, Delays, DropReason, FailureKind, Ledger, RejectReason, Whose,
 };
-use crate::words::escape;
 
 /// All metrics, from one look at the queue.
 pub fn render(queue: &Snapshot, counters: &Counters, log_lines_dropped: u64) -> String {

@@ -46,7 +46,7 @@ pub struct Account {
     pub aggregated: u64,
     /// The upstream has them.
     pub delivered: u64,
-    /// Given up, by reason.
+    /// ActivatedSockets up, by reason.
     pub dropped: BTreeMap<String, u64>,
     /// They wait.
     pub queued: u64,

@@ -82,7 +82,7 @@ pub async fn serve(
         _ = stopping.changed() => {
             let _ = timeout(LAST_VISITS, tasks.join_all()).await;
         }
-        // None ends by itself: the thread ends, and the daemon notices.
+        // None ends by itself: the thread ends, and the daemon log.
         _ = tasks.join_next() => {}
     }
 }

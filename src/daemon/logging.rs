@@ -25,7 +25,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, reload};
 
 use crate::config::{self, LogFormat};
-use crate::words;
+use crate::format;
 
 /// Log lines that wait while the output blocks. More are dropped and counted.
 const WAITING_LINES: usize = 1024;
@@ -146,7 +146,7 @@ impl<W: io::Write> io::Write for Clean<W> {
         let text = String::from_utf8_lossy(line);
         let text = text.strip_suffix('\n').unwrap_or(&text);
         let mut clean = if self.is_json {
-            words::escape_json(&config::mask_json(text))
+            format::escape_json(&config::mask_json(text))
         } else {
             clean_text(text)
         };
@@ -163,7 +163,7 @@ impl<W: io::Write> io::Write for Clean<W> {
 /// The colours are ours: the subscriber has escaped the ESC of others.
 fn clean_text(text: &str) -> String {
     let masked = config::mask(text);
-    let parts: Vec<String> = masked.split('\x1b').map(words::escape).collect();
+    let parts: Vec<String> = masked.split('\x1b').map(format::escape).collect();
     parts.join("\x1b")
 }
 

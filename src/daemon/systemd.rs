@@ -7,7 +7,7 @@
 
 mod inform;
 mod notify;
-mod words;
+mod status_text;
 
 use std::env;
 use std::fs::File;
@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use tracing::{error, info, warn};
 
 use crate::os::{self, SharedNumbers};
-use crate::pipeline::ingest::Given;
+use crate::pipeline::listen::ActivatedSockets;
 use crate::pipeline::queue::{ACCOUNT_IN_FLIGHT, ACCOUNT_NUMBERS, ACCOUNT_QUEUED, Damage, Queue};
 use crate::stats::Counters;
 
@@ -122,8 +122,8 @@ impl Manager {
     }
 
     /// The sockets for the listeners.
-    pub fn sockets(descriptors: Vec<OwnedFd>) -> Given {
-        let (given, useless) = Given::new(descriptors);
+    pub fn sockets(descriptors: Vec<OwnedFd>) -> ActivatedSockets {
+        let (given, useless) = ActivatedSockets::new(descriptors);
         for socket in useless {
             warn!(%socket, "a descriptor was passed that is of no use");
         }

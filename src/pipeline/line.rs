@@ -9,7 +9,7 @@
 //! In: the bytes between two newlines. Out: a [`Line`], nothing for a blank
 //! line, or a [`Reject`] that says why and where. The table "odd but real
 //! lines" in FACTS.md is the specification; its rows are the tests below.
-//! Splitting a stream into lines is left to `ingest/split.rs`.
+//! Splitting a stream into lines is left to `decode/split.rs`.
 
 pub mod name;
 pub mod number;

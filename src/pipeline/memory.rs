@@ -11,8 +11,8 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use crate::config::{ListenSettings, Settings};
 use crate::os;
 
-use super::ingest;
-use super::ingest::connections::{Bounds, MAX_LEAVING};
+use super::listen;
+use super::listen::connections::{Bounds, MAX_LEAVING};
 
 /// The program and what it links, its threads' stacks, the compressor, the TLS connection, the
 /// admin endpoint, the log: measured, with a reserve.
@@ -57,7 +57,7 @@ impl Memory {
                 "the program, its threads, and what is being sent",
             ),
             part(
-                ingest::BUFFERS_BYTES * (1 + threads_beside(listen)),
+                listen::BUFFERS_BYTES * (1 + threads_beside(listen)),
                 "receive buffers",
             ),
         ];
@@ -78,7 +78,10 @@ impl Memory {
             ));
         }
         if !listen.pickle.is_empty() {
-            process.push(part(ingest::PICKLE_BYTES, "one pickle while it is read"));
+            process.push(part(
+                super::decode::PICKLE_BYTES,
+                "one pickle while it is read",
+            ));
         }
         Self {
             process,
@@ -179,7 +182,7 @@ fn kernel(listen: &ListenSettings, connections: usize, receives_streams: bool) -
         ));
     }
     if !(listen.tcp.is_empty() && listen.statsd.is_empty() && listen.pickle.is_empty()) {
-        let granted = ingest::tcp_receive_buffer();
+        let granted = listen::tcp_receive_buffer();
         parts.push(part(
             connections.saturating_mul(granted),
             format!(
@@ -199,7 +202,7 @@ fn granted_to_udp() -> usize {
     ];
     let sockets = any
         .into_iter()
-        .filter_map(|address| ingest::bind_udp(address, false, false).ok());
+        .filter_map(|address| listen::bind_udp(address, false, false).ok());
     sockets
         .map(os::receive_buffer)
         .max()

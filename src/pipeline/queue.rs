@@ -12,7 +12,7 @@
 //!    └─ given up
 //! ```
 //!
-//! In: one [`Pack`] a read. Out: a [`Lease`] on the oldest block of the lane
+//! In: one [`Batch`] a read. Out: a [`Lease`] on the oldest block of the lane
 //! whose turn it is. All that is open, waits or is lent is within one bound of
 //! bytes really allocated. A block is sealed when it is full; the open one is
 //! lent as it is once it has lingered long enough, so that lines gather while
@@ -47,7 +47,7 @@ use tracing::error;
 use crate::os::SharedNumbers;
 use crate::stats::{Counters, Delays, DropReason, Ledger, ListenerId};
 
-use super::pack::Pack;
+use super::batch::Batch;
 pub use block::{Block, count_lines};
 pub use compressor::Compressing;
 pub use frame::{Corrupt, Expander, Frame, Press};
@@ -132,8 +132,8 @@ impl Queue {
     }
 
     /// Takes the lines of one read.
-    pub fn push(&self, listener: ListenerId, pack: &Pack) -> Pushed {
-        let pushed = self.change(|state| state.push(listener, pack, now()));
+    pub fn push(&self, listener: ListenerId, batch: &Batch) -> Pushed {
+        let pushed = self.change(|state| state.push(listener, batch, now()));
         if pushed.is_news {
             self.shared.changed.notify_one();
         }

@@ -3,6 +3,9 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+/// How often each kind of event that clients can cause may be logged.
+pub const LOG_INTERVAL: Duration = Duration::from_secs(10);
+
 /// Lets so many events through in an interval and counts the others.
 #[derive(Debug)]
 pub struct Throttle {

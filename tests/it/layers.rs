@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// Which rooms a room may know.
 const ROOMS: &[(&str, &[&str])] = &[
-    ("config", &["os", "words"]),
+    ("config", &["os", "format"]),
     ("stats", &[]),
     ("os", &[]),
     ("blocking", &[]),
@@ -16,29 +16,29 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "pipeline",
         &[
-            "blocking", "config", "deadline", "os", "panics", "runtime", "stats", "words",
+            "blocking", "config", "deadline", "os", "panics", "runtime", "stats", "format",
         ],
     ),
     (
         "admin",
         &[
-            "blocking", "config", "deadline", "os", "panics", "pipeline", "stats", "words",
+            "blocking", "config", "deadline", "os", "panics", "pipeline", "stats", "format",
         ],
     ),
     ("cli", &["config"]),
     ("exit", &[]),
-    ("words", &[]),
+    ("format", &[]),
     (
         "daemon",
         &[
             "admin", "blocking", "config", "deadline", "exit", "os", "panics", "pipeline",
-            "runtime", "stats", "words",
+            "runtime", "stats", "format",
         ],
     ),
     (
-        "tools",
+        "commands",
         &[
-            "admin", "config", "deadline", "exit", "pipeline", "stats", "words",
+            "admin", "config", "deadline", "exit", "pipeline", "stats", "format",
         ],
     ),
 ];
@@ -47,9 +47,11 @@ const ROOMS: &[(&str, &[&str])] = &[
 /// are made of.
 const STAGES: &[(&str, &[&str])] = &[
     ("line", &[]),
-    ("pack", &["line"]),
-    ("queue", &["pack"]),
-    ("ingest", &["line", "pack", "queue"]),
+    ("batch", &["line"]),
+    ("queue", &["batch"]),
+    ("decode", &["batch", "line"]),
+    ("statsd", &["batch", "line", "queue"]),
+    ("listen", &["batch", "decode", "line", "queue", "statsd"]),
     ("sink", &["queue"]),
     ("relay", &["queue", "sink"]),
 ];

@@ -467,7 +467,7 @@ fn a_line_may_come_byte_by_byte() {
 
 #[test]
 fn another_protocol_is_recognised_and_its_connection_closed() {
-    // Python: struct.pack("!L", len(p)) + p, for
+    // Python: struct.batch("!L", len(p)) + p, for
     // p = pickle.dumps([("a.b", (1700000000, 1.0))], protocol=2)
     const PICKLE: &[u8] =
         b"\0\0\0%\x80\x02]q\0X\x03\0\0\0a.bq\x01J\0\xf1SeG?\xf0\0\0\0\0\0\0\x86q\x02\x86q\x03a.";

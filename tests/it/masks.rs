@@ -396,7 +396,7 @@ fn assert_harmless(said: &str, place: &str) {
         );
         plain.replace_range(at..=at + length, "");
     }
-    let odd = plain.find(|c: char| c != '\n' && sidecarbon::words::is_deceptive(c));
+    let odd = plain.find(|c: char| c != '\n' && sidecarbon::format::is_deceptive(c));
     assert_eq!(odd, None, "{place}: {said:?}");
     let forged = plain.lines().any(|line| line.starts_with("forged"));
     assert!(!forged, "{place}: {said:?}");

@@ -6,7 +6,7 @@ use toml::Spanned;
 use toml::de::{DeInteger, DeValue};
 use zeroize::Zeroizing;
 
-use crate::words::is_deceptive;
+use crate::format::is_deceptive;
 
 /// A value as written. Texts may be secrets, so they are zeroed.
 pub enum Written {

@@ -18,7 +18,7 @@ use crate::pipeline::queue::Queue;
 use crate::stats::Counters;
 
 use super::notify::Notifier;
-use super::words;
+use super::status_text;
 
 /// However often the upstream comes and goes.
 const BETWEEN_WORDS: Duration = Duration::from_secs(1);
@@ -53,7 +53,7 @@ pub async fn go_on(
                 panics::inject("inform");
                 let snapshot = queue.snapshot();
                 let is_up = counters.sink_up.load(Relaxed);
-                let words = words::describe(&snapshot, is_up, &counters.upstream.look());
+                let words = status_text::describe(&snapshot, is_up, &counters.upstream.look());
                 if words != said {
                     mention(&notifier, &format!("STATUS={words}"));
                     said = words;

@@ -31,7 +31,7 @@ fn each_listener_adds_its_part() {
     assert_eq!(udp.process(), none.process());
     assert!(udp.kernel() >= 2 * 4096);
     let threads = memory("[listen]\ntcp = []\nudp_threads = 3");
-    assert_eq!(threads.process() - udp.process(), 4 * ingest::BUFFERS_BYTES);
+    assert_eq!(threads.process() - udp.process(), 4 * listen::BUFFERS_BYTES);
     assert_eq!(threads.kernel(), 3 * udp.kernel());
 }
 

@@ -58,7 +58,7 @@ impl Queue {
 }
 
 fn work(queue: &Queue) {
-    // Given back while there is nothing to do.
+    // ActivatedSockets back while there is nothing to do.
     let mut press = None;
     loop {
         let blocks = next(queue, &mut press);

@@ -17,7 +17,7 @@ mod witness;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use crate::pipeline::pack::Pack;
+use crate::pipeline::batch::Batch;
 use crate::stats::{Delays, DropReason, Ledger, ListenerId};
 
 use super::block::Block;
@@ -161,17 +161,17 @@ impl State {
     }
 
     /// Takes the lines of one read and accounts for them.
-    pub fn push(&mut self, listener: ListenerId, pack: &Pack, now: Instant) -> Pushed {
+    pub fn push(&mut self, listener: ListenerId, batch: &Batch, now: Instant) -> Pushed {
         self.keep_history(now);
-        for (reason, lines) in pack.rejected() {
+        for (reason, lines) in batch.rejected() {
             self.ledger.reject(listener, reason, lines);
         }
-        self.ledger.aggregate(listener, pack.aggregated());
-        let crowded_out = pack.crowded_out();
+        self.ledger.aggregate(listener, batch.aggregated());
+        let no_room = batch.no_room();
         self.ledger
-            .drop_received(listener, DropReason::QueueFull, crowded_out);
-        self.ledger.accept(listener, pack.lines());
-        self.take_in(pack.bytes(), pack.lines(), now)
+            .drop_received(listener, DropReason::QueueFull, no_room);
+        self.ledger.accept(listener, batch.lines());
+        self.take_in(batch.bytes(), batch.lines(), now)
     }
 
     /// Takes points that were made of samples, each with its newline. They wait

@@ -4,8 +4,8 @@ use std::time::SystemTime;
 
 use super::*;
 use crate::config::{ApiKey, NameRule};
+use crate::pipeline::batch::Batch;
 use crate::pipeline::line::Rules;
-use crate::pipeline::pack::Pack;
 use crate::pipeline::queue::Limits;
 use crate::pipeline::sink::Cause;
 use crate::stats::{FailureKind, ListenerId};
@@ -125,13 +125,13 @@ impl Running {
             max_line_bytes: 99,
             key: ApiKey::none().into(),
         };
-        let mut pack = Pack::default();
-        pack.begin(SystemTime::now());
+        let mut batch = Batch::default();
+        batch.reset(SystemTime::now());
         for number in self.next..self.next + lines {
-            pack.add(format!("m{number} 1 5").as_bytes(), &rules);
+            batch.add(format!("m{number} 1 5").as_bytes(), &rules);
         }
         self.next += lines;
-        self.queue.push(ListenerId(0), &pack);
+        self.queue.push(ListenerId(0), &batch);
     }
 
     async fn drained(self) -> Queue {

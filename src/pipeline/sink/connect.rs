@@ -13,8 +13,8 @@ use tracing::warn;
 
 use crate::config::{Endpoint, Proxy};
 use crate::deadline::timeout;
+use crate::format;
 use crate::stats::{Counters, FailureKind, Throttle, Whose};
-use crate::words;
 
 use super::addresses::Addresses;
 use super::counted::Counted;
@@ -210,7 +210,7 @@ fn silent(
 }
 
 fn no_connection() -> Failure {
-    let what = format!("no connection within {}", words::took(ATTEMPT_DELAY));
+    let what = format!("no connection within {}", format::duration(ATTEMPT_DELAY));
     Failure::unavailable(FailureKind::Timeout, what)
 }
 

@@ -19,8 +19,8 @@ use tokio::sync::mpsc;
 use tokio::time::sleep;
 
 use crate::config::{ApiKey, NameRule, RetrySettings};
+use crate::pipeline::batch::Batch;
 use crate::pipeline::line;
-use crate::pipeline::pack::Pack;
 use crate::pipeline::queue::{Lease, Limits, Queue, count_lines};
 use crate::pipeline::relay::{Relay, Replacement};
 use crate::stats::{Counters, DropReason, FailureKind, ListenerId};
@@ -326,13 +326,13 @@ fn push(queue: &Queue, from: u32, count: u32) -> u32 {
         max_line_bytes: 99,
         key: ApiKey::none().into(),
     };
-    let mut pack = Pack::default();
-    pack.begin(SystemTime::UNIX_EPOCH);
+    let mut batch = Batch::default();
+    batch.reset(SystemTime::UNIX_EPOCH);
     for number in from..from + count {
-        pack.add(format!("m {number} 5").as_bytes(), &rules);
+        batch.add(format!("m {number} 5").as_bytes(), &rules);
     }
-    assert_eq!(count_lines(pack.bytes()), u64::from(count));
-    queue.push(ListenerId(0), &pack);
+    assert_eq!(count_lines(batch.bytes()), u64::from(count));
+    queue.push(ListenerId(0), &batch);
     count
 }
 

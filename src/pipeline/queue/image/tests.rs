@@ -5,8 +5,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::config::{ApiKey, NameRule};
+use crate::pipeline::batch::Batch;
 use crate::pipeline::line::Rules;
-use crate::pipeline::pack::Pack;
 use crate::pipeline::queue::frame::Press;
 use crate::pipeline::queue::state::{Chore, Lent, Limits};
 use crate::stats::RejectReason;
@@ -23,18 +23,18 @@ fn state(queue_bytes: usize) -> State {
     })
 }
 
-fn numbered(numbers: std::ops::Range<u32>) -> Pack {
+fn numbered(numbers: std::ops::Range<u32>) -> Batch {
     let rules = Rules {
         names: NameRule::Any,
         max_line_bytes: 4096,
         key: ApiKey::none().into(),
     };
-    let mut pack = Pack::default();
-    pack.begin(SystemTime::now());
+    let mut batch = Batch::default();
+    batch.reset(SystemTime::now());
     for number in numbers {
-        pack.add(format!("m.{number} {number} 5").as_bytes(), &rules);
+        batch.add(format!("m.{number} {number} 5").as_bytes(), &rules);
     }
-    pack
+    batch
 }
 
 /// A run in which lines came at two listeners and some were delivered: some of
@@ -251,14 +251,14 @@ fn the_file_is_empty_afterwards() {
 fn doubts_go_on_being_counted() {
     let counters = Counters::default();
     let mut was = former(&counters, 10, 0, false);
-    let mut pack = numbered(0..0);
+    let mut batch = numbered(0..0);
     let rules = Rules {
         names: NameRule::Any,
         max_line_bytes: 4096,
         key: ApiKey::none().into(),
     };
-    pack.add(b"not-a-line", &rules);
-    was.push(ListenerId(0), &pack, Instant::now());
+    batch.add(b"not-a-line", &rules);
+    was.push(ListenerId(0), &batch, Instant::now());
     let file = file(&image(was, &counters));
     let next = Counters::default();
     next.lines_at_risk.store(1, Relaxed);

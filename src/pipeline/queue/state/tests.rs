@@ -20,22 +20,22 @@ fn limits(block_bytes: usize, queue_bytes: usize) -> Limits {
     }
 }
 
-fn pack(lines: impl IntoIterator<Item = impl AsRef<str>>) -> Pack {
+fn batch(lines: impl IntoIterator<Item = impl AsRef<str>>) -> Batch {
     let rules = Rules {
         names: NameRule::Any,
         max_line_bytes: 4096,
         key: ApiKey::none().into(),
     };
-    let mut pack = Pack::default();
-    pack.begin(SystemTime::now());
+    let mut batch = Batch::default();
+    batch.reset(SystemTime::now());
     for line in lines {
-        pack.add(line.as_ref().as_bytes(), &rules);
+        batch.add(line.as_ref().as_bytes(), &rules);
     }
-    pack
+    batch
 }
 
-fn numbered(numbers: std::ops::Range<u32>) -> Pack {
-    pack(numbers.map(|number| format!("m.{number} {number} 5")))
+fn numbered(numbers: std::ops::Range<u32>) -> Batch {
+    batch(numbers.map(|number| format!("m.{number} {number} 5")))
 }
 
 /// Lends a block, and expands the frame that it may be in.
@@ -162,7 +162,7 @@ fn lines_linger_until_they_are_due_or_the_drain_begins() {
 #[test]
 fn a_line_larger_than_a_block_is_a_block() {
     let mut state = State::new(limits(16, 1 << 20));
-    let all = pack(["short 1 5", "a.name.longer.than.a.block 1 5", "x 1 5"]);
+    let all = batch(["short 1 5", "a.name.longer.than.a.block 1 5", "x 1 5"]);
     state.push(LISTENER, &all, Instant::now());
     assert_eq!(drain(&mut state).as_bytes(), all.bytes());
 }
@@ -187,11 +187,11 @@ fn what_waits_is_compressed_and_comes_out_as_it_went_in() {
     let mut state = State::new(limits(64 << 10, 64 << 20));
     let start = Instant::now();
     let at = |seconds| start + Duration::from_secs(seconds);
-    let all: Vec<Pack> = (0..100)
+    let all: Vec<Batch> = (0..100)
         .map(|n| numbered(n * 1000..n * 1000 + 1000))
         .collect();
-    for pack in &all {
-        state.push(LISTENER, pack, start);
+    for batch in &all {
+        state.push(LISTENER, batch, start);
     }
     // Young lines are left alone, and while lines go, so are the next to go.
     assert!(matches!(state.chore(start), Chore::At(due) if due == at(1)));

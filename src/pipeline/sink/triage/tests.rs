@@ -4,8 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::config::{ApiKey, NameRule};
+use crate::pipeline::batch::Batch;
 use crate::pipeline::line::Rules;
-use crate::pipeline::pack::Pack;
 use crate::pipeline::queue::{Limits, Queue};
 use crate::stats::{DropReason, ListenerId};
 
@@ -28,12 +28,12 @@ fn paced_queue_of(blocks: u32, max_lines_per_second: u32) -> Queue {
         max_lines_per_second: Some(max_lines_per_second),
         gather: Duration::ZERO,
     });
-    let mut pack = Pack::default();
-    pack.begin(SystemTime::now());
+    let mut batch = Batch::default();
+    batch.reset(SystemTime::now());
     for number in 0..blocks * LINES_A_BLOCK {
-        pack.add(format!("m{number:03} 1 5").as_bytes(), &rules);
+        batch.add(format!("m{number:03} 1 5").as_bytes(), &rules);
     }
-    queue.push(ListenerId(0), &pack);
+    queue.push(ListenerId(0), &batch);
     queue
 }
 

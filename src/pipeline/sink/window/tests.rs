@@ -2,8 +2,8 @@ use std::time::SystemTime;
 
 use super::*;
 use crate::config::{ApiKey, NameRule};
+use crate::pipeline::batch::Batch;
 use crate::pipeline::line;
-use crate::pipeline::pack::Pack;
 use crate::pipeline::queue::{Limits, Queue};
 use crate::stats::ListenerId;
 
@@ -26,13 +26,13 @@ fn queue_of(lines: u32) -> Queue {
         max_lines_per_second: None,
         gather: Duration::ZERO,
     });
-    let mut pack = Pack::default();
-    pack.begin(SystemTime::now());
+    let mut batch = Batch::default();
+    batch.reset(SystemTime::now());
     for number in 0..lines {
-        pack.add(format!("m{number:02} 1 5555").as_bytes(), &rules);
+        batch.add(format!("m{number:02} 1 5555").as_bytes(), &rules);
     }
-    assert_eq!(pack.bytes().len(), lines as usize * LINE);
-    queue.push(ListenerId(0), &pack);
+    assert_eq!(batch.bytes().len(), lines as usize * LINE);
+    queue.push(ListenerId(0), &batch);
     queue
 }
 

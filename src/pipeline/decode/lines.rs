@@ -114,7 +114,7 @@ impl Lines {
 
     fn split(&mut self, bytes: &[u8], rules: &Rules, batch: &mut impl LineHandler) {
         self.splitter.feed(bytes, rules.max_line_bytes, |piece| {
-            add(piece, rules, batch)
+            add(piece, rules, batch);
         });
     }
 }

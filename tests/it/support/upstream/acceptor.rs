@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
@@ -30,6 +30,8 @@ pub enum After {
 struct Shared {
     accepted: AtomicUsize,
     ended: AtomicUsize,
+    /// The port refuses connections.
+    is_closed: AtomicBool,
     open: Mutex<HashMap<usize, TcpStream>>,
     /// Our own last connection. Connections are accepted in order, so when it
     /// turns up everybody before it has been let in.
@@ -85,6 +87,11 @@ impl Acceptor {
     #[track_caller]
     pub fn hang_up(&mut self) {
         self.close_the_door();
+        // A daemon that learns of it earlier connects once more, and writes to a
+        // connection that nobody accepts.
+        wait_for("the port to be closed", || {
+            self.shared.is_closed.load(Ordering::SeqCst)
+        });
         let thread = self.thread.as_ref();
         wait_for("everybody to hang up in turn", || {
             // Again and again, for those who came before the door was closed.
@@ -163,6 +170,7 @@ where
     }
     // Refuses everybody while the last ones are still here.
     drop(listener);
+    shared.is_closed.store(true, Ordering::SeqCst);
     for worker in workers {
         worker.join().expect("the thread of a connection");
     }

@@ -5,35 +5,43 @@
 //! each with its place and its remedy. Knows nothing of the pipeline.
 
 mod api_key;
-mod keys;
+mod encoding;
+mod file;
 mod known_keys;
+mod layers;
 mod permissions;
+mod problem;
+mod schema;
+mod setting;
 mod settings;
-mod source;
 mod values;
 
+use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 pub use api_key::{ApiKey, BadKey, KeyFile, KeyFileError, OwnKeys, mask_uuids, mask_uuids_in};
-pub use keys::{KEYS, Key};
+pub use file::KEYS;
 pub use known_keys::{mask, mask_json};
+pub use problem::{Origin, Problem};
+pub use schema::{reference, schema};
+pub use setting::{Effective, Key};
 use settings::PROXY_VARIABLES;
 pub use settings::{
-    KeyCheck, ListenSettings, RetrySettings, SelfMetrics, Settings, SinkSettings, StatsdSettings,
-    Surroundings, TlsSettings,
+    Environment, KeyCheck, ListenSettings, RetrySettings, SelfMetrics, Settings, SinkSettings,
+    StatsdSettings, TlsSettings,
 };
-pub use source::{Effective, Origin, Problem};
 pub use values::{
     Endpoint, ListenAddress, LogFormat, NameRule, Percentile, Proxy, SinkUrl, Uncertain,
     UnixAddress, is_reached_at,
 };
 
-use source::Source;
+use layers::{FILE_VARIABLE, Layers};
+use settings::Report;
 
 use crate::format::escape;
 
-/// Read when no file is named and nothing is set by flags.
+/// Read if it exists, unless another file is named.
 const DEFAULT_FILE: &str = "/etc/sidecarbon/sidecarbon.toml";
 
 /// What the command line says about the configuration.
@@ -49,6 +57,8 @@ pub struct Overrides {
     pub udp: Vec<String>,
     /// `--tcp`
     pub tcp: Vec<String>,
+    /// `--log-level`
+    pub log_level: Option<String>,
 }
 
 /// A configuration that cannot be used: all of its problems.
@@ -69,7 +79,7 @@ pub fn load_without_key(overrides: &Overrides) -> Result<Settings, ConfigError> 
 fn load_with(overrides: &Overrides, key_is_optional: bool) -> Result<Settings, ConfigError> {
     let variable = |name: &str| std::env::var(name).ok();
     let not_empty = |name: &str| variable(name).filter(|text| !text.trim().is_empty());
-    let surroundings = Surroundings {
+    let around = Environment {
         credentials_directory: std::env::var_os("CREDENTIALS_DIRECTORY"),
         platform_key: variable("HOSTEDGRAPHITE_APIKEY").map(Into::into),
         https_proxy: PROXY_VARIABLES
@@ -87,17 +97,15 @@ fn load_with(overrides: &Overrides, key_is_optional: bool) -> Result<Settings, C
     };
     let variables = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok())));
-    let mut source = Source::new();
-    if let Some(path) = overrides.file() {
-        source.add_file(&path);
+    let mut layers = Layers::default();
+    let path = overrides.file();
+    if let Some(path) = &path {
+        layers.add_file(path);
     }
-    source.add_environment(variables);
-    overrides.add_flags(&mut source);
-    let mut settings = settle(source, &surroundings)?;
-    if let Some(path) = overrides
-        .file()
-        .filter(|path| permissions::is_open_to_all(path))
-    {
+    layers.add_environment(variables);
+    overrides.add_flags(&mut layers);
+    let mut settings = resolve(layers, &around)?;
+    if let Some(path) = path.filter(|path| permissions::is_open_to_all(path)) {
         settings.warnings.push(format!(
             "{}: every user of this host can change it; chmod 0644 it",
             path.display()
@@ -107,56 +115,51 @@ fn load_with(overrides: &Overrides, key_is_optional: bool) -> Result<Settings, C
 }
 
 /// Reads a configuration from a text alone.
-pub fn parse(
-    name: &Path,
-    text: &str,
-    surroundings: &Surroundings,
-) -> Result<Settings, ConfigError> {
-    let mut source = Source::new();
-    source.add_toml(name, text);
-    settle(source, surroundings)
+pub fn parse(name: &Path, text: &str, around: &Environment) -> Result<Settings, ConfigError> {
+    let mut layers = Layers::default();
+    layers.add_toml(name, text);
+    resolve(layers, around)
 }
 
-fn settle(mut source: Source, surroundings: &Surroundings) -> Result<Settings, ConfigError> {
-    let mut settings = settings::settle(&mut source, surroundings);
-    settings.in_file = source.set_in_file();
-    settings.is_set = source.set();
-    let (effective, problems) = source.finish();
-    if problems.is_empty() {
-        settings.effective = effective;
-        settings.take_key_off_prefixes();
+fn resolve(layers: Layers, around: &Environment) -> Result<Settings, ConfigError> {
+    let (file, problems) = layers.read();
+    let mut report = Report {
+        problems,
+        ..Report::default()
+    };
+    let settings = settings::resolve(file, around, &mut report);
+    if report.problems.is_empty() {
         Ok(settings)
     } else {
-        Err(ConfigError(problems))
+        Err(ConfigError(report.problems))
     }
 }
 
 impl Overrides {
-    /// The file to read, if any.
+    /// The file to read, if any: of `--config`, of `SIDECARBON_CONFIG`, or the default
+    /// one if it exists. Other flags do not matter.
     pub fn file(&self) -> Option<PathBuf> {
-        let default = || {
-            let path = Path::new(DEFAULT_FILE);
-            let no_flags = *self == Self::default();
-            (no_flags && path.exists()).then(|| path.to_owned())
-        };
-        self.config.clone().or_else(default)
+        self.file_among(std::env::var_os(FILE_VARIABLE), Path::new(DEFAULT_FILE))
     }
 
-    fn add_flags(&self, source: &mut Source) {
-        for (flag, path, values) in [
-            ("--sink", "sink.url", self.sink.iter().cloned().collect()),
-            (
-                "--api-key-file",
-                "sink.api_key_file",
-                self.api_key_file.iter().cloned().collect(),
-            ),
-            ("--udp", "listen.udp", self.udp.clone()),
-            ("--tcp", "listen.tcp", self.tcp.clone()),
+    fn file_among(&self, variable: Option<OsString>, default: &Path) -> Option<PathBuf> {
+        let named = variable.filter(|path| !path.is_empty()).map(PathBuf::from);
+        let default = || Some(default.to_owned()).filter(|path| path.exists());
+        self.config.clone().or(named).or_else(default)
+    }
+
+    fn add_flags(&self, layers: &mut Layers) {
+        for (flag, path, value) in [
+            ("--sink", "sink.url", &self.sink),
+            ("--api-key-file", "sink.api_key_file", &self.api_key_file),
+            ("--log-level", "log.level", &self.log_level),
         ] {
-            if !values.is_empty() {
-                source.add_flag(flag, path, values);
+            if let Some(value) = value {
+                layers.add_flag(flag, path, value);
             }
         }
+        layers.add_flags("--udp", "listen.udp", &self.udp);
+        layers.add_flags("--tcp", "listen.tcp", &self.tcp);
     }
 }
 
@@ -192,30 +195,30 @@ impl Settings {
     pub fn keys_gone(&self, new: &Self) -> Vec<&'static str> {
         let is_key = |path: &str| matches!(path, "sink.api_key" | "sink.api_key_file");
         let is_still_set = |path: &str| {
+            let mut set = new.effective.iter();
             // Wherever the key is written, it is written.
-            let mut set = new.is_set.iter();
-            set.any(|other| *other == path || (is_key(path) && is_key(other)))
+            set.any(|other| {
+                let is_same = other.path == path || (is_key(path) && is_key(other.path));
+                is_same && other.origin != Origin::Default
+            })
         };
-        let of_sink_or_listeners =
-            |path: &&str| path.starts_with("sink.") || path.starts_with("listen.");
-        let keys = self.in_file.iter().copied();
-        keys.filter(of_sink_or_listeners)
+        let in_file = |known: &&Effective| matches!(known.origin, Origin::File(..));
+        let paths = self
+            .effective
+            .iter()
+            .filter(in_file)
+            .map(|known| known.path);
+        paths
+            .filter(|path| path.starts_with("sink.") || path.starts_with("listen."))
             .filter(|path| !is_still_set(path))
             .collect()
-    }
-
-    /// The settings in force, in the order of the reference file; secrets are
-    /// masked.
-    pub fn in_force(&self) -> impl Iterator<Item = &Effective> {
-        let of = |key: &Key| self.effective.iter().find(|known| known.path == key.path);
-        KEYS.iter().filter_map(of)
     }
 
     /// The same as a file, each line with its origin.
     pub fn render(&self) -> String {
         let mut out = String::new();
         let mut table = "";
-        for effective in self.in_force() {
+        for effective in &self.effective {
             let path = effective.path;
             let (this_table, name) = path.rsplit_once('.').unwrap_or(("", path));
             if this_table != table {

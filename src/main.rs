@@ -4,10 +4,11 @@ use std::panic;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
-use sidecarbon::cli::{Cli, Command};
-use sidecarbon::config::{self, Overrides, Settings};
+use sidecarbon::cli::Cli;
+use sidecarbon::commands::{self, Invocation};
+use sidecarbon::config::{self, Overrides};
 use sidecarbon::exit::Exit;
-use sidecarbon::{commands, daemon, os};
+use sidecarbon::{daemon, os};
 
 fn main() -> ExitCode {
     os::protect_secrets();
@@ -41,41 +42,14 @@ fn parse_and_run() -> Exit {
 
 fn run(cli: Cli) -> Exit {
     let overrides = Overrides::from(cli.overrides);
-    let with = |tool: &dyn Fn(&Settings) -> Exit| match config::load(&overrides) {
-        Ok(settings) => tool(&settings),
-        Err(error) => commands::refuse(&error),
-    };
-    // They talk to the daemon beside them, which has the key.
-    let without_key = |tool: &dyn Fn(&Settings) -> Exit| match config::load_without_key(&overrides)
-    {
-        Ok(settings) => tool(&settings),
-        Err(error) => commands::refuse(&error),
-    };
     match cli.command {
-        None => with(&|settings| daemon::run(settings.clone(), &overrides)),
-        Some(Command::Check { quiet }) => with(&|settings| commands::check::run(settings, quiet)),
-        Some(Command::Explain { datagram }) => {
-            without_key(&|settings| commands::explain::run(settings, datagram))
-        }
-        Some(Command::Send {
-            name,
-            value,
-            timestamp,
-        }) => without_key(&|settings| {
-            commands::send::run(settings, &name, &value, timestamp.as_deref())
+        Some(command) => command.run(&Invocation {
+            overrides,
+            command_line: Cli::command(),
         }),
-        Some(Command::Status { json, watch }) => {
-            without_key(&|settings| commands::status::run(settings, json, watch))
-        }
-        Some(Command::Health) => match without_key(&commands::health::run) {
-            Exit::Done => Exit::Done,
-            // Health checks know two answers.
-            _ => Exit::No,
+        None => match config::load(&overrides) {
+            Ok(settings) => daemon::run(settings, &overrides),
+            Err(error) => commands::refuse(&error),
         },
-        Some(Command::Probe { send }) => commands::probe::run(&overrides, send),
-        Some(Command::Completions { shell }) => commands::pages::completions(shell, Cli::command()),
-        Some(Command::Man { directory }) => {
-            commands::pages::manual(Cli::command(), directory.as_deref())
-        }
     }
 }

@@ -85,7 +85,7 @@ impl SettingsInForce {
             is_default: effective.origin == Origin::Default,
         };
         Self {
-            settings: settings.in_force().map(setting).collect(),
+            settings: settings.effective.iter().map(setting).collect(),
             warnings: settings.warnings.clone(),
         }
     }

@@ -8,6 +8,8 @@ mod excerpt;
 use std::io::{self, Read};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use clap::Args;
+
 use crate::config::{NameRule, Settings};
 use crate::exit::Exit;
 use crate::format;
@@ -18,13 +20,34 @@ use crate::pipeline::line::{self, Line, Reject, Rules, is_documented};
 use crate::pipeline::listen::READ_BYTES;
 
 use super::screen::{BAD, FAINT, ODD, Screen, paint};
-use super::{complain, printed};
+use super::{Invocation, Run, complain, printed};
 use excerpt::excerpt;
 
 pub(super) use excerpt::{Mask, show_reject};
 
+/// Show what would leave for each line on standard input, or why it would not
+///
+/// Reads lines as the daemon would, with the rules of the configuration. A
+/// line that passes is printed as it would go upstream, the key as `<key>`.
+/// One that does not is shown with its reason, a caret under the byte that
+/// decides, and the remedy.
+///
+/// Exits with 0 if every line would pass, and with 1 if any is rejected.
+#[derive(Debug, Args)]
+pub struct Explain {
+    /// Take standard input as one datagram, not as a stream
+    #[arg(long)]
+    datagram: bool,
+}
+
+impl Run for Explain {
+    fn run(self, invocation: &Invocation) -> Exit {
+        invocation.without_key(|settings| explain(settings, self.datagram))
+    }
+}
+
 /// Explains standard input, as a stream or as one datagram.
-pub fn run(settings: &Settings, datagram: bool) -> Exit {
+fn explain(settings: &Settings, datagram: bool) -> Exit {
     if settings.sink.key_is_missing {
         complain("warning: the key cannot be read here, so names that carry it are not recognised");
     }

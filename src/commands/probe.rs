@@ -13,6 +13,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use clap::Args;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
@@ -25,7 +26,7 @@ use crate::pipeline::sink::{
 };
 use crate::stats::FailureKind;
 
-use super::{block_on, complain};
+use super::{Invocation, Run, block_on, complain};
 use crate::format::{count, duration};
 use report::{Report, Stop};
 
@@ -33,8 +34,30 @@ use report::{Report, Stop};
 /// follows, its answer tells; lines have none.
 const CLOSES_WITHIN: Duration = Duration::from_millis(300);
 
+/// Test the way to the upstream, step by step
+///
+/// Configuration, key, name look-up, TCP, TLS and, where the transport has
+/// one, the answer. Where it has none, the key is checked over HTTPS if
+/// probe.key_check_url is set. Needs no running daemon, and writes nothing
+/// without --send.
+///
+/// Exits with 0, with 69 when the upstream cannot be used, and with 78 when
+/// the configuration cannot.
+#[derive(Debug, Args)]
+pub struct Probe {
+    /// Write one test point, sidecarbon.probe, as the daemon would
+    #[arg(long)]
+    send: bool,
+}
+
+impl Run for Probe {
+    fn run(self, invocation: &Invocation) -> Exit {
+        probe(&invocation.overrides, self.send)
+    }
+}
+
 /// Takes all the steps that the configuration has.
-pub fn run(overrides: &Overrides, send: bool) -> Exit {
+fn probe(overrides: &Overrides, send: bool) -> Exit {
     let mut report = Report::new();
     let walked = block_on(async {
         let settings = configuration(&mut report, overrides)?;

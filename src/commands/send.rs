@@ -6,6 +6,7 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
+use clap::Args;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::config::{ListenAddress, ListenSettings, Settings, UnixAddress};
@@ -16,7 +17,7 @@ use crate::pipeline::line::Line;
 use super::explain::{Mask, show_reject};
 use super::get::reachable;
 use super::screen::Screen;
-use super::{complain, printed};
+use super::{Invocation, Run, complain, printed};
 
 /// The daemon reads at once, or there is something wrong with it.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -24,10 +25,38 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Long enough for this host's kernel to say that nobody listens.
 const REFUSAL: Duration = Duration::from_millis(50);
 
+/// Send one line to the local daemon
+///
+/// To its first TCP listener, else UDP, else Unix socket. The line is checked
+/// first, as the daemon would. Exits with 0 when it was handed over, with 1
+/// when nobody listens, and with 64 when the line is invalid.
+#[derive(Debug, Args)]
+pub struct Send {
+    /// The metric's name, without the key
+    name: String,
+    /// A number
+    #[arg(allow_negative_numbers = true)]
+    value: String,
+    /// Seconds since 1970; without it, the daemon's time
+    #[arg(allow_negative_numbers = true)]
+    timestamp: Option<String>,
+}
+
+impl Run for Send {
+    fn run(self, invocation: &Invocation) -> Exit {
+        invocation.without_key(|settings| send(settings, &self))
+    }
+}
+
 /// Checks the line and sends it.
-pub fn run(settings: &Settings, name: &str, value: &str, timestamp: Option<&str>) -> Exit {
-    let written: Vec<&str> = [name, value].into_iter().chain(timestamp).collect();
-    let line = written.join(" ");
+fn send(settings: &Settings, arguments: &Send) -> Exit {
+    let Send {
+        name,
+        value,
+        timestamp,
+    } = arguments;
+    let written = [name, value].into_iter().chain(timestamp);
+    let line = written.map(String::as_str).collect::<Vec<_>>().join(" ");
     let mask = Mask::of(settings);
     let rules = settings.listen.rules(&settings.sink.key);
     match Line::parse(line.as_bytes(), &rules) {

@@ -6,26 +6,46 @@ mod table;
 use std::io;
 use std::time::{Duration, Instant};
 
+use clap::Args;
 use hyper::StatusCode;
 use serde::de::IgnoredAny;
 use serde_json::Value;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::admin::status::Status;
+use crate::admin::status::Status as Answer;
 use crate::config::{ListenAddress, Settings};
 use crate::exit::Exit;
 
 use super::get::{admin, get};
 use super::screen::{BAD, Screen, paint};
-use super::{block_on, complain, printed};
+use super::{Invocation, Run, block_on, complain, printed};
 use crate::format::{escape, escape_json};
 use drain::Drain;
 
 /// Between two looks.
 const INTERVAL: Duration = Duration::from_secs(1);
 
+/// Show how the local daemon is: its lines, listeners, queue and upstream
+///
+/// Exits with 0, or with 1 when no daemon answers at admin.listen.
+#[derive(Debug, Args)]
+pub struct Status {
+    /// Print what /api/status answers
+    #[arg(long)]
+    json: bool,
+    /// Show it again every second, until interrupted
+    #[arg(long, short)]
+    watch: bool,
+}
+
+impl Run for Status {
+    fn run(self, invocation: &Invocation) -> Exit {
+        invocation.without_key(|settings| status(settings, self.json, self.watch))
+    }
+}
+
 /// Asks the daemon and prints what it says.
-pub fn run(settings: &Settings, json: bool, watch: bool) -> Exit {
+fn status(settings: &Settings, json: bool, watch: bool) -> Exit {
     let at = match admin(settings) {
         Ok(at) => at,
         Err(why) => {
@@ -144,7 +164,7 @@ async fn ask(at: &ListenAddress) -> Result<String, String> {
 
 /// Whoever listens on the port may have written the answer: all of its texts are
 /// escaped before anything looks at them.
-fn read(page: &str) -> Result<Status, String> {
+fn read(page: &str) -> Result<Answer, String> {
     let answer = serde_json::from_str(page).map_err(not_ours)?;
     serde_json::from_value(escaped(answer)).map_err(not_ours)
 }

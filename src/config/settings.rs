@@ -7,7 +7,6 @@ mod listen;
 mod loops;
 mod prefix;
 mod proxy;
-mod ranges;
 mod self_metrics;
 mod sink;
 mod sizes;
@@ -20,9 +19,10 @@ use std::time::Duration;
 use tracing::level_filters::LevelFilter;
 
 use super::api_key::ApiKey;
-use super::source::{Effective, Source, quoted};
-use super::values::{ListenAddress, LogFormat, choice};
-use ranges::duration_within;
+use super::file::{self, File};
+use super::problem::Problem;
+use super::setting::{Effective, Kind, Setting, quoted};
+use super::values::{ListenAddress, LogFormat};
 
 pub use key_check::KeyCheck;
 pub use listen::ListenSettings;
@@ -71,12 +71,8 @@ pub struct Settings {
     pub warnings: Vec<String>,
     /// Worth a word, and as it should be; said once, at the start.
     pub notes: Vec<String>,
-    /// Each key with its value and origin, for `check`.
+    /// Each key with its value and origin, in the order of the reference file.
     pub effective: Vec<Effective>,
-    /// The keys that somebody set.
-    pub is_set: Vec<&'static str>,
-    /// Those of them that the file set.
-    pub in_file: Vec<&'static str>,
 }
 
 /// How failed attempts are repeated.
@@ -95,7 +91,7 @@ pub const PROXY_VARIABLES: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY
 /// The variables of the environment that say where the key is, and what else
 /// matters beside the `SIDECARBON_` names.
 #[derive(Debug, Default)]
-pub struct Surroundings {
+pub struct Environment {
     /// `$CREDENTIALS_DIRECTORY`, set by systemd.
     pub credentials_directory: Option<OsString>,
     /// `HOSTEDGRAPHITE_APIKEY`, set by hosting platforms.
@@ -152,26 +148,19 @@ impl Settings {
     }
 }
 
-/// Asks the source for every key, in the order of the reference file.
-pub fn settle(source: &mut Source, surroundings: &Surroundings) -> Settings {
-    let mut warnings = Vec::new();
-    let mut notes = Vec::new();
-    let sink = sink::find(source, surroundings, &mut warnings, &mut notes);
-    let mut listen = listen::find(source, &mut warnings);
-    let statsd = statsd::find(source, surroundings.host_name.as_deref());
-    let sizes = sizes::find(source, &sink.url);
-    let retry = retry(source);
-    let (shutdown_grace, shutdown_quiet) = shutdown(source);
-    let admin_listen = admin(source, &mut warnings);
-    let admin_is_asked_for = source.is_set("admin.listen");
-    let asked_for = admin_listen.as_ref().filter(|_| admin_is_asked_for);
-    listen::share_ports(source, &mut listen, asked_for);
-    loops::refuse(source, &sink, &listen, admin_listen.as_ref(), surroundings);
-    let self_metrics = self_metrics::find(source, surroundings.host_name.as_deref());
-    let key_check = key_check::find(source, surroundings, &mut warnings);
-    let log_level = source.text("log.level", choice(LEVELS));
-    let log_format = source.text("log.format", choice(FORMATS));
-    Settings {
+/// Turns the file into settings, and notes all problems.
+pub fn resolve(mut file: File, around: &Environment, report: &mut Report) -> Settings {
+    let host_name = around.host_name.as_deref();
+    let sink = sink::resolve(&mut file.sink, around, report);
+    let mut listen = listen::resolve(&file.listen, report);
+    let statsd = statsd::resolve(&file.statsd, host_name, report);
+    let sizes = sizes::resolve(&mut file, report);
+    let retry = retry(&file.retry, report);
+    let (shutdown_grace, shutdown_quiet) = shutdown(&file.shutdown, report);
+    let admin_listen = admin(&file.admin, report);
+    listen::share_ports(&file, &mut listen, report);
+    loops::refuse(&file, &sink, &listen, around, report);
+    let mut settings = Settings {
         sink,
         listen,
         statsd,
@@ -182,79 +171,87 @@ pub fn settle(source: &mut Source, surroundings: &Surroundings) -> Settings {
         retry,
         shutdown_grace,
         shutdown_quiet,
+        admin_is_asked_for: file.admin.listen.is_set(),
         admin_listen,
-        admin_is_asked_for,
-        self_metrics,
-        key_check,
-        log_level: log_level.unwrap_or(LevelFilter::INFO),
-        log_format: log_format.unwrap_or(LogFormat::Auto),
-        warnings,
-        notes,
+        self_metrics: self_metrics::resolve(&file.self_metrics, host_name, report),
+        key_check: key_check::find(&file.probe, around, report),
+        log_level: (*file.log.level).into(),
+        log_format: *file.log.format,
+        warnings: std::mem::take(&mut report.warnings),
+        notes: std::mem::take(&mut report.notes),
         effective: Vec::new(),
-        is_set: Vec::new(),
-        in_file: Vec::new(),
+    };
+    file.each(&mut |_, setting| settings.effective.push(setting.effective()));
+    settings.take_key_off_prefixes();
+    settings
+}
+
+/// What is worth saying about a configuration.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// What is wrong.
+    pub problems: Vec<Problem>,
+    /// Legal, but likely not meant.
+    pub warnings: Vec<String>,
+    /// Worth knowing, and as it should be.
+    pub notes: Vec<String>,
+}
+
+impl Report {
+    /// Something is wrong. What is wrong for datagrams may be so for streams.
+    pub fn problem(&mut self, problem: Problem) {
+        if !self.problems.contains(&problem) {
+            self.problems.push(problem);
+        }
+    }
+
+    fn warn(&mut self, warning: impl Into<String>) {
+        self.warnings.push(warning.into());
+    }
+
+    fn note(&mut self, note: impl Into<String>) {
+        self.notes.push(note.into());
+    }
+
+    /// The value, or a problem with its key.
+    fn accept<T, K: Kind>(&mut self, key: &Setting<K>, value: Result<T, String>) -> Option<T> {
+        value
+            .map_err(|message| self.problem(key.refuse(message)))
+            .ok()
     }
 }
 
-const LEVELS: &[(&str, LevelFilter)] = &[
-    ("error", LevelFilter::ERROR),
-    ("warn", LevelFilter::WARN),
-    ("info", LevelFilter::INFO),
-    ("debug", LevelFilter::DEBUG),
-    ("trace", LevelFilter::TRACE),
-];
-
-const FORMATS: &[(&str, LogFormat)] = &[
-    ("auto", LogFormat::Auto),
-    ("text", LogFormat::Text),
-    ("json", LogFormat::Json),
-    ("journald", LogFormat::Journald),
-    ("container", LogFormat::Container),
-];
-
-fn retry(source: &mut Source) -> RetrySettings {
-    let least = Duration::from_millis(10);
-    let hour = Duration::from_secs(3600);
-    let mut first = duration_within(source, "retry.first", least, hour);
-    let max = duration_within(source, "retry.max", least, hour);
-    if !source.is_set("retry.first") {
-        first = first.min(max);
-    }
+fn retry(file: &file::Retry, report: &mut Report) -> RetrySettings {
+    let max = *file.max;
+    let first = if file.first.is_set() {
+        *file.first
+    } else {
+        max.min(*file.first)
+    };
     if first > max {
-        source.refuse(
-            "retry.first",
-            "is longer than retry.max; write a shorter one",
-        );
+        let message = "is longer than retry.max; write a shorter one";
+        report.problem(file.first.refuse(message));
     }
     RetrySettings { first, max }
 }
 
-fn shutdown(source: &mut Source) -> (Duration, Duration) {
-    let hour = Duration::from_secs(3600);
-    let grace = duration_within(source, "shutdown.grace", Duration::ZERO, hour);
-    let quiet = duration_within(source, "shutdown.quiet", Duration::ZERO, hour);
+fn shutdown(file: &file::Shutdown, report: &mut Report) -> (Duration, Duration) {
+    let (grace, quiet) = (*file.grace, *file.quiet);
     if quiet > Duration::ZERO && quiet >= grace {
-        let message = format!(
+        report.problem(file.quiet.refuse(format!(
             "({quiet:?}) is no shorter than shutdown.grace ({grace:?}), so the drain would have no time; write at most half of the grace"
-        );
-        source.refuse("shutdown.quiet", message);
+        )));
     }
     (grace, quiet)
 }
 
-fn admin(source: &mut Source, warnings: &mut Vec<String>) -> Option<ListenAddress> {
-    let address = source.text("admin.listen", |text| match text {
-        "" => Ok(None),
-        text => ListenAddress::parse(text)
-            .map(Some)
-            .map_err(|message| format!("{message}, or \"\" for none")),
-    });
-    let address = address.flatten()?;
+fn admin(file: &file::Admin, report: &mut Report) -> Option<ListenAddress> {
+    let address = file.listen.as_ref()?;
     if !address.is_loopback() {
-        warnings.push(format!(
+        report.warn(format!(
             "admin.listen {}: whoever can reach this address can read the metrics, the settings without the key, and the beginnings of rejected lines",
             address.text
         ));
     }
-    Some(address)
+    Some(address.clone())
 }

@@ -7,19 +7,19 @@ const KEY: &str = "6f1c2a9e-0d4b-4c57-9a3e-5b8e7d2f1a60";
 fn read_with(
     text: &str,
     environment: &[(&str, &str)],
-    surroundings: &Surroundings,
+    around: &Environment,
 ) -> Result<Settings, ConfigError> {
-    let mut source = Source::new();
-    source.add_toml(Path::new("s.toml"), text);
+    let mut layers = Layers::default();
+    layers.add_toml(Path::new("s.toml"), text);
     let pairs = environment
         .iter()
         .map(|(n, v)| ((*n).to_owned(), Some((*v).to_owned())));
-    source.add_environment(pairs);
-    settle(source, surroundings)
+    layers.add_environment(pairs);
+    resolve(layers, around)
 }
 
 fn read(text: &str) -> Result<Settings, ConfigError> {
-    parse(Path::new("s.toml"), text, &Surroundings::default())
+    parse(Path::new("s.toml"), text, &Environment::default())
 }
 
 #[track_caller]
@@ -150,18 +150,14 @@ fn the_environment_replaces_the_file() {
             ("SIDECARBON_LISTEN_MAX_CONNECTIONS", "7"),
             ("SIDECARBON_PORT_2003_TCP", "tcp://10.0.0.1:2003"),
         ],
-        &Surroundings::default(),
+        &Environment::default(),
     )
     .unwrap();
     assert_eq!(settings.sink.url.to_string(), "udp://other:2");
     assert_eq!(settings.listen.udp.len(), 2);
     assert!(settings.listen.tcp.is_empty());
     assert_eq!(settings.listen.max_connections, 7);
-    let error = read_with(
-        "",
-        &[("SIDECARBON_SINK_ULR", "x")],
-        &Surroundings::default(),
-    );
+    let error = read_with("", &[("SIDECARBON_SINK_ULR", "x")], &Environment::default());
     assert!(
         error
             .unwrap_err()
@@ -182,19 +178,19 @@ fn the_key_comes_from_the_first_place_that_has_one() {
     let in_toml = file("toml", "from-file");
     let in_environment = file("env", "from-env-file");
     let toml = format!("[sink]\napi_key_file = \"{in_toml}\"\napi_key = \"inline\"");
-    let credentials = Surroundings {
+    let credentials = Environment {
         credentials_directory: Some(directory.path().into()),
-        ..Surroundings::default()
+        ..Environment::default()
     };
-    let platform = Surroundings {
+    let platform = Environment {
         platform_key: Some("platform".to_owned().into()),
-        ..Surroundings::default()
+        ..Environment::default()
     };
-    let none = Surroundings::default();
+    let none = Environment::default();
     let file_variable = [("SIDECARBON_API_KEY_FILE", in_environment.as_str())];
     let key_variable = [("SIDECARBON_API_KEY", "from-env")];
     let inline = "[sink]\napi_key = \"inline\"";
-    for (toml, environment, surroundings, expected) in [
+    for (toml, environment, around, expected) in [
         (
             toml.as_str(),
             &file_variable[..],
@@ -207,7 +203,7 @@ fn the_key_comes_from_the_first_place_that_has_one() {
         (inline, &[], &platform, "platform"),
         (inline, &[], &none, "inline"),
     ] {
-        let settings = read_with(toml, environment, surroundings).unwrap();
+        let settings = read_with(toml, environment, around).unwrap();
         assert_eq!(settings.sink.key.expose(), expected.as_bytes());
     }
 }
@@ -306,16 +302,22 @@ fn the_reference_file_shows_every_key_with_its_default() {
         })
         .map(|line| format!("{line}\n"))
         .collect();
-    let mut source = Source::new();
-    source.add_toml(Path::new("sidecarbon.toml"), &written);
-    let unset: Vec<&str> = KEYS
-        .iter()
-        .map(|key| key.path)
-        .filter(|path| !source.is_set(path))
-        .collect();
+    let around = Environment {
+        key_is_optional: true,
+        ..Environment::default()
+    };
+    let settings = parse(Path::new("sidecarbon.toml"), &written, &around);
+    let settings = settings.unwrap_or_else(|error| panic!("{error}"));
+    let is_unset = |known: &&Effective| known.origin == Origin::Default;
+    let unset = settings.effective.iter().filter(is_unset);
+    let unset: Vec<&str> = unset.map(|known| known.path).collect();
     assert!(unset.is_empty(), "not in the reference: {unset:?}");
 
-    let settings = settings::settle(&mut source, &Surroundings::default());
+    // What the schema and the page show is the default as well.
+    let whole: Vec<&str> = KEYS.iter().map(|key| key.path).collect();
+    let order: Vec<&str> = settings.effective.iter().map(|one| one.path).collect();
+    assert_eq!(order, whole);
+
     let defaults = read("").unwrap();
     assert_eq!(settings.listen, defaults.listen);
     assert_eq!(settings.statsd, defaults.statsd);
@@ -372,12 +374,12 @@ fn the_reference_file_shows_every_key_with_its_default() {
 
 #[test]
 fn a_proxy_is_for_tls_and_http_and_the_environments_for_https() {
-    let around = |proxy: &str, no_proxy: &str| Surroundings {
+    let around = |proxy: &str, no_proxy: &str| Environment {
         https_proxy: Some(("ALL_PROXY", proxy.into())),
         no_proxy: Some(no_proxy.into()),
-        ..Surroundings::default()
+        ..Environment::default()
     };
-    let proxy_of = |url: &str, more: &str, around: &Surroundings| {
+    let proxy_of = |url: &str, more: &str, around: &Environment| {
         let text = format!("[sink]\nurl = \"{url}\"\napi_key = \"{KEY}\"\n{more}");
         let read = read_with(&text, &[], around).map_err(|error| error.to_string());
         read.map(|settings| settings.sink.proxy.map(|proxy| proxy.endpoint.to_string()))
@@ -413,9 +415,9 @@ fn a_key_check_is_a_question_over_http() {
     const HG: &str = "https://api.hostedgraphite.com/api/v1/metric/search?pattern=x";
     let probe = |url: &str| format!("[probe]\nkey_check_url = \"{url}\"");
     assert_eq!(read("").unwrap().key_check, None);
-    let proxied = Surroundings {
+    let proxied = Environment {
         https_proxy: Some(("HTTPS_PROXY", "http://proxy:3128".into())),
-        ..Surroundings::default()
+        ..Environment::default()
     };
     let settings = read_with(&probe(HG), &[], &proxied).unwrap();
     let check = settings.key_check.unwrap();
@@ -436,9 +438,9 @@ fn a_key_check_is_a_question_over_http() {
 
 #[test]
 fn who_can_do_without_the_key_is_warned() {
-    let around = Surroundings {
+    let around = Environment {
         key_is_optional: true,
-        ..Surroundings::default()
+        ..Environment::default()
     };
     for text in [
         "[sink]\nurl = \"tcp://h:1\"",
@@ -487,4 +489,77 @@ fn the_ipv6_wildcard_leaves_ipv4_to_an_address_beside_it() {
     }
     // Abstract names are one for each kind of socket.
     read("[listen]\nunix_stream = ['@s']\nunix_datagram = ['@s']").unwrap();
+}
+
+#[test]
+fn the_schema_is_the_one_that_is_committed() {
+    let committed = include_str!("../../config/sidecarbon.schema.json");
+    assert!(
+        committed == format!("{:#}\n", schema()),
+        "run: cargo run -- schema > config/sidecarbon.schema.json"
+    );
+}
+
+#[test]
+fn the_reference_page_is_the_one_that_is_committed() {
+    let committed = include_str!("../../docs/reference/configuration.md");
+    assert!(
+        committed == reference(),
+        "run: cargo run -- schema --page > docs/reference/configuration.md"
+    );
+}
+
+/// The schema accepts the reference file, and rejects what the daemon rejects by type.
+#[test]
+fn every_default_fits_its_schema() {
+    for key in KEYS {
+        let of = (key.schema)();
+        let default = schema()["properties"].clone();
+        let described = key.path.split('.').fold(default, |at, name| {
+            let inner = at[name].clone();
+            match &inner["properties"] {
+                serde_json::Value::Null => inner,
+                properties => properties.clone(),
+            }
+        });
+        let default = &described["default"];
+        let kind = match of["type"].as_str() {
+            Some("array") => default.is_array(),
+            Some("integer") => default.is_u64(),
+            _ => default.is_string(),
+        };
+        assert!(kind, "{}: {default}", key.path);
+        assert!(
+            described["description"]
+                .as_str()
+                .is_some_and(|text| text.len() > 10)
+        );
+    }
+}
+
+#[test]
+fn flags_do_not_hide_the_file() {
+    let default = tempfile::NamedTempFile::new().unwrap();
+    let default = default.path();
+    let flags = Overrides {
+        sink: Some("stdout:".to_owned()),
+        api_key_file: Some("k".to_owned()),
+        ..Overrides::default()
+    };
+    let named = Overrides {
+        config: Some("named".into()),
+        ..flags.clone()
+    };
+    let variable = || Some("variable".into());
+    assert_eq!(flags.file_among(None, default), Some(default.to_owned()));
+    assert_eq!(
+        flags.file_among(Some("".into()), default),
+        Some(default.to_owned())
+    );
+    assert_eq!(
+        flags.file_among(variable(), default),
+        variable().map(Into::into)
+    );
+    assert_eq!(named.file_among(variable(), default), Some("named".into()));
+    assert_eq!(flags.file_among(None, Path::new("/does/not/exist")), None);
 }

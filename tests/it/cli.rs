@@ -372,6 +372,79 @@ fn the_key_comes_from_the_first_source_that_has_one() {
     }
 }
 
+#[test]
+fn a_variable_names_the_file_and_flags_do_not_hide_it() {
+    let config = Config::to("tcp://127.0.0.1:1");
+    config.write();
+    let launch = || Launch::bare().env("SIDECARBON_CONFIG", config.file());
+    let outcome = launch().args(["check", "--log-level", "debug"]).run();
+    assert_eq!(outcome.code, Some(0), "{}", outcome.said);
+    for line in [
+        "url = \"tcp://127.0.0.1:1\"",
+        "level = \"debug\"  # --log-level",
+    ] {
+        assert!(outcome.said.contains(line), "{line}: {}", outcome.said);
+    }
+    let outcome = launch().args(["check", "--log-level", "loud"]).run();
+    assert_eq!(outcome.code, Some(78), "{}", outcome.said);
+    assert!(
+        outcome
+            .said
+            .contains("--log-level: log.level \"loud\" is not one of"),
+        "{}",
+        outcome.said
+    );
+}
+
+#[test]
+fn check_can_do_without_the_key() {
+    let config = Config::to("tcp://127.0.0.1:1").set("sink.api_key_file", "/does/not/exist");
+    let outcome = Launch::with(&config).arg("check").run();
+    assert_eq!(outcome.code, Some(78), "{}", outcome.said);
+    let outcome = Launch::with(&config).args(["check", "--without-key"]).run();
+    assert_eq!(outcome.code, Some(0), "{}", outcome.said);
+    assert!(outcome.said.contains("warning: "), "{}", outcome.said);
+    let wrong = config.set("log.level", "loud");
+    let outcome = Launch::with(&wrong).args(["check", "--without-key"]).run();
+    assert_eq!(outcome.code, Some(78), "{}", outcome.said);
+}
+
+#[test]
+fn the_schema_is_printed_as_committed() {
+    let outcome = Launch::bare().arg("schema").run();
+    assert_eq!(outcome.code, Some(0), "{}", outcome.said);
+    let committed = fs::read_to_string(repository().join("config/sidecarbon.schema.json"));
+    let committed = committed.expect("a committed schema");
+    let committed: Vec<&str> = committed.lines().collect();
+    assert_eq!(outcome.printed, committed);
+}
+
+#[test]
+fn problems_of_all_kinds_are_reported_together() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("s.toml");
+    let text = "[sink]\nulr = \"tcp://h:1\"\napi_key_file = \"/does/not/exist\"\n\n[queue]\nsize = 1\nbytes = \"64 Mb\"\n";
+    fs::write(&file, text).expect("a file");
+    let outcome = check(&file);
+    assert_eq!(outcome.code, Some(78), "{}", outcome.said);
+    for (line, message) in [
+        (2, "sink.ulr is not a known key; did you mean sink.url?"),
+        (3, "sink.api_key_file \"/does/not/exist\" cannot be read"),
+        (6, "queue.size is not a known key"),
+        (
+            7,
+            "queue.bytes \"64 Mb\" is not a size; write a number with KiB",
+        ),
+    ] {
+        let expected = format!("s.toml:{line}: {message}");
+        assert!(
+            outcome.said.contains(&expected),
+            "{expected}: {}",
+            outcome.said
+        );
+    }
+}
+
 fn check(file: &Path) -> Outcome {
     Launch::bare().args(["check", "--config"]).arg(file).run()
 }

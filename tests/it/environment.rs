@@ -130,19 +130,19 @@ fn rows(certs: &Certs, config: &Config) -> Vec<Row> {
         ),
         row("sink.tls.confirm_timeout", "3s", "2h", "write 0ns to 60s"),
         row("listen.udp", "127.0.0.1:0, [::1]:0", "localhost", address),
-        row("listen.tcp", "127.0.0.1:0", "2003", address),
+        row("listen.tcp", ":0", "2003x", address),
         row("listen.unix_stream", "/tmp/s.sock,@name", "relative", unix),
         row("listen.unix_datagram", "@name", "relative", unix),
         row(
             "listen.statsd",
             "127.0.0.1:8125, localhost:0",
-            "8125",
+            "host:8125",
             address,
         ),
         row(
             "listen.pickle",
             "127.0.0.1:2004,[::1]:2004",
-            ":2004",
+            "host:2004",
             address,
         ),
         row("listen.names", "strict", "some", "is not one of \"any\""),
@@ -369,7 +369,7 @@ fn a_value_that_is_no_text_is_told() {
     assert!(
         outcome
             .said
-            .contains("SIDECARBON_SINK_URL: sink.url is no text in UTF-8"),
+            .contains("SIDECARBON_SINK_URL: sink.url is not UTF-8 text"),
         "{}",
         outcome.said
     );

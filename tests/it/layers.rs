@@ -25,7 +25,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "blocking", "config", "deadline", "os", "panics", "pipeline", "stats", "format",
         ],
     ),
-    ("cli", &["config"]),
+    ("cli", &["commands", "config"]),
     ("exit", &[]),
     ("format", &[]),
     (

@@ -4,11 +4,11 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use crate::config::api_key::{ApiKey, BadKey, KeyFileError};
-use crate::config::source::{Origin, Source, quoted};
-use crate::config::values::SinkUrl;
+use crate::config::file::Sink;
+use crate::config::problem::{Origin, Problem};
+use crate::config::setting::{Setting, quoted};
 
-use super::Surroundings;
-use super::ranges::optional_text;
+use super::{Environment, Report};
 
 /// A key, and the file that it stands in.
 pub struct FoundKey {
@@ -18,25 +18,14 @@ pub struct FoundKey {
     pub file: Option<PathBuf>,
     /// Whether there should be one that could not be had.
     pub is_missing: bool,
-    /// What is worth a word about the file, and as it should be.
-    pub note: Option<String>,
 }
 
 /// The key, from the first of its places that has one.
-pub fn find(
-    source: &mut Source,
-    url: &SinkUrl,
-    around: &Surroundings,
-    warnings: &mut Vec<String>,
-) -> FoundKey {
-    let file_origin = source.origin("sink.api_key_file");
-    let inline_origin = source.origin("sink.api_key");
-    let file = optional_text(source, "sink.api_key_file").map(PathBuf::from);
-    let inline = source.secret("sink.api_key", |text| match text {
-        "" => Ok(ApiKey::none()),
-        text => ApiKey::parse(text),
-    });
-    let inline_is_set = inline_origin != Origin::Default;
+pub fn find(sink: &mut Sink, around: &Environment, report: &mut Report) -> FoundKey {
+    let file = Some(sink.api_key_file.as_str()).filter(|path| !path.is_empty());
+    let file = file.map(PathBuf::from);
+    let file_origin = sink.api_key_file.origin().clone();
+    let inline_origin = sink.api_key.origin().clone();
     let credential = around
         .credentials_directory
         .as_ref()
@@ -45,75 +34,70 @@ pub fn find(
 
     let named_outside = matches!(file_origin, Origin::Flag(_) | Origin::Environment(_));
     if let (Some(path), true) = (&file, named_outside) {
-        return key_file(source, path, &file_origin, around, warnings);
+        return key_file(path, &sink.api_key_file, around, report);
     }
     if let Some(path) = credential {
         let origin = Origin::Environment("CREDENTIALS_DIRECTORY".into());
         let shown = quoted(&path.display().to_string());
-        source.show("sink.api_key_file", shown, origin.clone());
-        return key_file(source, &path, &origin, around, warnings);
+        sink.api_key_file.show(shown, origin);
+        return key_file(&path, &sink.api_key_file, around, report);
     }
     if let Some(path) = &file {
-        return key_file(source, path, &file_origin, around, warnings);
+        return key_file(path, &sink.api_key_file, around, report);
     }
     let in_environment = matches!(inline_origin, Origin::Environment(_));
     if let (false, Some(text)) = (in_environment, &around.platform_key) {
+        let origin = Origin::Environment("HOSTEDGRAPHITE_APIKEY".into());
         match ApiKey::parse(text) {
             Ok(key) => {
-                let origin = Origin::Environment("HOSTEDGRAPHITE_APIKEY".into());
-                source.show("sink.api_key", quoted("<key>"), origin);
-                return accepted(key, None, warnings);
+                sink.api_key.show(quoted("<key>"), origin);
+                return accepted(key, None, report);
             }
             Err(BadKey::Empty) => {}
-            Err(error) => source.problem("HOSTEDGRAPHITE_APIKEY".into(), error.to_string()),
+            Err(error) => report.problem(Problem::at(origin.to_string(), error)),
         }
     }
-    let key = inline.unwrap_or_else(ApiKey::none);
-    if inline_is_set && !in_environment && !key.is_empty() {
-        warnings.push(format!(
+    let key = sink.api_key.clone();
+    if sink.api_key.is_set() && !in_environment && !key.is_empty() {
+        report.warn(format!(
             "{inline_origin}: sink.api_key holds the key itself; a key file (sink.api_key_file) keeps it out of backups and reviews"
         ));
     }
-    if !inline_is_set && url.wants_key() {
+    if !sink.api_key.is_set() && sink.url.wants_key() {
         let message = "write the key into a file and name it in sink.api_key_file (or SIDECARBON_API_KEY_FILE, or --api-key-file), \
              or set SIDECARBON_API_KEY; sink.api_key = \"\" (SIDECARBON_API_KEY='\"\"') sends without a key";
-        return missing(source, "no API key".into(), message, around, warnings);
+        return missing(Problem::at("no API key".into(), message), around, report);
     }
-    if !url.wants_key() && !key.is_empty() && !source.is_set("sink.url") {
-        warnings.push("a key is set but no sink.url, so lines are only printed; write sink.url = \"tls://carbon.hostedgraphite.com:20030\"".into());
+    if !sink.url.wants_key() && !key.is_empty() && !sink.url.is_set() {
+        report.warn("a key is set but no sink.url, so lines are only printed; write sink.url = \"tls://carbon.hostedgraphite.com:20030\"");
     }
-    accepted(key, None, warnings)
+    accepted(key, None, report)
 }
 
 fn key_file(
-    source: &mut Source,
     path: &Path,
-    origin: &Origin,
-    around: &Surroundings,
-    warnings: &mut Vec<String>,
+    setting: &Setting<String>,
+    around: &Environment,
+    report: &mut Report,
 ) -> FoundKey {
     match ApiKey::read(path) {
         Ok(file) => {
             let shown = path.display();
-            let mut note = None;
             if file.world_readable && is_secret_mount(path) {
-                note = Some(format!(
+                report.note(format!(
                     "{shown}: every user of this container can read the key, as is usual for mounted secrets"
                 ));
             } else if file.world_readable {
-                warnings.push(format!(
+                report.warn(format!(
                     "{shown}: every user of this host can read the key; chmod 0640 it"
                 ));
             }
             if let Some(writers) = file.other_writers {
-                warnings.push(format!(
+                report.warn(format!(
                     "{shown}: {writers} can replace the key; chmod 0640 it"
                 ));
             }
-            FoundKey {
-                note,
-                ..accepted(file.key, Some(path), warnings)
-            }
+            accepted(file.key, Some(path), report)
         }
         Err(error) => {
             // A value without a slash may be the key itself, by mistake.
@@ -122,25 +106,21 @@ fn key_file(
                 &error,
                 KeyFileError::Io(error) if error.kind() == ErrorKind::PermissionDenied
             );
-            let message = if is_forbidden {
-                let shown = if shown.contains('/') {
-                    quoted(&shown) + " "
-                } else {
-                    String::new()
-                };
-                format!(
-                    "sink.api_key_file {shown}{error}; let the user that runs sidecarbon read it: chown root:sidecarbon, chmod 0640"
-                )
-            } else if shown.contains('/') {
-                format!(
-                    "sink.api_key_file \"{shown}\" {error}; write the API key into that file, on one line"
-                )
+            let is_path = shown.contains('/');
+            let shown = if is_path {
+                quoted(&shown) + " "
             } else {
-                format!(
-                    "sink.api_key_file {error}; write the path of a file that holds the API key, such as \"./api-key\", not the key itself"
-                )
+                String::new()
             };
-            let found = missing(source, origin.to_string(), &message, around, warnings);
+            let remedy = if is_forbidden {
+                "let the user that runs sidecarbon read it: chown root:sidecarbon, chmod 0640"
+            } else if is_path {
+                "write the API key into that file, on one line"
+            } else {
+                "write the path of a file that holds the API key, such as \"./api-key\", not the key itself"
+            };
+            let problem = setting.refuse(format!("{shown}{error}; {remedy}"));
+            let found = missing(problem, around, report);
             FoundKey {
                 file: Some(path.to_owned()),
                 ..found
@@ -162,34 +142,26 @@ fn is_secret_mount(path: &Path) -> bool {
 
 /// A key that should be there and is not: a problem, but for commands that can
 /// do without.
-fn missing(
-    source: &mut Source,
-    place: String,
-    message: &str,
-    around: &Surroundings,
-    warnings: &mut Vec<String>,
-) -> FoundKey {
+fn missing(problem: Problem, around: &Environment, report: &mut Report) -> FoundKey {
     if around.key_is_optional {
-        warnings.push(format!("{place}: {message}"));
+        report.warn(problem.to_string());
     } else {
-        source.problem(place, message);
+        report.problem(problem);
     }
     FoundKey {
         key: ApiKey::none(),
         file: None,
         is_missing: true,
-        note: None,
     }
 }
 
-fn accepted(key: ApiKey, file: Option<&Path>, warnings: &mut Vec<String>) -> FoundKey {
+fn accepted(key: ApiKey, file: Option<&Path>, report: &mut Report) -> FoundKey {
     if !key.is_empty() && !key.is_uuid_shaped() {
-        warnings.push("the API key does not look like one of Hosted Graphite (8-4-4-4-12 hexadecimal digits); is it the right one?".into());
+        report.warn("the API key does not look like one of Hosted Graphite (8-4-4-4-12 hexadecimal digits); is it the right one?");
     }
     FoundKey {
         key,
         file: file.map(Path::to_owned),
         is_missing: false,
-        note: None,
     }
 }

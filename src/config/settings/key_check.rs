@@ -1,9 +1,9 @@
 //! Who is asked whether the key is right, where the sink cannot tell.
 
-use crate::config::source::Source;
+use crate::config::file::Probe;
 use crate::config::values::{Endpoint, Proxy, SinkUrl};
 
-use super::Surroundings;
+use super::{Environment, Report};
 
 /// A question over HTTP that only a valid key is answered: the key is its Basic
 /// user, and nothing is written.
@@ -19,34 +19,33 @@ pub struct KeyCheck {
     pub proxy: Option<Proxy>,
 }
 
-/// Who is asked, if anybody.
-pub fn find(
-    source: &mut Source,
-    around: &Surroundings,
-    warnings: &mut Vec<String>,
-) -> Option<KeyCheck> {
+/// The check, if there is one.
+pub fn find(file: &Probe, around: &Environment, report: &mut Report) -> Option<KeyCheck> {
     const WRITE: &str = "write \"https://api.hostedgraphite.com/api/v1/metric/search?pattern=x\"";
-    let url = source.text("probe.key_check_url", |text| {
-        if text.is_empty() {
-            return Ok(None);
-        }
-        if !text.starts_with("https://") && !text.starts_with("http://") {
-            return Err(format!("is no https:// URL; {WRITE}"));
-        }
-        SinkUrl::parse(text).map(Some)
-    });
-    let Some(SinkUrl::Http {
-        secure,
-        endpoint,
-        path,
-    }) = url.flatten()
-    else {
+    let text = file.key_check_url.as_str();
+    if text.is_empty() {
         return None;
+    }
+    let url = if text.starts_with("https://") || text.starts_with("http://") {
+        SinkUrl::parse(text)
+    } else {
+        Err(format!("is not an https:// URL; {WRITE}"))
+    };
+    let (secure, endpoint, path) = match url {
+        Ok(SinkUrl::Http {
+            secure,
+            endpoint,
+            path,
+        }) => (secure, endpoint, path),
+        Ok(_) => return None,
+        Err(message) => {
+            report.problem(file.key_check_url.refuse(message));
+            return None;
+        }
     };
     if !secure {
-        warnings.push(
-            "probe.key_check_url is http://, so the key travels in clear; write https:// where you can"
-                .into(),
+        report.warn(
+            "probe.key_check_url is http://, so the key travels in clear; write https:// where you can",
         );
     }
     let proxy = around.proxy_for(&endpoint).filter(|_| secure);

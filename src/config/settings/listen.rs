@@ -2,10 +2,12 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::config::source::{Source, quoted};
-use crate::config::values::{ListenAddress, NameRule, UnixAddress, choice};
+use crate::config::file::{File, Listen};
+use crate::config::problem::Problem;
+use crate::config::setting::{Kind, Setting, quoted};
+use crate::config::values::{Item, ListenAddress, NameRule, UnixAddress};
 
-use super::ranges::bytes_within;
+use super::Report;
 
 /// Where lines come from, and which are taken.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,56 +34,32 @@ pub struct ListenSettings {
     pub udp_threads: usize,
 }
 
-const NAMES: &[(&str, NameRule)] = &[
-    ("any", NameRule::Any),
-    ("sanitize", NameRule::Sanitize),
-    ("strict", NameRule::Strict),
-];
-
-/// What the source says of the listeners.
-pub fn find(source: &mut Source, warnings: &mut Vec<String>) -> ListenSettings {
-    let udp = source.list("listen.udp", ListenAddress::parse);
-    let tcp = source.list("listen.tcp", ListenAddress::parse);
-    let unix_stream = source.list("listen.unix_stream", UnixAddress::parse);
-    let unix_datagram = source.list("listen.unix_datagram", UnixAddress::parse);
-    let statsd = source.list("listen.statsd", ListenAddress::parse);
-    let pickle = source.list("listen.pickle", ListenAddress::parse);
-    let of_udp: (&str, &[ListenAddress]) = ("listen.udp", &udp);
-    let of_tcp: (&str, &[ListenAddress]) = ("listen.tcp", &tcp);
-    let of_statsd: (&str, &[ListenAddress]) = ("listen.statsd", &statsd);
-    let of_pickle: (&str, &[ListenAddress]) = ("listen.pickle", &pickle);
-    for (key, addresses) in [of_udp, of_tcp, of_statsd, of_pickle] {
-        for address in addresses.iter().filter(|address| !address.is_loopback()) {
-            warnings.push(format!(
-                "{key} {}: whoever can reach this address can write into the account",
+/// The listeners of the file.
+pub fn resolve(file: &Listen, report: &mut Report) -> ListenSettings {
+    for list in [&file.udp, &file.tcp, &file.statsd, &file.pickle] {
+        for address in list.iter().filter(|address| !address.is_loopback()) {
+            report.warn(format!(
+                "{} {}: whoever can reach this address can write into the account",
+                list.path(),
                 address.text
             ));
         }
     }
     let listen = ListenSettings {
-        udp,
-        tcp,
-        unix_stream,
-        unix_datagram,
-        pickle,
-        statsd,
-        names: source
-            .text("listen.names", choice(NAMES))
-            .unwrap_or(NameRule::Any),
-        max_line_bytes: bytes_within(source, "listen.max_line_bytes", 64, 64 << 10),
-        max_connections: source
-            .number("listen.max_connections", 1..1_000_001)
-            .unwrap_or(1024) as usize,
-        udp_threads: source.number("listen.udp_threads", 1..65).unwrap_or(1) as usize,
+        udp: file.udp.to_vec(),
+        tcp: file.tcp.to_vec(),
+        unix_stream: file.unix_stream.to_vec(),
+        unix_datagram: file.unix_datagram.to_vec(),
+        pickle: file.pickle.to_vec(),
+        statsd: file.statsd.to_vec(),
+        names: *file.names,
+        max_line_bytes: *file.max_line_bytes,
+        max_connections: *file.max_connections as usize,
+        udp_threads: *file.udp_threads as usize,
     };
-    let nothing = listen.udp.is_empty()
-        && listen.tcp.is_empty()
-        && listen.unix_stream.is_empty()
-        && listen.unix_datagram.is_empty()
-        && listen.pickle.is_empty()
-        && listen.statsd.is_empty();
-    if nothing {
-        warnings.push("there is no listener, so no line can come in".into());
+    let over_ip = listen.by_key(true).len() + listen.by_key(false).len();
+    if over_ip + listen.unix_stream.len() + listen.unix_datagram.len() == 0 {
+        report.warn("there is no listener, so no line can come in");
     }
     listen
 }
@@ -105,13 +83,8 @@ impl ListenSettings {
 }
 
 /// Lets the addresses of one key share a port where `[::]` can leave IPv4 to another of
-/// them, and refuses those that cannot. `admin` is the address of the admin endpoint, if
-/// somebody asked for it.
-pub fn share_ports(
-    source: &mut Source,
-    listen: &mut ListenSettings,
-    admin: Option<&ListenAddress>,
-) {
+/// them, and refuses those that cannot.
+pub fn share_ports(file: &File, listen: &mut ListenSettings, report: &mut Report) {
     let ListenSettings {
         udp,
         tcp,
@@ -122,17 +95,47 @@ pub fn share_ports(
     for addresses in [udp, tcp, statsd, pickle] {
         leave_ipv4_to_others(addresses);
     }
-    refuse_overlaps(source, &listen.by_key(true));
-    let mut streams = listen.by_key(false);
-    streams.extend(admin.map(|admin| ("admin.listen", admin)));
-    refuse_overlaps(source, &streams);
-    let streams = listen
-        .unix_stream
+    let of = &file.listen;
+    let mut datagrams = named(&of.udp, &listen.udp);
+    datagrams.extend(named(&of.statsd, &listen.statsd));
+    refuse_overlaps(report, &datagrams);
+    let mut streams = named(&of.tcp, &listen.tcp);
+    streams.extend(named(&of.statsd, &listen.statsd));
+    streams.extend(named(&of.pickle, &listen.pickle));
+    // The default one may be taken by another instance; that refuses no listener.
+    let admin = file
+        .admin
+        .listen
+        .as_ref()
+        .filter(|_| file.admin.listen.is_set());
+    streams.extend(admin.map(|admin| (&file.admin.listen as &dyn Refuse, admin)));
+    refuse_overlaps(report, &streams);
+    let mut files = named(&of.unix_stream, &listen.unix_stream);
+    files.extend(named(&of.unix_datagram, &listen.unix_datagram));
+    refuse_same_files(report, &files);
+}
+
+/// A key that can be refused, whatever its type.
+trait Refuse {
+    fn key(&self) -> &'static str;
+    fn refused(&self, message: String) -> Problem;
+}
+
+impl<K: Kind> Refuse for Setting<K> {
+    fn key(&self) -> &'static str {
+        self.path()
+    }
+
+    fn refused(&self, message: String) -> Problem {
+        self.refuse(message)
+    }
+}
+
+fn named<'a, T: Item>(key: &'a Setting<Vec<T>>, values: &'a [T]) -> Vec<(&'a dyn Refuse, &'a T)> {
+    values
         .iter()
-        .map(|at| ("listen.unix_stream", at));
-    let datagrams = listen.unix_datagram.iter();
-    let datagrams = datagrams.map(|at| ("listen.unix_datagram", at));
-    refuse_same_files(source, &streams.chain(datagrams).collect::<Vec<_>>());
+        .map(|value| (key as &dyn Refuse, value))
+        .collect()
 }
 
 /// `[::]` serves IPv4 too, unless an IPv4 address is named for the same port.
@@ -153,7 +156,7 @@ fn leave_ipv4_to_others(addresses: &mut [ListenAddress]) {
 
 /// Two listeners cannot share an address, and a wildcard shares them all. The
 /// listeners that are given are those whose sockets are of one kind.
-fn refuse_overlaps(source: &mut Source, listeners: &[(&str, &ListenAddress)]) {
+fn refuse_overlaps(report: &mut Report, listeners: &[(&dyn Refuse, &ListenAddress)]) {
     let serves_all = |listener: &ListenAddress, ip: IpAddr| {
         ip.is_unspecified() && ip.is_ipv6() && !listener.only_v6
     };
@@ -175,31 +178,32 @@ fn refuse_overlaps(source: &mut Source, listeners: &[(&str, &ListenAddress)]) {
                 continue;
             };
             let (one, other) = (quoted(&first.text), quoted(&second.text));
-            let message = if first_key == key {
+            let message = if first_key.key() == key.key() {
                 format!("names {shared} in both {one} and {other}; keep one")
             } else {
                 format!(
-                    "{other} shares {shared} with {one} of {first_key}; give each a port of its own"
+                    "{other} shares {shared} with {one} of {}; give each a port of its own",
+                    first_key.key()
                 )
             };
-            source.refuse(key, message);
+            report.problem(key.refused(message));
         }
     }
 }
 
 /// A socket file has one listener. Abstract names are one for each kind of socket.
-fn refuse_same_files(source: &mut Source, listeners: &[(&str, &UnixAddress)]) {
+fn refuse_same_files(report: &mut Report, listeners: &[(&dyn Refuse, &UnixAddress)]) {
     for (index, (first_key, first)) in listeners.iter().enumerate() {
         for (key, second) in &listeners[index + 1..] {
             let is_file = matches!(second, UnixAddress::Path(_));
-            if first == second && (is_file || first_key == key) {
-                let where_else = if first_key == key {
+            let is_one_key = first_key.key() == key.key();
+            if first == second && (is_file || is_one_key) {
+                let where_else = if is_one_key {
                     "twice".to_owned()
                 } else {
-                    format!("and so does {first_key}")
+                    format!("and so does {}", first_key.key())
                 };
-                let message = format!("names {second} {where_else}; keep one");
-                source.refuse(key, message);
+                report.problem(key.refused(format!("names {second} {where_else}; keep one")));
             }
         }
     }

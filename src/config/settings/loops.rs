@@ -5,18 +5,19 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
-use crate::config::source::{Source, quoted};
-use crate::config::values::{Endpoint, ListenAddress, SinkUrl};
+use crate::config::file::File;
+use crate::config::setting::quoted;
+use crate::config::values::{Endpoint, SinkUrl};
 
-use super::{ListenSettings, SinkSettings, Surroundings};
+use super::{Environment, ListenSettings, Report, SinkSettings};
 
 /// Refuses a sink, or a proxy before it, that is a listener of ours.
 pub fn refuse(
-    source: &mut Source,
+    file: &File,
     sink: &SinkSettings,
     listen: &ListenSettings,
-    admin: Option<&ListenAddress>,
-    around: &Surroundings,
+    around: &Environment,
+    report: &mut Report,
 ) {
     let (is_udp, endpoint) = match &sink.url {
         SinkUrl::Stdout => return,
@@ -25,14 +26,12 @@ pub fn refuse(
             (false, endpoint)
         }
     };
-    let (key, endpoint) = match &sink.proxy {
-        Some(proxy) if !is_udp => ("sink.proxy", &proxy.endpoint),
-        _ => ("sink.url", endpoint),
-    };
+    let proxy = sink.proxy.as_ref().filter(|_| !is_udp);
+    let endpoint = proxy.map_or(endpoint, |proxy| &proxy.endpoint);
     let targets = targets(endpoint, around);
     let mut listeners = listen.by_key(is_udp);
-    if let (false, Some(admin)) = (is_udp, admin) {
-        listeners.push(("admin.listen", admin));
+    if let (false, Some(admin)) = (is_udp, &*file.admin.listen) {
+        listeners.push((file.admin.listen.path(), admin));
     }
     let own = listeners.into_iter().find(|(_, listener)| {
         let mut targets = targets.iter();
@@ -43,12 +42,15 @@ pub fn refuse(
             "leads to sidecarbon itself: {endpoint} is {} of {listener_key}; write the address of the upstream, or listen on another port",
             quoted(&listener.text)
         );
-        source.refuse(key, message);
+        report.problem(match proxy {
+            Some(_) => file.sink.proxy.refuse(message),
+            None => file.sink.url.refuse(message),
+        });
     }
 }
 
 /// The addresses of this host at which an endpoint is, as far as this host knows.
-fn targets(endpoint: &Endpoint, around: &Surroundings) -> Vec<SocketAddr> {
+fn targets(endpoint: &Endpoint, around: &Environment) -> Vec<SocketAddr> {
     let host = endpoint.host.trim_end_matches('.').to_ascii_lowercase();
     let ips: Vec<IpAddr> = if let Ok(ip) = host.parse() {
         vec![ip]

@@ -1,6 +1,6 @@
-//! What the names of points that the daemon makes begin with.
+//! Prefixes of the metric names that the daemon makes.
 
-use crate::config::source::quoted;
+use crate::config::setting::quoted;
 
 /// Stands for the name of the host, so that many can share one file.
 const HOST: &str = "{host}";
@@ -29,7 +29,7 @@ pub fn parse(text: &str, example: &str, host_name: Option<&str>) -> Result<Strin
     };
     if !prefix.split('.').all(is_node) {
         return Err(format!(
-            "{} is no metric path; write nodes of letters, digits, - and _ with dots between, such as {}, or \"\" for none",
+            "{} is not a metric path; write nodes of letters, digits, - and _ with dots between, such as {}, or \"\" for none",
             quoted(text),
             quoted(example)
         ));

@@ -1,63 +1,49 @@
 //! The proxy before a TLS or HTTP sink: from the file, or, for https, from the
 //! environment.
 
-use crate::config::source::{Origin, Source, quoted};
+use crate::config::file::Sink;
+use crate::config::problem::{Origin, Problem};
+use crate::config::setting::quoted;
 use crate::config::values::{Endpoint, Proxy, SinkUrl, is_exempt};
 
-use super::Surroundings;
+use super::{Environment, Report};
 
 /// The proxy, if there is one for this sink.
-pub fn find(source: &mut Source, url: &SinkUrl, around: &Surroundings) -> Option<Proxy> {
+pub fn find(sink: &mut Sink, around: &Environment, report: &mut Report) -> Option<Proxy> {
     // The endpoint for which the environment counts, too.
-    let https = match url {
+    let https = match &*sink.url {
         SinkUrl::Http {
             secure, endpoint, ..
         } => secure.then_some(endpoint),
         SinkUrl::Tls(_) => None,
         SinkUrl::Tcp(_) | SinkUrl::Udp(_) | SinkUrl::Stdout => {
-            refuse_for_others(source);
+            if sink.proxy.is_some() {
+                report.problem(sink.proxy.refuse(
+                    "is for tls://, https:// and http:// sinks; take it out or change sink.url",
+                ));
+            }
             return None;
         }
     };
-    let origin = source.origin("sink.proxy");
-    let written = source.secret("sink.proxy", |text| match text {
-        "" => Ok(None),
-        text => Proxy::parse(text).map(Some),
-    });
-    if let Some(Some(proxy)) = written {
-        source.show("sink.proxy", quoted(&proxy.to_string()), origin);
-        return Some(proxy);
-    }
-    if origin != Origin::Default {
-        return None;
+    if sink.proxy.is_set() {
+        return sink.proxy.as_ref().cloned();
     }
     let (name, from_environment) = around.proxy_for(https?)?;
-    let name = name.to_owned();
     match Proxy::parse(from_environment) {
         Ok(proxy) => {
-            let origin = Origin::Environment(name);
-            source.show("sink.proxy", quoted(&proxy.to_string()), origin);
+            let origin = Origin::Environment(name.to_owned());
+            sink.proxy.show(quoted(&proxy.to_string()), origin);
             Some(proxy)
         }
         Err(message) => {
             let remedy = "or set sink.proxy = \"\" to connect without a proxy";
-            source.problem(name, format!("{message}, {remedy}"));
+            report.problem(Problem::at(name.to_owned(), format!("{message}, {remedy}")));
             None
         }
     }
 }
 
-fn refuse_for_others(source: &mut Source) {
-    let is_empty = |text: &str| Ok::<_, String>(text.is_empty());
-    if source.secret("sink.proxy", is_empty) == Some(false) {
-        source.refuse(
-            "sink.proxy",
-            "is for tls://, https:// and http:// sinks; take it out or change sink.url",
-        );
-    }
-}
-
-impl Surroundings {
+impl Environment {
     /// The proxy that the environment names for an `https` host, and the
     /// variable that names it.
     pub fn proxy_for(&self, endpoint: &Endpoint) -> Option<(&'static str, &str)> {

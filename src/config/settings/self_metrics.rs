@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use crate::config::source::Source;
+use crate::config::file;
 
-use super::duration_within;
-use super::prefix;
+use super::{Report, prefix};
 
 /// How the daemon reports on itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,13 +15,18 @@ pub struct SelfMetrics {
     pub interval: Duration,
 }
 
-/// What the source says of it; off without a prefix.
-pub fn find(source: &mut Source, host_name: Option<&str>) -> Option<SelfMetrics> {
-    let prefix = source.text("self_metrics.prefix", |text| {
-        prefix::parse(text, "sidecarbon.{host}", host_name)
-    });
-    let second = Duration::from_secs(1);
-    let interval = duration_within(source, "self_metrics.interval", second, 3600 * second);
-    let prefix = prefix.filter(|prefix| !prefix.is_empty())?;
-    Some(SelfMetrics { prefix, interval })
+/// Off without a prefix.
+pub fn resolve(
+    file: &file::SelfMetrics,
+    host_name: Option<&str>,
+    report: &mut Report,
+) -> Option<SelfMetrics> {
+    let prefix = report.accept(
+        &file.prefix,
+        prefix::parse(&file.prefix, "sidecarbon.{host}", host_name),
+    );
+    Some(SelfMetrics {
+        prefix: prefix.filter(|prefix| !prefix.is_empty())?,
+        interval: *file.interval,
+    })
 }

@@ -4,14 +4,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::config::api_key::ApiKey;
-use crate::config::source::Source;
-use crate::config::values::{self, Proxy, SinkUrl, Uncertain, choice};
+use crate::config::file::Sink;
+use crate::config::values::{Proxy, SinkUrl, Uncertain};
 
-use super::Surroundings;
 use super::key::{self, FoundKey};
 use super::proxy;
-use super::ranges::{duration_within, within};
 use super::tls::{self, TlsSettings};
+use super::{Environment, Report};
 
 /// Where lines go, and how.
 #[derive(Debug, Clone, PartialEq)]
@@ -51,52 +50,32 @@ pub struct SinkSettings {
     pub is_bare: bool,
 }
 
-const UNCERTAIN: &[(&str, Uncertain)] = &[("resend", Uncertain::Resend), ("drop", Uncertain::Drop)];
-
-/// What the source says of the sink.
-pub fn find(
-    source: &mut Source,
-    around: &Surroundings,
-    warnings: &mut Vec<String>,
-    notes: &mut Vec<String>,
-) -> SinkSettings {
-    let url = source
-        .text("sink.url", SinkUrl::parse)
-        .unwrap_or(SinkUrl::Stdout);
+/// The sink of the file.
+pub fn resolve(file: &mut Sink, around: &Environment, report: &mut Report) -> SinkSettings {
     let FoundKey {
         key,
         file: key_file,
         is_missing: key_is_missing,
-        note,
-    } = key::find(source, &url, around, warnings);
-    notes.extend(note);
-    if let SinkUrl::Http { secure: false, .. } = url
+    } = key::find(file, around, report);
+    if let SinkUrl::Http { secure: false, .. } = *file.url
         && !key.is_empty()
     {
-        warnings.push(
-            "sink.url is http://, so the key travels in clear; write https:// where you can".into(),
-        );
+        report
+            .warn("sink.url is http://, so the key travels in clear; write https:// where you can");
     }
-    let second = Duration::from_secs(1);
-    let day = Duration::from_secs(86_400);
-    let tenth = Duration::from_millis(100);
     SinkSettings {
-        tls: tls::find(source),
-        connect_timeout: duration_within(source, "sink.connect_timeout", tenth, 300 * second),
-        write_timeout: duration_within(source, "sink.write_timeout", second, 3600 * second),
-        request_timeout: duration_within(source, "sink.request_timeout", tenth, 3600 * second),
-        max_connection_age: duration_within(source, "sink.max_connection_age", second, 30 * day),
-        datagram_bytes: source
-            .number("sink.datagram_bytes", 128..8193)
-            .unwrap_or(1400) as usize,
-        proxy: proxy::find(source, &url, around),
-        uncertain: source
-            .text("sink.uncertain", choice(UNCERTAIN))
-            .unwrap_or(Uncertain::Resend),
-        resend_tail: resend_tail(source),
-        max_lines_per_second: source.limit("sink.max_lines_per_second", 1..1_000_000_001),
-        is_bare: key.is_empty() && !key_is_missing && source.is_set("sink.api_key"),
-        url,
+        tls: tls::resolve(&file.tls, report),
+        connect_timeout: *file.connect_timeout,
+        write_timeout: *file.write_timeout,
+        request_timeout: *file.request_timeout,
+        max_connection_age: *file.max_connection_age,
+        datagram_bytes: *file.datagram_bytes as usize,
+        proxy: proxy::find(file, around, report),
+        uncertain: *file.uncertain,
+        resend_tail: file.resend_tail.unwrap_or_default(),
+        max_lines_per_second: *file.max_lines_per_second,
+        is_bare: key.is_empty() && !key_is_missing && file.api_key.is_set(),
+        url: file.url.clone(),
         key,
         key_file,
         key_is_missing,
@@ -114,13 +93,4 @@ impl SinkSettings {
             None => url.into_owned(),
         }
     }
-}
-
-fn resend_tail(source: &mut Source) -> Duration {
-    let minute = Duration::from_secs(60);
-    let parse = |text: &str| match text {
-        "" => Ok(Duration::ZERO),
-        text => values::duration(text).and_then(|tail| within(tail, Duration::ZERO, minute, text)),
-    };
-    source.text("sink.resend_tail", parse).unwrap_or_default()
 }

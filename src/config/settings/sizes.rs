@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use crate::config::source::{Origin, Source, quoted};
-use crate::config::values::{self, SinkUrl, show_bytes};
+use crate::config::file::File;
+use crate::config::problem::Origin;
+use crate::config::setting::quoted;
+use crate::config::values::{SinkUrl, show_bytes};
 
-use super::ranges::{bytes_within, within};
+use super::Report;
 
 /// Under load, lines that come one by one are sent together: a write and all
 /// that it causes costs a hundred times what a line does. Timers have
@@ -27,56 +29,39 @@ pub struct Sizes {
     pub queue_bytes: usize,
 }
 
-/// What the source says of them.
-pub fn find(source: &mut Source, url: &SinkUrl) -> Sizes {
+/// The sizes of the file.
+pub fn resolve(file: &mut File, report: &mut Report) -> Sizes {
     const LEAST_BLOCKS: usize = 4;
-    let queue_bytes = bytes_within(source, "queue.bytes", 64 << 10, 1 << 40);
-    let batch_is_set = source.is_set("batch.bytes");
-    let written = bytes_within(source, "batch.bytes", 1 << 10, 16 << 20);
-    let batch_bytes = if batch_is_set && written * LEAST_BLOCKS > queue_bytes {
-        source.refuse(
-            "batch.bytes",
-            format!(
-                "\"{}\" is more than a quarter of queue.bytes (\"{}\"); write at most \"{}\"",
-                show_bytes(written),
-                show_bytes(queue_bytes),
-                show_bytes(queue_bytes / LEAST_BLOCKS)
-            ),
-        );
-        written
-    } else if batch_is_set {
-        written
-    } else {
+    let queue_bytes = *file.queue.bytes;
+    let batch = &mut file.batch;
+    let mut batch_bytes = *batch.bytes;
+    if !batch.bytes.is_set() {
         // The oldest block goes when the queue is full: with few blocks that
         // would be a large part of it.
-        written.min(queue_bytes / (2 * LEAST_BLOCKS))
-    };
-    if !batch_is_set {
-        source.show(
-            "batch.bytes",
-            quoted(&show_bytes(batch_bytes)),
-            Origin::Default,
-        );
+        batch_bytes = batch_bytes.min(queue_bytes / (2 * LEAST_BLOCKS));
+        batch
+            .bytes
+            .show(quoted(&show_bytes(batch_bytes)), Origin::Default);
+    } else if batch_bytes * LEAST_BLOCKS > queue_bytes {
+        report.problem(batch.bytes.refuse(format!(
+            "\"{}\" is more than a quarter of queue.bytes (\"{}\"); write at most \"{}\"",
+            show_bytes(batch_bytes),
+            show_bytes(queue_bytes),
+            show_bytes(queue_bytes / LEAST_BLOCKS)
+        )));
     }
-    let auto = match url {
+    let auto = match *file.sink.url {
         SinkUrl::Http { .. } => HTTP_LINGER,
         _ => Duration::ZERO,
     };
-    let linger = source.text("batch.linger", |text| match text {
-        "auto" => Ok(auto),
-        text => values::duration(text)
-            .map_err(|message| format!("{message}, or \"auto\""))
-            .and_then(|linger| within(linger, Duration::ZERO, Duration::from_secs(60), text)),
-    });
-    let gather = if source.is_set("batch.linger") {
-        Duration::ZERO
-    } else {
-        GATHER
-    };
     Sizes {
         batch_bytes,
-        linger: linger.unwrap_or(auto),
-        gather,
+        linger: batch.linger.unwrap_or(auto),
+        gather: if batch.linger.is_set() {
+            Duration::ZERO
+        } else {
+            GATHER
+        },
         queue_bytes,
     }
 }

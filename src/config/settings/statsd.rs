@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use crate::config::source::Source;
+use crate::config::file::Statsd;
 use crate::config::values::Percentile;
 
-use super::prefix;
-use super::ranges::{bytes_within, duration_within};
+use super::{Report, prefix};
 
 /// How StatsD samples are aggregated.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,32 +20,28 @@ pub struct StatsdSettings {
     pub bytes: usize,
 }
 
-/// What the source says of it.
-pub fn find(source: &mut Source, host_name: Option<&str>) -> StatsdSettings {
-    let second = Duration::from_secs(1);
-    let interval = duration_within(source, "statsd.interval", second, 3600 * second);
+/// The aggregation of the file.
+pub fn resolve(file: &Statsd, host_name: Option<&str>, report: &mut Report) -> StatsdSettings {
+    let interval = *file.interval;
     if interval.subsec_nanos() > 0 {
-        let message = format!(
+        report.problem(file.interval.refuse(format!(
             "({interval:?}) has a fraction, which no timestamp has; write whole seconds, such as \"10s\""
-        );
-        source.refuse("statsd.interval", message);
+        )));
     }
-    let prefix = source.text("statsd.prefix", |text| {
-        prefix::parse(text, "stats.{host}", host_name)
-    });
-    let percentiles = source.numbers("statsd.percentiles", Percentile::parse);
+    let prefix = prefix::parse(&file.prefix, "stats.{host}", host_name);
+    let percentiles = file.percentiles.to_vec();
     let is_twice = |at: &usize| percentiles[..*at].contains(&percentiles[*at]);
     if let Some(at) = (1..percentiles.len()).find(is_twice) {
         let number = percentiles[at].label.replace('_', ".");
-        source.refuse(
-            "statsd.percentiles",
-            format!("has {number} twice; write it once"),
+        report.problem(
+            file.percentiles
+                .refuse(format!("has {number} twice; write it once")),
         );
     }
     StatsdSettings {
         interval,
         percentiles,
-        prefix: prefix.unwrap_or_default(),
-        bytes: bytes_within(source, "statsd.bytes", 64 << 10, 4 << 30),
+        prefix: report.accept(&file.prefix, prefix).unwrap_or_default(),
+        bytes: *file.bytes,
     }
 }

@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::config::source::{Source, quoted};
+use crate::config::file::Tls;
+use crate::config::setting::{Setting, quoted};
 
-use super::ranges::{duration_within, optional_text};
+use super::Report;
 
 /// How the upstream proves who it is, and we do to it.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -28,50 +29,33 @@ impl TlsSettings {
     }
 }
 
-/// What the source says of it; a certificate and its key belong together.
-pub fn find(source: &mut Source) -> TlsSettings {
-    let ca_file = optional_text(source, "sink.tls.ca_file").map(PathBuf::from);
-    let server_name = optional_text(source, "sink.tls.server_name");
+/// The TLS settings of the file; a certificate and its key belong together.
+pub fn resolve(file: &Tls, report: &mut Report) -> TlsSettings {
+    let text =
+        |setting: &Setting<String>| Some(setting.to_string()).filter(|text| !text.is_empty());
+    let path = |setting| text(setting).map(PathBuf::from);
+    let server_name = text(&file.server_name);
     if let Some(name) = &server_name
         && rustls::pki_types::ServerName::try_from(name.as_str()).is_err()
     {
-        source.refuse(
-            "sink.tls.server_name",
-            format!(
-                "{} is no host name; write the name in the upstream's certificate",
-                quoted(name)
-            ),
-        );
+        report.problem(file.server_name.refuse(format!(
+            "{} is not a host name; write the name in the upstream's certificate",
+            quoted(name)
+        )));
     }
-    let cert = optional_text(source, "sink.tls.client_cert_file").map(PathBuf::from);
-    let key = optional_text(source, "sink.tls.client_key_file").map(PathBuf::from);
-    let client_identity = match (cert, key) {
-        (Some(cert), Some(key)) => Some((cert, key)),
-        (None, None) => None,
-        (Some(_), None) => {
-            source.refuse(
-                "sink.tls.client_cert_file",
-                "needs its key; set sink.tls.client_key_file too",
-            );
-            None
-        }
-        (None, Some(_)) => {
-            source.refuse(
-                "sink.tls.client_key_file",
-                "needs its certificate; set sink.tls.client_cert_file too",
-            );
-            None
-        }
-    };
+    let (cert, key) = (path(&file.client_cert_file), path(&file.client_key_file));
+    if cert.is_some() && key.is_none() {
+        let message = "needs its key; set sink.tls.client_key_file too";
+        report.problem(file.client_cert_file.refuse(message));
+    }
+    if key.is_some() && cert.is_none() {
+        let message = "needs its certificate; set sink.tls.client_cert_file too";
+        report.problem(file.client_key_file.refuse(message));
+    }
     TlsSettings {
-        ca_file,
+        ca_file: path(&file.ca_file),
         server_name,
-        client_identity,
-        confirm_timeout: duration_within(
-            source,
-            "sink.tls.confirm_timeout",
-            Duration::ZERO,
-            Duration::from_secs(60),
-        ),
+        client_identity: cert.zip(key),
+        confirm_timeout: *file.confirm_timeout,
     }
 }

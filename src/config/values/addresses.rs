@@ -5,6 +5,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use toml::Value as Written;
+
+use super::bounds::{Item, text_of};
+use crate::config::setting::{Kind, Unreadable};
 use crate::os;
 
 /// Where to listen, over IP.
@@ -19,9 +23,12 @@ pub struct ListenAddress {
 }
 
 impl ListenAddress {
-    /// Reads `localhost:2003`, `127.0.0.1:2003`, `[::1]:2003`, `0.0.0.0:2003`.
+    /// Reads `localhost:2003`, `127.0.0.1:2003`, `[::1]:2003`, `0.0.0.0:2003`; a port
+    /// alone, `:2003` or `2003`, is one of localhost.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let addresses = if let Some(port) = text.strip_prefix("localhost:") {
+        let port = text.strip_prefix("localhost:");
+        let port = port.or(text.strip_prefix(':')).unwrap_or(text);
+        let addresses = if port.bytes().all(|byte| byte.is_ascii_digit()) {
             port.parse().ok().map(|port| {
                 vec![
                     SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
@@ -39,7 +46,7 @@ impl ListenAddress {
                 only_v6: false,
             }),
             None => Err(format!(
-                "\"{text}\" is no address to listen on; write \"localhost:2003\", \"127.0.0.1:2003\" or \"[::1]:2003\""
+                "\"{text}\" is not an address to listen on; write \"localhost:2003\", \"127.0.0.1:2003\" or \"[::1]:2003\""
             )),
         }
     }
@@ -113,10 +120,36 @@ impl UnixAddress {
             Some(name) if fits && !name.is_empty() => Ok(Self::Abstract(name.to_owned())),
             None if fits && text.starts_with('/') => Ok(Self::Path(text.into())),
             _ => Err(format!(
-                "\"{}\" is no Unix socket; write an absolute path of at most {MAX} bytes, or \"@name\"",
+                "\"{}\" is not a Unix socket; write an absolute path of at most {MAX} bytes, or \"@name\"",
                 text.escape_debug()
             )),
         }
+    }
+}
+
+impl Item for ListenAddress {
+    const LIST: (&'static str, &'static str) = ("a list of texts", "[\"localhost:2003\"]");
+
+    fn parse(text: &str) -> Result<Self, String> {
+        Self::parse(text)
+    }
+}
+
+impl Kind for ListenAddress {
+    type Value = Self;
+
+    fn read(written: &Written) -> Result<Self, Unreadable> {
+        let with_none = |message| format!("{message}, or \"\" for none");
+        Ok(Self::parse(text_of(written)?).map_err(with_none)?)
+    }
+}
+
+impl Item for UnixAddress {
+    const LIST: (&'static str, &'static str) =
+        ("a list of texts", "[\"/run/sidecarbon/graphite.sock\"]");
+
+    fn parse(text: &str) -> Result<Self, String> {
+        Self::parse(text)
     }
 }
 
@@ -139,7 +172,18 @@ mod tests {
         assert_eq!(address.addresses.len(), 2);
         assert!(address.is_loopback());
         assert!(!ListenAddress::parse("0.0.0.0:2003").unwrap().is_loopback());
-        for bad in ["2003", "example.com:2003", "localhost:99999", ":2003"] {
+        for port in ["2003", ":2003"] {
+            let alone = ListenAddress::parse(port).unwrap();
+            assert_eq!(alone.addresses, address.addresses, "{port}");
+        }
+        for bad in [
+            "",
+            ":",
+            "localhost",
+            "example.com:2003",
+            "localhost:99999",
+            "99999",
+        ] {
             assert!(ListenAddress::parse(bad).is_err(), "{bad}");
         }
     }

@@ -1,6 +1,8 @@
-//! A part of a timer's values.
+//! Percentiles of a timer's values.
 
-/// The least so many in a hundred of all values.
+use super::bounds::Item;
+
+/// A percentile of a timer's values.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Percentile {
     /// Of all, from 0 to 1.
@@ -17,7 +19,7 @@ impl Percentile {
         let number = number.filter(|number| *number > 0.0 && *number <= 100.0);
         let Some(number) = number.filter(|_| text.chars().all(is_plain)) else {
             return Err(format!(
-                "\"{}\" is no percentile; write a number over 0 and at most 100, such as 99.9",
+                "\"{}\" is not a percentile; write a number over 0 and at most 100, such as 99.9",
                 text.escape_debug()
             ));
         };
@@ -26,6 +28,15 @@ impl Percentile {
             // However it was written: 90.0 is 90.
             label: number.to_string().replace('.', "_"),
         })
+    }
+}
+
+impl Item for Percentile {
+    const LIST: (&'static str, &'static str) = ("a list of numbers", "[90]");
+    const ARE_NUMBERS: bool = true;
+
+    fn parse(text: &str) -> Result<Self, String> {
+        Self::parse(text)
     }
 }
 

@@ -3,9 +3,12 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use toml::Value as Written;
 use zeroize::Zeroizing;
 
 use super::Endpoint;
+use super::bounds::text_of;
+use crate::config::setting::{Kind, Unreadable, quoted};
 
 /// Through which HTTP proxy: `sink.proxy`.
 #[derive(Clone, PartialEq, Eq)]
@@ -41,6 +44,18 @@ impl Proxy {
             endpoint,
             credentials,
         })
+    }
+}
+
+impl Kind for Proxy {
+    type Value = Self;
+
+    fn read(written: &Written) -> Result<Self, Unreadable> {
+        Ok(Self::parse(text_of(written)?)?)
+    }
+
+    fn show(proxy: &Self, _: &Written) -> String {
+        quoted(&proxy.to_string())
     }
 }
 

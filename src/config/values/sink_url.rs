@@ -2,9 +2,12 @@
 
 use std::fmt;
 
-use crate::config::keys::nearest;
+use toml::Value as Written;
 
 use super::Endpoint;
+use super::bounds::text_of;
+use crate::config::file::nearest;
+use crate::config::setting::{Kind, Unreadable};
 
 /// Where lines go: `sink.url`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,13 +112,21 @@ impl SinkUrl {
     }
 }
 
+impl Kind for SinkUrl {
+    type Value = Self;
+
+    fn read(written: &Written) -> Result<Self, Unreadable> {
+        Ok(Self::parse(text_of(written)?)?)
+    }
+}
+
 fn bad_authority(scheme: &str, authority: &str, example: u16) -> String {
     let host = authority.split(':').next().unwrap_or_default();
     if host.is_empty() {
         format!("has no host; write \"{scheme}://carbon.example.com:{example}\"")
     } else if authority.contains(':') {
         format!(
-            "\"{authority}\" is no host and port; write \"{scheme}://carbon.example.com:{example}\", or \"{scheme}://[2001:db8::1]:{example}\""
+            "\"{authority}\" is not a host and port; write \"{scheme}://carbon.example.com:{example}\", or \"{scheme}://[2001:db8::1]:{example}\""
         )
     } else {
         format!(

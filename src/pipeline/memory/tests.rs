@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use super::*;
-use crate::config::{self, Surroundings};
+use crate::config::{self, Environment};
 
 fn memory(text: &str) -> Memory {
     let text = format!("[sink]\nurl = \"stdout:\"\n{text}");
-    let settings = config::parse(Path::new("test.toml"), &text, &Surroundings::default());
+    let settings = config::parse(Path::new("test.toml"), &text, &Environment::default());
     Memory::of(&settings.unwrap())
 }
 

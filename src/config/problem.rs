@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use super::api_key::mask_uuids;
+
 /// Where a value comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
@@ -24,13 +26,14 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// A problem at a place.
-    pub fn at(place: String, message: String) -> Self {
+    /// A problem at a place. A key that was written in the wrong place is not repeated.
+    pub fn at(place: String, message: impl fmt::Display) -> Self {
+        let message = mask_uuids(&message.to_string());
         Self { place, message }
     }
 
     /// A problem with a key, at the place where its value was written.
-    pub fn new(origin: &Origin, path: &str, message: &str) -> Self {
+    pub fn new(origin: &Origin, path: &str, message: impl fmt::Display) -> Self {
         Self::at(origin.to_string(), format!("{path} {message}"))
     }
 }

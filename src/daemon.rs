@@ -14,7 +14,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use tokio::select;
-use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::mpsc::{self, UnboundedReceiver};
+use tokio::time::sleep_until;
 use tracing::field::debug;
 use tracing::{error, info, warn};
 
@@ -27,6 +28,7 @@ use crate::panics;
 use crate::pipeline::listen::Stop;
 use crate::pipeline::memory::Memory;
 use crate::pipeline::queue::Queue;
+use crate::pipeline::relay::RelayEvent;
 use crate::pipeline::sink::{Fingerprint, fingerprint};
 use crate::pipeline::{Pipeline, SetupError};
 use crate::runtime;
@@ -37,12 +39,9 @@ use self_metrics::Reporter;
 use signals::Signal;
 use systemd::{Manager, Store};
 
-/// An upstream that is away for so long is away, and not just between two
-/// connections. What waits is better kept than waited for.
-const IS_AWAY: Duration = Duration::from_secs(1);
-
-/// How often that is looked at while the daemon stops.
-const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+/// An upstream that has been down for this long is not just between two connections.
+/// Queued lines are then handed over instead of being drained.
+const DOWN_FOR: Duration = Duration::from_secs(1);
 
 /// Runs the daemon until it is told to stop.
 pub fn run(settings: Settings, overrides: &Overrides) -> Exit {
@@ -94,7 +93,9 @@ async fn live(
     let counters = Arc::new(Counters::default());
     // Taken first: a file that is replaced meanwhile is noticed the next time.
     let certificates = fingerprint(&settings.sink.tls);
-    let mut pipeline = match Pipeline::start(&settings, &counters, Manager::sockets(sockets)) {
+    let sockets = Manager::sockets(sockets);
+    let (events, relay_events) = mpsc::unbounded_channel();
+    let mut pipeline = match Pipeline::start(&settings, &counters, sockets, events) {
         Ok(pipeline) => pipeline,
         Err(error) => return refuse_to_start(&error, &settings),
     };
@@ -127,6 +128,7 @@ async fn live(
         counters: &counters,
         logging,
         certificates,
+        relay_events,
     };
     // After a panic, here or in any other task or thread, the queue is still handed over
     // and the ledger printed.
@@ -164,6 +166,7 @@ struct Running<'a> {
     logging: &'a Logging,
     /// What the certificate files held when they were read.
     certificates: Option<Fingerprint>,
+    relay_events: UnboundedReceiver<RelayEvent>,
 }
 
 impl Running<'_> {
@@ -181,6 +184,7 @@ impl Running<'_> {
             counters,
             logging,
             certificates,
+            relay_events,
         } = self;
         // Nothing can fail any more, and no listener has had a turn yet.
         manager.adopt_queue(pipeline.queue(), counters);
@@ -216,8 +220,10 @@ impl Running<'_> {
                     Some(Signal::Stop) => break None,
                     None => break Some("the thread that receives signals ended".to_owned()),
                 },
-                () = counters.key_refused.notified() => reloader.begin_with_refused_key(),
-                () = counters.key_aged.notified() => reloader.begin_with_aged_key(),
+                Some(event) = relay_events.recv() => match event {
+                    RelayEvent::KeyRefused => reloader.begin_with_refused_key(),
+                    RelayEvent::KeyAged => reloader.begin_with_aged_key(),
+                },
                 reread = reloader.read_again() => {
                     reloader.finish(reread, pipeline, admin, logging);
                     reporter.follow(reloader.settings().self_metrics.as_ref(), pipeline.queue(), counters);
@@ -270,7 +276,7 @@ async fn stop(
             return Some(defect);
         }
         let keeps = manager.store() == Store::Offered;
-        let stop = if keeps || counters.sink_up.load(Relaxed) {
+        let stop = if keeps || !counters.upstream.state().is_down() {
             Stop::ReadTheRest
         } else {
             Stop::LeaveTheRest
@@ -279,7 +285,7 @@ async fn stop(
             if !keeps {
                 std::future::pending::<()>().await;
             }
-            is_away(counters).await;
+            is_down(counters).await;
         };
         pipeline.drain(deadline.left(), stop, of_no_use).await
     };
@@ -292,14 +298,22 @@ async fn stop(
     }
 }
 
-/// Waits until the upstream is known to be away.
-async fn is_away(counters: &Counters) {
-    let is_away = || {
-        let since = counters.upstream.look().away_since;
-        since.is_some_and(|since| since.elapsed() >= IS_AWAY)
-    };
-    while !is_away() {
-        tokio::time::sleep(LOOK_INTERVAL).await;
+/// Waits until the upstream has been down for a while.
+async fn is_down(counters: &Counters) {
+    let mut status = counters.upstream.subscribe();
+    loop {
+        let since = status.borrow_and_update().down_since;
+        let has_lasted = async {
+            match since {
+                Some(since) => sleep_until((since + DOWN_FOR).into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        select! {
+            () = has_lasted => return,
+            // The sender lives as long as the counters.
+            _ = status.changed() => {}
+        }
     }
 }
 

@@ -132,6 +132,21 @@ pub fn visible(text: &str) -> usize {
     unicode_width::UnicodeWidthStr::width(plain.as_str())
 }
 
+/// An estimate in words: its largest unit, of which there are two at least.
+/// Nothing where there is none.
+pub fn estimate(seconds: f64) -> Option<String> {
+    const UNITS: [(f64, &str); 3] = [(86_400.0, "d"), (3600.0, "h"), (60.0, "min")];
+    if seconds.is_nan() {
+        return None;
+    }
+    if seconds > 365.0 * 86_400.0 {
+        return Some("over a year".to_owned());
+    }
+    let unit = UNITS.iter().find(|(unit, _)| seconds >= 2.0 * unit);
+    let (unit, name) = unit.copied().unwrap_or((1.0, "s"));
+    Some(format!("{:.0} {name}", seconds / unit))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -205,5 +220,23 @@ mod tests {
             wrap("\u{1b}[31mone\u{1b}[0m two", 7, 0),
             "\u{1b}[31mone\u{1b}[0m two"
         );
+    }
+
+    #[test]
+    fn estimates_are_short() {
+        let cases = [
+            (0.0, "0 s"),
+            (119.0, "119 s"),
+            (120.0, "2 min"),
+            (7199.0, "120 min"),
+            (75_600.0, "21 h"),
+            (864_000.0, "10 d"),
+            (1e9, "over a year"),
+            (f64::INFINITY, "over a year"),
+        ];
+        for (seconds, expected) in cases {
+            assert_eq!(estimate(seconds).as_deref(), Some(expected));
+        }
+        assert_eq!(estimate(f64::NAN), None);
     }
 }

@@ -33,7 +33,6 @@ pub mod memory;
 
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -49,7 +48,7 @@ use crate::stats::{Counters, Whose};
 use listen::connections::Bounds;
 use listen::{ActivatedSockets, BindError, Ingest, Listeners, Plan, Stop};
 use queue::{Compressing, Limits, Queue};
-use relay::{Relay, Replacement};
+use relay::{Relay, RelayEvent, Replacement};
 use sink::{Sink, TlsError};
 
 /// Descriptors that are not for clients: listeners, the upstream, the admin
@@ -119,6 +118,7 @@ impl Pipeline {
         settings: &Settings,
         counters: &Arc<Counters>,
         given: ActivatedSockets,
+        events: mpsc::UnboundedSender<RelayEvent>,
     ) -> Result<Self, SetupError> {
         let queue = Queue::new(limits(settings));
         let ingest = Ingest::new(
@@ -129,7 +129,7 @@ impl Pipeline {
             counters.clone(),
         );
         let sink = Sink::new(&settings.sink, counters.clone())?;
-        counters.upstream.is_at(settings.sink.public_url());
+        counters.upstream.set_url(settings.sink.public_url());
         note_certificates(counters, settings, &sink);
 
         let mut listeners = Listeners::new(ingest.clone(), counters.clone(), given);
@@ -145,7 +145,7 @@ impl Pipeline {
         let (replacements, incoming) = mpsc::unbounded_channel();
         let retry = settings.retry;
         let first = Replacement { sink, retry };
-        let relay = Relay::new(queue.clone(), first, counters.clone(), incoming);
+        let relay = Relay::new(queue.clone(), first, counters.clone(), incoming, events);
         Ok(Self {
             queue,
             flushing: tokio::spawn(ingest.clone().flush_samples()),
@@ -176,7 +176,7 @@ impl Pipeline {
         let replaces = new.sink != old.sink
             || new.retry != old.retry
             || new.sink.tls.reads_files()
-            || !self.counters.sink_up.load(Relaxed);
+            || self.counters.upstream.state().is_down();
         Ok(Change {
             sink: replaces.then_some(sink),
             listeners: self.listeners.plan(&new.listen)?,
@@ -191,7 +191,7 @@ impl Pipeline {
         self.ingest.reconfigure_statsd(&new.statsd);
         if let Some(sink) = change.sink {
             let retry = new.retry;
-            self.counters.upstream.is_at(new.sink.public_url());
+            self.counters.upstream.set_url(new.sink.public_url());
             note_certificates(&self.counters, new, &sink);
             // A relay that is gone is noticed by `failed`.
             let _ = self.replacements.send(Replacement { sink, retry });

@@ -19,4 +19,4 @@ pub use delay::Delays;
 pub use ledger::{DropReason, Ledger, ListenerId, RejectReason};
 pub use rejected::{RejectedLine, RejectedLines};
 pub use throttle::{LOG_INTERVAL, Throttle};
-pub use upstream::{LastError, Look, Upstream};
+pub use upstream::{LastError, Upstream, UpstreamState, UpstreamStatus};

@@ -189,11 +189,14 @@ fn clients(page: &mut Page, counters: &Counters) {
 }
 
 fn sink(page: &mut Page, counters: &Counters) {
-    page.single_gauge(
-        "sink_up",
-        "1 until an attempt to deliver fails, and again once lines went out.",
-        u8::from(counters.sink_up.load(Relaxed)),
+    let up = "sink_up";
+    page.gauge(
+        up,
+        "1 if the last lines sent were delivered, 0 if the last attempt failed; absent before the first attempt has ended.",
     );
+    if let Some(is_up) = counters.upstream.state().is_up() {
+        page.value(up, &[], u8::from(is_up));
+    }
     page.single_counter(
         "sink_connects_total",
         "Connections made to the upstream.",
@@ -247,7 +250,7 @@ fn process(page: &mut Page, counters: &Counters, log_lines_dropped: u64) {
     page.single_counter(
         "log_lines_suppressed_total",
         "Log lines left out by rate limits, or lost to a blocked output.",
-        counters.log_lines_suppressed.load(Relaxed) + log_lines_dropped,
+        *counters.log_lines_suppressed.borrow() + log_lines_dropped,
     );
     let build = "build_info";
     page.gauge(build, "What runs; always 1.");

@@ -17,6 +17,9 @@ use crate::stats::{AckMode, Counters, DropReason, FailureKind, Ledger, RejectRea
 pub struct Status {
     /// Of the daemon.
     pub version: String,
+    /// Of the machine on which it runs.
+    #[serde(default)]
+    pub hostname: String,
     /// Since its start.
     pub uptime_seconds: u64,
     /// Whether it stops, and only sends what waits.
@@ -46,7 +49,7 @@ pub struct Account {
     pub aggregated: u64,
     /// The upstream has them.
     pub delivered: u64,
-    /// ActivatedSockets up, by reason.
+    /// By reason.
     pub dropped: BTreeMap<String, u64>,
     /// They wait.
     pub queued: u64,
@@ -87,13 +90,17 @@ pub struct Queue {
 pub struct Sink {
     /// Without secrets.
     pub url: String,
-    /// Until an attempt fails, and again once lines went out.
-    pub up: bool,
+    /// `not_tried`, `connecting`, `up`, `down`, or `unauthorized`.
+    #[serde(default)]
+    pub state: String,
+    /// Whether the last lines sent were delivered; `null` before the first attempt has
+    /// ended.
+    pub up: Option<bool>,
     /// The address of the last connection that was made.
     pub address: Option<String>,
     /// Its other addresses that failed then, and why.
     pub failed_addresses: Option<String>,
-    /// For how long it is away.
+    /// For how long it has been down.
     pub away_seconds: Option<f64>,
     /// Until it is tried again; 0 while it is being tried.
     pub next_attempt_seconds: Option<f64>,
@@ -136,6 +143,10 @@ impl Status {
         let ledger = &snapshot.ledger;
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            hostname: rustix::system::uname()
+                .nodename()
+                .to_string_lossy()
+                .into_owned(),
             uptime_seconds: uptime.as_secs(),
             draining,
             ledger: Account::of(ledger),
@@ -178,16 +189,17 @@ impl Sink {
             .into_iter()
             .find(|mode| counters.is_ack_mode(*mode));
         let now = Instant::now();
-        let upstream = counters.upstream.look();
+        let upstream = counters.upstream.status();
         let since = |then: Instant| now.saturating_duration_since(then).as_secs_f64();
         let left = |whose| counters.certificates.seconds_left(whose, SystemTime::now());
         let until = |then: Instant| then.saturating_duration_since(now).as_secs_f64();
         Self {
             url: upstream.url,
-            up: counters.sink_up.load(Relaxed),
+            state: upstream.state.label().to_owned(),
+            up: upstream.state.is_up(),
             address: upstream.address.map(|address| address.to_string()),
             failed_addresses: Some(upstream.failed_addresses).filter(|failed| !failed.is_empty()),
-            away_seconds: upstream.away_since.map(since),
+            away_seconds: upstream.down_since.map(since),
             next_attempt_seconds: upstream.next_attempt.map(until),
             last_error: upstream.last_error.map(|error| LastError {
                 kind: error.kind.label().to_owned(),

@@ -1,10 +1,9 @@
 //! `sidecarbon status`: how the daemon on this host is, once or every second.
 
-mod drain;
 mod table;
 
 use std::io;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::Args;
 use hyper::StatusCode;
@@ -20,7 +19,6 @@ use super::get::{admin, get};
 use super::screen::{BAD, Screen, paint};
 use super::{Invocation, Run, block_on, complain, printed};
 use crate::format::{escape, escape_json};
-use drain::Drain;
 
 /// Between two looks.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -72,11 +70,7 @@ async fn once(at: &ListenAddress, json: bool) -> io::Result<Exit> {
             Ok(escape_json(&page))
         } else {
             let status = read(&page)?;
-            Ok(table::render(
-                &status,
-                Drain::default().look(&status, Instant::now()),
-                screen,
-            ))
+            Ok(table::render(&status, screen))
         }
     });
     match text {
@@ -94,7 +88,6 @@ async fn once(at: &ListenAddress, json: bool) -> io::Result<Exit> {
 
 /// A table that is painted over on a terminal, and elsewhere follows the last.
 async fn keep_painting(at: &ListenAddress) -> io::Result<Exit> {
-    let mut drain = Drain::default();
     let mut rows = 0;
     let mut ticks = ticks();
     loop {
@@ -102,7 +95,7 @@ async fn keep_painting(at: &ListenAddress) -> io::Result<Exit> {
         let screen = Screen::new();
         let status = ask(at).await.and_then(|page| read(&page));
         let text = match status {
-            Ok(status) => table::render(&status, drain.look(&status, Instant::now()), screen),
+            Ok(status) => table::render(&status, screen),
             Err(why) => screen.wrap(&paint(BAD, &escape(why)), 0) + "\n",
         };
         if screen.is_terminal {

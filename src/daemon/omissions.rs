@@ -2,7 +2,6 @@
 //! bad lines leaves its size there and not just its first samples.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use tokio::time::sleep;
@@ -45,12 +44,11 @@ pub async fn tell(queue: Queue, counters: Arc<Counters>) {
         left_out: 0,
         rejected: rejected_total(),
     };
-    loop {
-        // One that is left out during the sleep notifies as well, and is counted by then.
-        counters.log_line_left_out.notified().await;
+    let mut suppressed = counters.log_lines_suppressed.subscribe();
+    while suppressed.changed().await.is_ok() {
         panics::inject("omissions");
         sleep(INTERVAL).await;
-        let left_out = counters.log_lines_suppressed.load(Relaxed);
+        let left_out = *suppressed.borrow_and_update();
         if let Some(Told { left_out, rejected }) = told.update(left_out, rejected_total()) {
             warn!(
                 left_out,

@@ -5,7 +5,6 @@
 //! those of the interval, so that a restart shows no jump.
 
 use std::fmt::Display;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::time::{Instant, sleep_until};
@@ -131,7 +130,9 @@ fn render(
         &(snapshot.ledger.queued() + snapshot.ledger.in_flight()),
     );
     line("queue.bytes", &snapshot.allocated);
-    line("sink.up", &u8::from(counters.sink_up.load(Relaxed)));
+    if let Some(is_up) = counters.upstream.state().is_up() {
+        line("sink.up", &u8::from(is_up));
+    }
     line("sink.errors", &(now.failures - before.failures));
     let delivered = now.delivered - before.delivered;
     if delivered > 0 {

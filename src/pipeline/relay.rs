@@ -9,7 +9,6 @@ mod backoff;
 mod outage;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use tokio::select;
@@ -21,15 +20,14 @@ use tracing::{debug, error, info, warn};
 
 use crate::config::RetrySettings;
 use crate::deadline::timeout;
+use crate::format::estimate;
 use crate::panics;
-use crate::stats::{Counters, DropReason, FailureKind};
+use crate::stats::{Counters, DropReason, FailureKind, LastError, UpstreamState};
 
 use super::queue::{Lease, Queue};
 use super::sink::{Attended, Deliver, Failure};
 use backoff::Backoff;
 use outage::{News, Outage};
-
-pub use outage::roughly;
 
 /// While the daemon ends, there is no time for long delays.
 const DRAIN_DELAY: Duration = Duration::from_millis(500);
@@ -51,6 +49,17 @@ pub struct Replacement<S> {
     pub retry: RetrySettings,
 }
 
+/// What the daemon should look into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RelayEvent {
+    /// The upstream has rejected the key, or TLS has failed: there may be another key, or
+    /// other certificates.
+    KeyRefused,
+    /// Lines are about to be sent with a key and certificates that were read a while ago:
+    /// their files may hold others.
+    KeyAged,
+}
+
 /// Moves lines until the queue is closed and empty.
 #[derive(Debug)]
 pub struct Relay<S> {
@@ -60,6 +69,7 @@ pub struct Relay<S> {
     outage: Outage,
     counters: Arc<Counters>,
     replacements: mpsc::UnboundedReceiver<Replacement<S>>,
+    events: mpsc::UnboundedSender<RelayEvent>,
     /// How many lines had arrived when last looked.
     delivered: u64,
     /// When somebody was last sent to look for another key.
@@ -87,6 +97,7 @@ impl<S: Deliver + 'static> Relay<S> {
         first: Replacement<S>,
         counters: Arc<Counters>,
         replacements: mpsc::UnboundedReceiver<Replacement<S>>,
+        events: mpsc::UnboundedSender<RelayEvent>,
     ) -> Self {
         Self {
             queue,
@@ -95,6 +106,7 @@ impl<S: Deliver + 'static> Relay<S> {
             outage: Outage::default(),
             counters,
             replacements,
+            events,
             delivered: 0,
             key_seen: Instant::now(),
             dropped_before: None,
@@ -127,6 +139,7 @@ impl<S: Deliver + 'static> Relay<S> {
         }
         self.mind_the_key();
         // 2. Make sure of a way before any line is in flight.
+        self.counters.upstream.connecting();
         let connected = select! {
             biased;
             Some(new) = self.replacements.recv() => return Round::Replaced(new),
@@ -158,8 +171,13 @@ impl<S: Deliver + 'static> Relay<S> {
     fn mind_the_key(&mut self) {
         if self.key_seen.elapsed() >= KEY_AGE {
             self.key_seen = Instant::now();
-            self.counters.key_aged.notify_one();
+            self.tell(RelayEvent::KeyAged);
         }
+    }
+
+    fn tell(&self, event: RelayEvent) {
+        // While the daemon ends, nobody listens.
+        let _ = self.events.send(event);
     }
 
     async fn attended(&mut self, attended: Result<Attended, Failure>) -> Round<S> {
@@ -212,11 +230,9 @@ impl<S: Deliver + 'static> Relay<S> {
         self.delivered = delivered;
         self.backoff.reset();
         self.queue.upstream_back();
-        if !self.counters.sink_up.swap(true, Relaxed) {
-            self.counters.upstream.back();
-        }
+        self.counters.upstream.delivered();
         let dropped_before = self.dropped_before.take();
-        let address = self.counters.upstream.look().address.map(display);
+        let address = self.counters.upstream.status().address.map(display);
         match self.outage.delivered(Instant::now()) {
             Some(News::FirstDelivery) => info!(address, "the upstream takes lines"),
             Some(News::Back { lasted, attempts }) => {
@@ -236,7 +252,6 @@ impl<S: Deliver + 'static> Relay<S> {
 
     /// Says what is wrong and answers how long to wait.
     fn failed(&mut self, failure: &Failure) -> Duration {
-        self.counters.sink_up.store(false, Relaxed);
         self.counters.sink_failed(failure.cause().kind);
         self.queue.upstream_away();
         if failure.cause().kind == FailureKind::Throttled {
@@ -252,16 +267,23 @@ impl<S: Deliver + 'static> Relay<S> {
             Failure::Unauthorized(_) | Failure::Misconfigured(_) => self.backoff.longest(random),
         };
         let now = Instant::now();
-        self.counters
-            .upstream
-            .failed(failure.cause().kind, failure.to_string(), now, now + delay);
+        let state = match failure {
+            Failure::Unauthorized(_) => UpstreamState::Unauthorized,
+            Failure::Unavailable(_) | Failure::Misconfigured(_) => UpstreamState::Down,
+        };
+        let error = LastError {
+            kind: failure.cause().kind,
+            message: failure.to_string(),
+            at: now,
+        };
+        self.counters.upstream.failed(state, error, now + delay);
         let is_refused = matches!(failure, Failure::Unauthorized(_))
             || matches!(
                 failure.cause().kind,
                 FailureKind::Tls | FailureKind::Certificate
             );
         if is_refused {
-            self.counters.key_refused.notify_one();
+            self.tell(RelayEvent::KeyRefused);
         }
         let ledger = self.queue.snapshot().ledger;
         let dropped = ledger.dropped(DropReason::QueueFull);
@@ -275,7 +297,7 @@ impl<S: Deliver + 'static> Relay<S> {
         let dropped = (dropped > 0).then_some(dropped);
         let lasted = in_seconds(lasted);
         // At this rate, until the oldest lines are dropped.
-        let queue_lasts = outage::roughly(self.queue.outlook().horizon);
+        let queue_lasts = estimate(self.queue.outlook().horizon);
         match failure {
             Failure::Unavailable(_) => {
                 warn!(error = %failure, lasted, attempts, waiting, dropped, queue_lasts, "upstream unavailable, lines wait");

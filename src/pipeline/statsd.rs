@@ -133,7 +133,7 @@ impl Statsd {
                     total = before + gauges,
                     "statsd.bytes is used up, gauges that were not touched for long are forgotten, a change to one begins at 0; send fewer names, or raise it"
                 ),
-                None => self.counters.leave_out_log_line(),
+                None => self.counters.suppress_log_line(),
             }
         }
     }

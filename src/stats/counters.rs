@@ -6,7 +6,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::Notify;
+use tokio::sync::watch;
 
 use super::{Certificates, ListenerId, RejectedLines, Upstream};
 
@@ -178,10 +178,7 @@ impl ListenerCounters {
 #[derive(Debug)]
 pub struct Counters {
     listeners: Mutex<Vec<Arc<ListenerCounters>>>,
-    /// Whether the sink can take lines, as far as is known: until an attempt
-    /// fails, and again once lines went out.
-    pub sink_up: AtomicBool,
-    /// The same for people, in words.
+    /// How deliveries go.
     pub upstream: Upstream,
     /// When certificates expire.
     pub certificates: Certificates,
@@ -201,25 +198,16 @@ pub struct Counters {
     /// How deliveries over TCP and TLS are confirmed.
     ack_mode: AtomicU8,
     sink_errors: [AtomicU64; FailureKind::ALL.len()],
-    /// The upstream has refused the key, or TLS has failed: time to look for
-    /// another key and other certificates.
-    pub key_refused: Notify,
-    /// Lines are about to go out with a key and certificates that were read a
-    /// while ago: time to see whether their files hold others.
-    pub key_aged: Notify,
     /// Whether the last reload was accepted.
     pub reload_success: AtomicBool,
     /// Log lines left out by rate limits.
-    pub log_lines_suppressed: AtomicU64,
-    /// One was left out just now.
-    pub log_line_left_out: Notify,
+    pub log_lines_suppressed: watch::Sender<u64>,
 }
 
 impl Default for Counters {
     fn default() -> Self {
         Self {
             listeners: Mutex::default(),
-            sink_up: AtomicBool::new(true),
             upstream: Upstream::default(),
             certificates: Certificates::default(),
             rejected_lines: RejectedLines::default(),
@@ -230,11 +218,8 @@ impl Default for Counters {
             lines_uncertain: AtomicU64::new(0),
             ack_mode: AtomicU8::new(AckMode::Kernel as u8),
             sink_errors: Default::default(),
-            key_refused: Notify::new(),
-            key_aged: Notify::new(),
             reload_success: AtomicBool::new(true),
-            log_lines_suppressed: AtomicU64::new(0),
-            log_line_left_out: Notify::new(),
+            log_lines_suppressed: watch::Sender::default(),
         }
     }
 }
@@ -274,9 +259,8 @@ impl Counters {
     }
 
     /// A log line is left out.
-    pub fn leave_out_log_line(&self) {
-        self.log_lines_suppressed.fetch_add(1, Relaxed);
-        self.log_line_left_out.notify_one();
+    pub fn suppress_log_line(&self) {
+        self.log_lines_suppressed.send_modify(|lines| *lines += 1);
     }
 
     /// Something went wrong on the way to the upstream.

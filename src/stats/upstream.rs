@@ -1,33 +1,71 @@
-//! How the upstream is, for people who look: where, since when it is away, why,
-//! and when it is tried again. The relay reports here, at changes only.
+//! What is known of the upstream. The relay, which owns it, publishes every change;
+//! whoever is interested reads the latest, or waits for the next.
 
 use std::net::SocketAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use tokio::sync::Notify;
+use tokio::sync::watch;
 
 use super::FailureKind;
 
-/// The upstream as it was last heard of.
-#[derive(Debug, Default)]
-pub struct Upstream {
-    look: Mutex<Look>,
-    changed: Notify,
+/// How deliveries go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum UpstreamState {
+    /// No connection has been attempted since the start, or since a reload changed the
+    /// upstream.
+    #[default]
+    NotTried,
+    /// The first attempt is under way.
+    Connecting,
+    /// The last lines sent were delivered.
+    Up,
+    /// The last attempt failed.
+    Down,
+    /// The last attempt failed because the API key was rejected.
+    Unauthorized,
 }
 
-/// One look at it.
+impl UpstreamState {
+    /// The state as interfaces for programs show it.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::NotTried => "not_tried",
+            Self::Connecting => "connecting",
+            Self::Up => "up",
+            Self::Down => "down",
+            Self::Unauthorized => "unauthorized",
+        }
+    }
+
+    /// Whether lines are delivered; unknown until the first attempt has ended.
+    pub fn is_up(self) -> Option<bool> {
+        match self {
+            Self::NotTried | Self::Connecting => None,
+            Self::Up => Some(true),
+            Self::Down | Self::Unauthorized => Some(false),
+        }
+    }
+
+    /// Whether the last attempt failed.
+    pub fn is_down(self) -> bool {
+        self.is_up() == Some(false)
+    }
+}
+
+/// The upstream as it was last heard of.
 #[derive(Debug, Clone, Default)]
-pub struct Look {
+pub struct UpstreamStatus {
+    /// How deliveries go.
+    pub state: UpstreamState,
     /// Where lines go; holds no secret.
     pub url: String,
     /// The address of the last connection that was made.
     pub address: Option<SocketAddr>,
     /// The other addresses that failed when it was made, and why; empty if none.
     pub failed_addresses: String,
-    /// Since when no line has gone out, while that lasts.
-    pub away_since: Option<Instant>,
-    /// When the next attempt is due, while it is away.
+    /// Since when no line has been delivered, while that lasts.
+    pub down_since: Option<Instant>,
+    /// When the next attempt is due, while it is down.
     pub next_attempt: Option<Instant>,
     /// The last thing that went wrong, also when it is over.
     pub last_error: Option<LastError>,
@@ -44,57 +82,80 @@ pub struct LastError {
     pub at: Instant,
 }
 
+/// Publishes the status.
+#[derive(Debug, Default)]
+pub struct Upstream(watch::Sender<UpstreamStatus>);
+
 impl Upstream {
-    /// Lines go there from now on, and nothing has been tried yet.
-    pub fn is_at(&self, url: String) {
-        let mut look = self.lock();
-        look.url = url;
-        look.address = None;
-        look.failed_addresses.clear();
-        look.next_attempt = None;
-        self.changed.notify_one();
+    /// Lines go there from now on. An outage of the same upstream goes on.
+    pub fn set_url(&self, url: String) {
+        self.0.send_modify(|status| {
+            if status.url != url {
+                status.state = UpstreamState::NotTried;
+                status.down_since = None;
+            }
+            status.url = url;
+            status.address = None;
+            status.failed_addresses.clear();
+            status.next_attempt = None;
+        });
+    }
+
+    /// A connection is attempted.
+    pub fn connecting(&self) {
+        self.0.send_if_modified(|status| {
+            let is_first = status.state == UpstreamState::NotTried;
+            if is_first {
+                status.state = UpstreamState::Connecting;
+            }
+            is_first
+        });
     }
 
     /// A connection was made to this address; others had failed.
     pub fn connected(&self, address: SocketAddr, failed_addresses: String) {
-        let mut look = self.lock();
-        look.address = Some(address);
-        look.failed_addresses = failed_addresses;
+        self.0.send_modify(|status| {
+            status.address = Some(address);
+            status.failed_addresses = failed_addresses;
+        });
     }
 
     /// An attempt failed, and the next one has its time.
-    pub fn failed(&self, kind: FailureKind, message: String, now: Instant, next: Instant) {
-        let mut look = self.lock();
-        look.away_since.get_or_insert(now);
-        look.next_attempt = Some(next);
-        look.last_error = Some(LastError {
-            kind,
-            message,
-            at: now,
+    pub fn failed(&self, state: UpstreamState, error: LastError, next: Instant) {
+        self.0.send_modify(|status| {
+            status.state = state;
+            status.down_since.get_or_insert(error.at);
+            status.next_attempt = Some(next);
+            status.last_error = Some(error);
         });
-        self.changed.notify_one();
     }
 
-    /// Lines go out again.
-    pub fn back(&self) {
-        let mut look = self.lock();
-        look.away_since = None;
-        look.next_attempt = None;
-        self.changed.notify_one();
+    /// Lines were delivered.
+    pub fn delivered(&self) {
+        self.0.send_if_modified(|status| {
+            let is_news = status.state != UpstreamState::Up;
+            if is_news {
+                status.state = UpstreamState::Up;
+                status.down_since = None;
+                status.next_attempt = None;
+            }
+            is_news
+        });
     }
 
-    /// Waits until it is heard of again. For one who waits.
-    pub async fn changed(&self) {
-        self.changed.notified().await;
+    /// The status now.
+    pub fn status(&self) -> UpstreamStatus {
+        self.0.borrow().clone()
     }
 
-    /// How it is now.
-    pub fn look(&self) -> Look {
-        self.lock().clone()
+    /// The state now.
+    pub fn state(&self) -> UpstreamState {
+        self.0.borrow().state
     }
 
-    fn lock(&self) -> MutexGuard<'_, Look> {
-        self.look.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The status from now on.
+    pub fn subscribe(&self) -> watch::Receiver<UpstreamStatus> {
+        self.0.subscribe()
     }
 }
 
@@ -107,21 +168,39 @@ mod tests {
     #[test]
     fn an_outage_has_one_beginning_and_its_last_error_stays() {
         let upstream = Upstream::default();
-        upstream.is_at("tcp://h:1".to_owned());
+        upstream.set_url("tcp://h:1".to_owned());
+        assert_eq!(upstream.state().is_up(), None);
+        upstream.connecting();
+        assert_eq!(upstream.state(), UpstreamState::Connecting);
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
-        upstream.failed(FailureKind::Dns, "first".to_owned(), at(0), at(1));
-        upstream.failed(FailureKind::Connect, "second".to_owned(), at(2), at(5));
-        let look = upstream.look();
+        let failed = |state, message: &str, from, next| {
+            let error = LastError {
+                kind: FailureKind::Connect,
+                message: message.to_owned(),
+                at: at(from),
+            };
+            upstream.failed(state, error, at(next));
+        };
+        failed(UpstreamState::Down, "first", 0, 1);
+        upstream.connecting();
+        failed(UpstreamState::Unauthorized, "second", 2, 5);
+        let status = upstream.status();
+        assert_eq!(status.state, UpstreamState::Unauthorized);
         assert_eq!(
-            (look.away_since, look.next_attempt),
+            (status.down_since, status.next_attempt),
             (Some(at(0)), Some(at(5)))
         );
-        upstream.back();
-        let look = upstream.look();
-        assert_eq!((look.away_since, look.next_attempt), (None, None));
-        let error = look.last_error.unwrap();
+        // A reload does not end an outage.
+        upstream.set_url("tcp://h:1".to_owned());
+        assert!(upstream.state().is_down());
+        upstream.delivered();
+        let status = upstream.status();
+        assert_eq!(status.state.is_up(), Some(true));
+        assert_eq!((status.down_since, status.next_attempt), (None, None));
+        let error = status.last_error.unwrap();
         assert_eq!((error.message.as_str(), error.at), ("second", at(2)));
-        assert_eq!(look.url, "tcp://h:1");
+        upstream.set_url("tcp://other:1".to_owned());
+        assert_eq!(upstream.state(), UpstreamState::NotTried);
     }
 }

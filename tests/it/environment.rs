@@ -170,7 +170,7 @@ fn rows(certs: &Certs, config: &Config) -> Vec<Row> {
             "statsd.prefix",
             "stats.web-1",
             "a b",
-            "no metric path; write nodes",
+            "not a metric path; write nodes",
         ),
         row(
             "statsd.bytes",
@@ -200,7 +200,7 @@ fn rows(certs: &Certs, config: &Config) -> Vec<Row> {
             "self_metrics.prefix",
             "relays.web-1",
             "a b",
-            "no metric path; write nodes",
+            "not a metric path; write nodes",
         ),
         row("self_metrics.interval", "30s", "10", duration),
         row(

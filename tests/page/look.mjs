@@ -1,5 +1,5 @@
 // Looks at the status page in a real browser, as a person would: at a desk and on
-// a phone, by day and by night, while lines flow, while the upstream is away and
+// a phone, by day and by night, while lines flow, while the upstream is down and
 // while the daemon is gone. Last line: how many checks passed and failed.
 
 import { readFileSync } from "node:fs";
@@ -165,10 +165,10 @@ const rests = async ({ page, seen }) => {
 
 const outage = async ({ page }) => {
   await upstream.die();
-  await check("an outage shows within five seconds", () => says(page, "headline", "The upstream is away"));
+  await check("an outage shows within five seconds", () => says(page, "headline", "The upstream is down"));
   await check("with its reason in plain words", () => says(page, "lead", "The connection is refused"));
   await check("as the system said it", () => says(page, "detail", "Connection refused"));
-  await check("with what waits and how long that can go on", () => says(page, "lead", "the queue has room for another"));
+  await check("with what waits and how long that can go on", () => says(page, "lead", "full in"));
   await check("on the way of the lines, too", () => page.waitForSelector("#pipe-out.cut", { timeout: SOON }).then(() => true));
   for (const view of VIEWS) {
     const away = await open(view);

@@ -259,7 +259,7 @@ survives() {
     local sent patient refused began
     upstream_down
     clients lines kept 100000
-    within 20 status_says '100,000 lines wait, .*; upstream tcp://127.0.0.1:4000 away for '
+    within 20 status_says '100,000 lines queued, .*; upstream tcp://127.0.0.1:4000 down for '
     touch "$root/root/test/go"
     clients datagrams datagram 1000 /root/test/go >"$work/datagrams" &
     local datagrams=$!
@@ -302,7 +302,7 @@ drained() {
 forgets_at_a_stop() {
     upstream_down
     clients lines stopped 100
-    within 20 status_says '100 lines wait'
+    within 20 status_says '100 lines queued'
     inside systemctl stop sidecarbon
     # And what is stopped stays so, whoever knocks.
     is_active sidecarbon.socket inactive
@@ -360,7 +360,7 @@ is_restarted_after_a_kill() {
 reports_what_a_kill_has_lost() {
     upstream_down
     clients lines killed 1000
-    within 20 status_says '1,000 lines wait'
+    within 20 status_says '1,000 lines queued'
     local before
     before=$(property MainPID)
     send_signal KILL
@@ -392,7 +392,7 @@ is_restarted_without_its_sockets() {
 takes_a_new_key() {
     upstream_down
     clients lines rotated 100
-    within 20 status_says '100 lines wait'
+    within 20 status_says '100 lines queued'
     write_key "$new_key"
     inside systemctl reload sidecarbon
     upstream_up

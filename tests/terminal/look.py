@@ -152,12 +152,12 @@ def main(binary):
             client.sendall(b"".join(lines))
             client.close()
             watch = [binary, "status", "--watch", "--config", config]
-            look("status --watch, away", watch, until=re.compile("Connection refused"))
+            look("status --watch, down", watch, until=re.compile("Connection refused"))
             piped("status", watch[:2] + watch[3:])
             with socket.create_server(("127.0.0.1", upstream)):
                 # Read by nobody: the kernel takes enough for a drain to begin.
-                text = look("status --watch, draining", watch, until=re.compile("draining +\\["))
-                check("status --watch, draining: with a bar", "[" in text, text)
+                text = look("status --watch, draining", watch, until=re.compile("draining +about .* left"))
+                check("status --watch, draining: with the time left", "left" in text, text)
         finally:
             daemon.kill()
             daemon.wait()

@@ -48,7 +48,7 @@ const ratesOf = (status) => {
 // How far a backlog has shrunk since it was largest.
 const backlogOf = ({ ledger, queue, sink }) => {
   const waiting = ledger.queued + ledger.in_flight;
-  const isBacklog = !sink.up || queue.drain_seconds !== 0;
+  const isBacklog = sink.up === false || queue.drain_seconds !== 0;
   memory.most = isBacklog ? Math.max(memory.most, waiting) : 0;
   return { waiting, most: memory.most };
 };

@@ -1,40 +1,48 @@
 // The parts of the page, each from the numbers that it shows.
 
-// What is to be said first, and how grave it is.
+// The headline: its severity, its title, and one or two sentences.
 const headline = ({ status, rates, dropping }) => {
   const { sink, queue, ledger } = status;
-  const wait = ledger.queued === 0 ? "nothing waits" : `${lines(ledger.queued)} ${ledger.queued === 1 ? "waits" : "wait"}`;
+  const isDown = sink.up === false;
+  const queued = `${lines(ledger.queued)} queued`;
+  const reason = sink.last_error ? reasonOf(sink.last_error) : "";
+  const next = sink.next_attempt_seconds;
+  const again = next === null ? "" : next < 1 ? "The next attempt is running." : `Next attempt in ${lasting(next)}.`;
+  const full = queue.horizon_seconds === null ? "" : `, full in ${roughly(queue.horizon_seconds)} at this rate`;
+  const outage = `${sink.away_seconds === null ? "" : `Down for ${lasting(sink.away_seconds)}. `}${queued}${full}. ${again}`;
   if (ledger.imbalance !== 0) {
-    return ["bad", "The account does not close", `${lines(Math.abs(ledger.imbalance))} are in no account. This is a defect of sidecarbon; please report it.`];
+    return ["bad", "The ledger does not balance", `${lines(Math.abs(ledger.imbalance))} are in no account. This is a defect of sidecarbon; please report it.`];
   }
   if (status.draining) {
-    return ["warn", "It is stopping", `No more lines are taken; ${wait} to be sent before the end.`];
+    return ["warn", "Stopping", `No more lines are received. ${queued}.`];
   }
   if (dropping.lines > 0) {
-    return ["bad", "Lines are being lost", `${whyDropped(dropping.reason, sink)} That was ${lines(dropping.lines)} in the last ten seconds.`];
+    return ["bad", "Lines are being dropped", `${whyDropped(dropping.reason, sink)} ${lines(dropping.lines)} dropped in the last ten seconds.`];
   }
-  if (!sink.up) {
-    const since = sink.away_seconds === null ? "" : `for ${lasting(sink.away_seconds)}`;
-    const next = sink.next_attempt_seconds;
-    const again = next === null ? "" : next < 1 ? "It is being tried now." : `The next attempt is in ${lasting(next)}.`;
-    const lasts = queue.horizon_seconds === null ? "" : `, and the queue has room for another ${roughly(queue.horizon_seconds)} at this rate`;
-    const reason = sink.last_error ? reasonOf(sink.last_error) : "";
-    return ["warn", "The upstream is away", `${reason} It has been away ${since}; ${wait}${lasts}. ${again}`];
+  if (sink.state === "unauthorized") {
+    return ["bad", "API key rejected", `The upstream rejects the API key; check it, and send SIGHUP. Nothing is lost yet. ${outage}`];
+  }
+  if (isDown) {
+    return ["warn", "The upstream is down", `${reason} ${outage}`];
   }
   if (rates.isKnown && rates.out === 0 && ledger.in_flight > 0 && ledger.queued > 0) {
-    return ["warn", "The upstream takes nothing just now", `It is connected, and acknowledges nothing; ${wait}. After sink.write_timeout without any progress the connection is given up and a new one made.`];
+    return ["warn", "The upstream does not acknowledge", `It is connected, but acknowledges nothing; ${queued}. After sink.write_timeout without progress, a new connection is made.`];
   }
   if (queue.drain_seconds !== 0 && ledger.queued > 0) {
-    return ["warn", "Catching up", `The upstream is back, and ${wait} from before. New lines go first.`];
+    return ["warn", "Sending the backlog", `The upstream is up again; ${queued}. New lines are sent first.`];
   }
   if (ledger.received + ledger.generated === 0) {
-    return ["well", "Ready", "No line has come yet. Send one to a listener below, as in: sidecarbon send test.line 1"];
+    return ["well", "Ready", "No line has been received yet. Send one to a listener below, for example: sidecarbon send test.line 1"];
   }
-  const outage = queue.horizon_seconds === null ? "" : ` The queue would last through an outage of ${roughly(queue.horizon_seconds)} at this rate.`;
-  const flow = rates.in < 0.05 ? "No line comes in just now" : `${rate(rates.in)} lines a second come in`;
-  const left = ledger.queued + ledger.in_flight;
-  return ["well", "All is well", `${flow}, and the upstream has ${left === 0 ? "all there were" : "all but the last few"}.${outage}`];
+  if (sink.up === null) {
+    return ["warn", "No line delivered yet", `The upstream has not been reached yet; ${queued}.`];
+  }
+  const flow = rates.in < 0.05 ? "No lines are coming in" : `${rate(rates.in)} lines per second`;
+  const spare = queue.horizon_seconds === null ? "" : ` The queue would hold the lines of an outage of ${roughly(queue.horizon_seconds)}.`;
+  return ["well", "All is well", `${flow}; ${lines(ledger.queued + ledger.in_flight)} not yet acknowledged.${spare}`];
 };
+
+const STATES = { not_tried: "Not tried yet", connecting: "Connecting", up: "Up", down: "Down", unauthorized: "API key rejected" };
 
 const showState = (view) => {
   const { sink, queue } = view.status;
@@ -42,19 +50,19 @@ const showState = (view) => {
   document.body.dataset.state = state;
   say(at("headline"), title);
   say(at("lead"), lead);
-  const said = sink.up ? "" : (sink.last_error?.message ?? "");
+  const said = sink.up === false ? (sink.last_error?.message ?? "") : "";
   say(at("detail"), said);
   show(at("detail"), said !== "");
   document.title = state === "well" ? "sidecarbon" : `${title} · sidecarbon`;
-  say(at("version"), view.status.version);
-  say(at("pulse"), `Live, up for ${lasting(view.status.uptime_seconds)}`);
+  say(at("version"), `${view.status.version} on ${view.status.hostname}`);
+  say(at("pulse"), `Live, running for ${lasting(view.status.uptime_seconds)}`);
 
-  const isDraining = sink.up && queue.drain_seconds !== 0 && view.most > 0;
+  const isDraining = sink.up === true && queue.drain_seconds !== 0 && view.most > 0;
   show(at("drain"), isDraining);
   if (isDraining) {
     const done = 1 - view.waiting / view.most;
     at("drain-bar").value = done;
-    const left = queue.drain_seconds === null ? "more comes than goes" : `about ${roughly(Math.max(queue.drain_seconds, 1))} to go`;
+    const left = queue.drain_seconds === null ? "the backlog is growing" : `about ${roughly(Math.max(queue.drain_seconds, 1))} left`;
     say(at("drain-text"), `${Math.floor(done * 100)} %, ${left}`);
   }
 };
@@ -79,7 +87,7 @@ const showWay = ({ status, rates }) => {
       const flow = rates.listeners.get(name) ?? 0;
       const words = [`${rate(flow)}/s`];
       if (connections > 0) words.unshift(`${count(connections)} open`);
-      if (kernel_drops > 0) words.unshift(`${count(kernel_drops)} lost in the kernel`);
+      if (kernel_drops > 0) words.unshift(`${count(kernel_drops)} dropped by the kernel`);
       say(item.lastElementChild, words.join(" · "));
       item.classList.toggle("flows", flow > 0);
     },
@@ -90,7 +98,7 @@ const showWay = ({ status, rates }) => {
   say(at("rate-in"), rate(rates.in));
   say(at("rate-out"), rate(rates.out));
   showPipe(at("pipe-in"), rates.in, false);
-  showPipe(at("pipe-out"), rates.out, !sink.up);
+  showPipe(at("pipe-out"), rates.out, sink.up === false);
 
   const filled = Math.min(queue.bytes / queue.limit_bytes, 1);
   at("fill").style.transform = `scaleY(${filled.toFixed(3)})`;
@@ -98,9 +106,9 @@ const showWay = ({ status, rates }) => {
   at("queue").classList.toggle("full", filled >= 0.95);
   say(at("waiting"), count(ledger.queued));
   say(at("memory"), `${bytes(queue.bytes)} of ${bytes(queue.limit_bytes)}`);
-  const known = sink.up ? (sink.connects > 0 || ledger.delivered > 0 ? "Up" : "Not tried yet") : "Away";
+  const known = STATES[sink.state] ?? sink.state;
   say(at("upstream-state"), known);
-  at("out").classList.toggle("away", !sink.up);
+  at("out").classList.toggle("down", sink.up === false);
   say(at("url"), sink.url);
 };
 
@@ -109,11 +117,11 @@ const showFacts = ({ status }) => {
   const horizon = queue.horizon_seconds;
   say(at("horizon"), horizon === null ? "–" : roughly(horizon));
   const full = `until ${bytes(queue.limit_bytes)} are full`;
-  say(at("horizon-note"), horizon === null ? `At this rate there is no end to it; nothing comes in that would fill ${bytes(queue.limit_bytes)}.` : `At the present rate, ${full}. Waiting lines are compressed.`);
+  say(at("horizon-note"), horizon === null ? "Not filling at this rate." : `At this rate, ${full}. Queued lines are compressed.`);
 
   const ago = sink.last_error && `${lasting(sink.last_error.ago_seconds)} ago`;
   const facts = [
-    ["State", sink.up ? "up" : `away for ${lasting(sink.away_seconds ?? 0)}`],
+    ["State", sink.up === false ? `${STATES[sink.state]} for ${lasting(sink.away_seconds ?? 0)}` : STATES[sink.state]],
     ["Next attempt", sink.next_attempt_seconds === null ? null : sink.next_attempt_seconds < 1 ? "now" : `in ${lasting(sink.next_attempt_seconds)}`],
     ["Address", sink.address],
     ["Addresses that failed", sink.failed_addresses],

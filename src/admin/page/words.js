@@ -48,39 +48,39 @@ const clock = (date) => date.toLocaleTimeString("en-GB");
 
 // What went wrong on the way to the upstream, by the kind that is counted.
 const REASONS = {
-  dns: "Its name cannot be looked up.",
+  dns: "Its host name cannot be resolved.",
   connect: "No connection can be made.",
   tls: "The TLS handshake fails.",
-  certificate: "Its certificate is not accepted, and nothing is sent without one.",
+  certificate: "Its certificate is not valid, so nothing is sent.",
   ended: "It has closed the connection.",
   broken: "The connection broke.",
   timeout: "It does not answer in time.",
-  unauthorized: "It refuses the API key.",
-  throttled: "It asks for less.",
+  unauthorized: "It rejects the API key.",
+  throttled: "It limits our rate (429).",
   status: "It answers with an error.",
-  proxy: "The proxy does not let us through.",
+  proxy: "The proxy refuses the connection.",
   io: "The operating system reports an error.",
 };
 
 const reasonOf = ({ kind, message }) => {
   if (kind === "connect" && /refused/i.test(message)) return "The connection is refused: nothing listens there.";
-  if (kind === "connect" && /unreachable/i.test(message)) return "There is no way to its address.";
+  if (kind === "connect" && /unreachable/i.test(message)) return "Its address cannot be reached.";
   return REASONS[kind] ?? "Something went wrong.";
 };
 
-// Why lines are given up.
+// Why lines are dropped.
 const LOSSES = {
-  refused: "The upstream refuses some of them.",
-  uncertain: "What became of them is not known, and sink.uncertain says to drop them.",
+  refused: "The upstream rejects some of them.",
+  uncertain: "The answer to their request was lost, and sink.uncertain is \"drop\".",
   too_large: "Some are larger than a datagram or a request can be.",
-  shutdown: "They came when the end had begun.",
-  corrupt: "Memory went bad under them while they waited; test the memory of this machine.",
+  shutdown: "They came after the shutdown had begun.",
+  corrupt: "They were damaged in memory; test the memory of this machine.",
 };
 
 const whyDropped = (reason, sink) => {
   if (reason !== "queue_full") return LOSSES[reason] ?? "";
-  if (sink.up) return "The queue is full, as more comes than the upstream takes, and the oldest go first; or StatsD samples have more names than statsd.bytes holds.";
-  return `The queue is full, and the upstream is away. ${sink.last_error ? reasonOf(sink.last_error) : ""} The oldest lines go first.`;
+  if (sink.up !== false) return "The queue is full, because lines come faster than the upstream accepts them, and the oldest are dropped; or StatsD samples have more names than statsd.bytes can hold.";
+  return `The queue is full, and the upstream is down. ${sink.last_error ? reasonOf(sink.last_error) : ""} The oldest lines are dropped.`;
 };
 
 const sum = (accounts) => Object.values(accounts).reduce((total, number) => total + number, 0);

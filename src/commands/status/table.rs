@@ -6,31 +6,26 @@ use std::fmt::Write as _;
 use anstyle::Style;
 
 use crate::admin::status::{Account, Listener, Status};
-use crate::pipeline::relay::roughly;
 use crate::stats::EXPIRES_SOON;
 
-use super::drain::{Progress, TimeLeft, bar};
 use crate::commands::screen::{BAD, FAINT, GOOD, ODD, STRONG, Screen, paint};
-use crate::format::{bytes, count, thousands, visible};
+use crate::format::{bytes, count, estimate, thousands, visible};
 
 /// Where the second column begins.
 const MARGIN: usize = 11;
-
-/// Cells of the bar.
-const CELLS: usize = 30;
 
 /// Columns of numbers.
 const NUMBER: usize = 14;
 
 /// All of it, in lines that fit.
-pub fn render(status: &Status, drain: Option<Progress>, screen: Screen) -> String {
+pub fn render(status: &Status, screen: Screen) -> String {
     let mut table = Table {
         text: String::new(),
         screen,
     };
     table.title(status);
     table.upstream(status);
-    table.queue(status, drain);
+    table.queue(status);
     table.lines(&status.ledger);
     table.listeners(&status.listeners);
     table.text
@@ -55,13 +50,21 @@ impl Table {
 
     fn upstream(&mut self, status: &Status) {
         let sink = &status.sink;
-        let state = match sink.away_seconds {
-            _ if sink.up => paint(GOOD, "up"),
-            None => paint(BAD, "away"),
-            Some(away) => paint(BAD, &format!("away for {}", lasted(away))),
+        let is_up = sink.up == Some(true);
+        let is_down = sink.up == Some(false);
+        let since = sink
+            .away_seconds
+            .map(|down| format!(" for {}", lasted(down)));
+        let since = since.unwrap_or_default();
+        let state = match sink.state.as_str() {
+            "unauthorized" => paint(BAD, &format!("API key rejected{since}")),
+            _ if is_down => paint(BAD, &format!("down{since}")),
+            "connecting" => paint(ODD, "connecting"),
+            _ if is_up => paint(GOOD, "up"),
+            _ => "not tried yet".to_owned(),
         };
         self.row("upstream", &format!("{} {state}", sink.url));
-        if let Some(address) = sink.address.as_ref().filter(|_| sink.up) {
+        if let Some(address) = sink.address.as_ref().filter(|_| is_up) {
             self.row("", &paint(FAINT, &format!("connected to {address}")));
         }
         if let Some(failed) = &sink.failed_addresses {
@@ -71,7 +74,7 @@ impl Table {
             );
         }
         if let Some(error) = &sink.last_error {
-            let when = if sink.up {
+            let when = if is_up {
                 format!(
                     "last error, {} ago, {}:",
                     lasted(error.ago_seconds),
@@ -81,12 +84,10 @@ impl Table {
                 format!("{}:", error.kind)
             };
             let said = format!("{when} {}", error.message);
-            let said = if sink.up { paint(FAINT, &said) } else { said };
+            let said = if is_up { paint(FAINT, &said) } else { said };
             self.row("", &said);
         }
-        if !sink.up
-            && let Some(seconds) = sink.next_attempt_seconds
-        {
+        if is_down && let Some(seconds) = sink.next_attempt_seconds {
             let next = if seconds < 1.0 {
                 "next attempt now".to_owned()
             } else {
@@ -94,18 +95,18 @@ impl Table {
             };
             self.row("", &next);
         }
-        let doubts = [
+        let counts = [
             (sink.resent, "sent again"),
             (sink.at_risk, "at risk"),
             (sink.uncertain, "uncertain"),
         ];
-        let doubts: Vec<String> = doubts
+        let counts: Vec<String> = counts
             .iter()
             .filter(|(lines, _)| *lines > 0)
             .map(|(lines, what)| format!("{} {what}", thousands(*lines)))
             .collect();
-        if !doubts.is_empty() {
-            self.row("", &paint(ODD, &format!("lines: {}", doubts.join(", "))));
+        if !counts.is_empty() {
+            self.row("", &paint(ODD, &format!("lines: {}", counts.join(", "))));
         }
         for (what, left) in [
             (
@@ -128,27 +129,29 @@ impl Table {
         self.text.push('\n');
     }
 
-    fn queue(&mut self, status: &Status, drain: Option<Progress>) {
+    fn queue(&mut self, status: &Status) {
         let queue = &status.queue;
-        let waiting = count(status.ledger.queued, "line waits", "lines wait");
-        let flying = thousands(status.ledger.in_flight);
+        let queued = count(status.ledger.queued, "line", "lines");
+        let in_flight = thousands(status.ledger.in_flight);
         let used = format!("{} of {}", bytes(queue.bytes), bytes(queue.limit_bytes));
-        self.row("queue", &format!("{waiting}, {flying} in flight; {used}"));
-        let lasts = queue.horizon_seconds.and_then(roughly).map_or_else(
-            || "at this rate it never fills up".to_owned(),
-            |horizon| format!("it would last {horizon} at this rate if nothing went out"),
+        self.row(
+            "queue",
+            &format!("{queued} queued, {in_flight} in flight; {used}"),
         );
-        self.row("", &lasts);
-        if let Some(drain) = drain {
-            let left = match drain.left {
-                TimeLeft::Seconds(seconds) => format!("about {} left", lasted(seconds)),
-                TimeLeft::Endless => paint(ODD, "more comes than goes"),
-                TimeLeft::Unknown => "how long is not known yet".to_owned(),
+        let is_down = status.sink.up == Some(false);
+        let full = match queue.horizon_seconds.and_then(estimate) {
+            Some(horizon) if is_down => paint(ODD, &format!("full in {horizon}")),
+            Some(horizon) => format!("would be full {horizon} after the upstream went down"),
+            None => "not filling".to_owned(),
+        };
+        self.row("", &full);
+        let has_backlog = queue.drain_seconds != Some(0.0) && status.ledger.queued > 0;
+        if has_backlog && status.sink.up == Some(true) {
+            let left = match queue.drain_seconds.and_then(estimate) {
+                Some(left) => format!("about {left} left"),
+                None => paint(ODD, "the backlog is growing"),
             };
-            let done = drain.done.map_or_else(String::new, |done| {
-                format!("{} {:.0} %, ", bar(done, CELLS), (done * 100.0).floor())
-            });
-            self.row("draining", &format!("{done}{left}"));
+            self.row("draining", &left);
         }
         self.text.push('\n');
     }
@@ -289,7 +292,7 @@ fn cut(name: &str, width: usize) -> String {
 }
 
 fn lasted(seconds: f64) -> String {
-    roughly(seconds).unwrap_or_default()
+    estimate(seconds).unwrap_or_default()
 }
 
 #[expect(clippy::cast_precision_loss, reason = "seconds of a process's life")]

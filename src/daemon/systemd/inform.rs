@@ -6,7 +6,6 @@
 //! it. An idle daemon wakes for the watchdog and for nothing else.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use tokio::select;
@@ -39,6 +38,7 @@ pub async fn go_on(
         feeding.set_missed_tick_behavior(MissedTickBehavior::Delay);
         feeding
     });
+    let mut changes = counters.upstream.subscribe();
     let mut said = String::new();
     let mut said_at: Option<Instant> = None;
     let mut look_at = Some(Instant::now());
@@ -52,17 +52,17 @@ pub async fn go_on(
             () = sleep_until(look_at.unwrap_or_else(Instant::now)), if look_at.is_some() => {
                 panics::inject("inform");
                 let snapshot = queue.snapshot();
-                let is_up = counters.sink_up.load(Relaxed);
-                let words = status_text::describe(&snapshot, is_up, &counters.upstream.look());
+                let status = counters.upstream.status();
+                let words = status_text::describe(&snapshot, &status);
                 if words != said {
                     mention(&notifier, &format!("STATUS={words}"));
                     said = words;
                     said_at = Some(Instant::now());
                 }
-                let is_idle = is_up && snapshot.ledger.queued() == 0;
+                let is_idle = !status.state.is_down() && snapshot.ledger.queued() == 0;
                 look_at = (!is_idle).then(|| Instant::now() + LOOK_AGAIN);
             }
-            () = counters.upstream.changed() => {
+            _ = changes.changed() => {
                 let soonest = said_at.map_or_else(Instant::now, |at| at + BETWEEN_WORDS);
                 look_at = Some(look_at.map_or(soonest, |at| at.min(soonest)));
             }

@@ -127,6 +127,6 @@ impl IngestLog {
     }
 
     fn suppressed(&self) {
-        self.counters.leave_out_log_line();
+        self.counters.suppress_log_line();
     }
 }

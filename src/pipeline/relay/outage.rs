@@ -117,21 +117,6 @@ impl Outage {
     }
 }
 
-/// An estimate in words: its largest unit, of which there are two at least.
-/// Nothing where there is none.
-pub fn roughly(seconds: f64) -> Option<String> {
-    const UNITS: [(f64, &str); 3] = [(86_400.0, "d"), (3600.0, "h"), (60.0, "min")];
-    if seconds.is_nan() {
-        return None;
-    }
-    if seconds > 365.0 * 86_400.0 {
-        return Some("over a year".to_owned());
-    }
-    let unit = UNITS.iter().find(|(unit, _)| seconds >= 2.0 * unit);
-    let (unit, name) = unit.copied().unwrap_or((1.0, "s"));
-    Some(format!("{:.0} {name}", seconds / unit))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -163,24 +148,6 @@ mod tests {
         };
         assert_eq!(outage.delivered(at(100)), Some(back));
         assert_eq!(outage.failed(&refused, at(111)), away(0, 1));
-    }
-
-    #[test]
-    fn estimates_are_short() {
-        let cases = [
-            (0.0, "0 s"),
-            (119.0, "119 s"),
-            (120.0, "2 min"),
-            (7199.0, "120 min"),
-            (75_600.0, "21 h"),
-            (864_000.0, "10 d"),
-            (1e9, "over a year"),
-            (f64::INFINITY, "over a year"),
-        ];
-        for (seconds, expected) in cases {
-            assert_eq!(roughly(seconds).as_deref(), Some(expected));
-        }
-        assert_eq!(roughly(f64::NAN), None);
     }
 
     #[test]

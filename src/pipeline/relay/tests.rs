@@ -110,7 +110,13 @@ impl Running {
             sink: upstream.clone(),
             retry: RETRY,
         };
-        let relay = Relay::new(queue.clone(), first, Arc::default(), incoming);
+        let relay = Relay::new(
+            queue.clone(),
+            first,
+            Arc::default(),
+            incoming,
+            mpsc::unbounded_channel().0,
+        );
         Self {
             queue,
             replacements,

@@ -255,7 +255,7 @@ impl HttpSink {
                     answer = words,
                     "the upstream refuses this line, it is dropped"
                 ),
-                None => self.counters.leave_out_log_line(),
+                None => self.counters.suppress_log_line(),
             }
             lease.give_up_all(DropReason::Refused);
         }

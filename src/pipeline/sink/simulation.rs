@@ -294,7 +294,13 @@ async fn play(seed: u64) {
         retry,
     };
     let (_replacements, incoming) = mpsc::unbounded_channel();
-    let relay = Relay::new(queue.clone(), first, Arc::<Counters>::default(), incoming);
+    let relay = Relay::new(
+        queue.clone(),
+        first,
+        Arc::<Counters>::default(),
+        incoming,
+        mpsc::unbounded_channel().0,
+    );
     let relay = tokio::spawn(relay.run());
 
     let mut sent = 0;

@@ -98,16 +98,16 @@ fn an_outage_is_told_with_its_reason() {
     let daemon = Daemon::start(&config);
     daemon.tcp("outage.line 1 1700000000\n");
     wait_for("a failed attempt", || {
-        daemon.metric("sidecarbon_sink_up") == 0
+        daemon.metrics().get("sidecarbon_sink_up") == Some(0)
     });
     let outcome = asking(&daemon).args(["status"]).run();
     assert_eq!(outcome.code, Some(0), "{}", outcome.said);
     for words in [
-        "away for",
+        "down for",
         "connect: 127.0.0.1",
         "refused",
         "next attempt",
-        "1 line waits",
+        "1 line queued",
     ] {
         assert!(
             outcome.said.contains(words),
@@ -132,10 +132,10 @@ fn a_drain_is_watched_to_its_end() {
     let watching = asking(&daemon).args(["status", "--watch"]).go();
     watching
         .output
-        .find("the outage", |line| line.contains("away for"));
+        .find("the outage", |line| line.contains("down for"));
     let upstream = Upstream::tcp_at(&port);
-    watching.output.find("a bar", |line| {
-        line.starts_with("draining   [#") && line.contains(" left")
+    watching.output.find("the time left", |line| {
+        line.starts_with("draining   about ") && line.contains(" left")
     });
     upstream.expect_lines(LINES);
     daemon.wait_delivered(LINES);

@@ -29,11 +29,11 @@ fn the_link_goes_down_and_up() {
     wait_for("some lines", || upstream.len() > 1000);
     network.pass(false);
     wait_for("the end of patience", || {
-        daemon.metric("sidecarbon_sink_up") == 0
+        daemon.metrics().get("sidecarbon_sink_up") == Some(0)
     });
     network.pass(true);
     wait_for("the upstream to be back", || {
-        daemon.metric("sidecarbon_sink_up") == 1
+        daemon.metrics().get("sidecarbon_sink_up") == Some(1)
     });
     let sent = load.stop();
     let books = Books::close(daemon, upstream, &sent);

@@ -14,7 +14,6 @@
 
 mod frames;
 mod machine;
-mod memo;
 mod opcode;
 mod point;
 mod text;

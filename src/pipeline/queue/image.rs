@@ -1,22 +1,21 @@
-//! The waiting lines as bytes, for the next process.
+//! The queued lines as bytes, for the next process.
 //!
 //! ```text
-//!   version 4 │ lines 8 │ account │ frame │ frame │ … │ block │ … │ account
+//!   version 4 │ lines 8 │ account │ frame │ frame │ … │ block │ …
 //!             ▲           ▲
 //!             │           └── chunks: image/chunk.rs
 //!             └── these two are where they are in every version
 //! ```
 //!
-//! In: what waits, the oldest first; each block is freed as it is written, so
+//! In: what is queued, the oldest first; each block is freed as it is written, so
 //! that memory never doubles. Frames go as they are, compressed. Blocks hold
 //! bare lines, so the key is in no image. Out: the same lines, as backlog, with
 //! the account that they stand in: the sum stays right, and no counter goes
 //! backwards over a restart.
 //!
-//! One byte that changed costs the block that it is in, and nothing where it is
-//! in an account, of which there are two. A cut image costs its tail, one of
-//! another version all of it. What is lost is dropped as `corrupt`, to the line:
-//! the account says how many there were.
+//! A damaged or cut image costs the lines from the damage on, one of another version all
+//! of them. They are dropped as `corrupt`, to the line: the account, or the number at
+//! the beginning, says how many there were.
 
 mod chunk;
 pub mod codec;
@@ -38,7 +37,7 @@ use chunk::{Chunk, Kind};
 use codec::{Fields, put, put_text};
 
 /// Of this layout. Images of any other are not read.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Version and lines.
 const PREFIX: usize = 4 + 8;
@@ -104,7 +103,7 @@ pub fn write(
             }
             written += lines;
         }
-        chunk::write(out, Kind::Account, 0, &account, &[])
+        Ok(())
     };
     let result = all();
     (written, result)
@@ -133,17 +132,23 @@ fn adopt_image(
     mut image: Image,
 ) -> Adopted {
     let first_number = state.begin_adoption();
+    // What is damaged comes first, then what follows it is not trusted.
+    let is_intact = |chunk: &Chunk| chunk.contents(file).is_some();
+    let intact = image
+        .chunks
+        .iter()
+        .take_while(|chunk| is_intact(chunk))
+        .count();
+    image.chunks.truncate(intact);
     let mut lines = 0;
     for chunk in image.chunks.drain(..).rev() {
         let waiting = read(file, &chunk, now, first_number);
         // Its memory is needed for the lines; without that, it takes both.
         let _ = file.set_len(chunk.at);
-        let Some(waiting) = waiting.filter(|waiting| waiting.lines() == chunk.lines) else {
-            image.damage.get_or_insert(Damage::Changed);
-            continue;
-        };
-        lines += chunk.lines;
-        state.adopt(waiting);
+        if let Some(waiting) = waiting.filter(|waiting| waiting.lines() == chunk.lines) {
+            lines += chunk.lines;
+            state.adopt(waiting);
+        }
     }
     state.end_adoption();
     let lost = image.expected.saturating_sub(lines);
@@ -189,36 +194,37 @@ impl Image {
         let [a, b, c, d, lines @ ..] = prefix;
         let version = u32::from_le_bytes([a, b, c, d]);
         if version != VERSION {
-            let lines = u64::from_le_bytes(lines);
-            // More than that is no image at all.
-            let most = file.metadata()?.len().saturating_mul(MOST_LINES_A_BYTE);
             return Ok(Self {
-                expected: if lines <= most { lines } else { 0 },
+                expected: plausible(u64::from_le_bytes(lines), file)?,
                 damage: Some(Damage::Version(version)),
                 ..Self::default()
             });
         }
-        let mut chunks = chunk::survey(file, PREFIX as u64)?;
-        let mut accounts: Vec<Account> = chunks
-            .extract_if(.., |chunk| chunk.kind == Kind::Account)
-            .filter_map(|chunk| Account::read(&chunk.contents(file)?.0))
-            .collect();
-        let is_whole = accounts.len() == 2;
-        let account = accounts.pop();
+        let mut chunks = chunk::survey(file, PREFIX as u64)?.into_iter();
+        let account = chunks.next().filter(|first| first.kind == Kind::Account);
+        let contents = account.and_then(|chunk| chunk.contents(file));
+        let account = contents.and_then(|(head, _)| Account::read(&head));
+        let lines = u64::from_le_bytes(lines);
+        let Some(account) = account else {
+            return Ok(Self {
+                expected: plausible(lines, file)?,
+                damage: Some(Damage::Changed),
+                ..Self::default()
+            });
+        };
         Ok(Self {
-            // The prefix has no checksum.
-            expected: account
-                .as_ref()
-                .map_or_else(|| known_lines(&chunks), |known| known.ledger.queued()),
-            chunks,
-            account,
-            damage: (!is_whole).then_some(Damage::Changed),
+            chunks: chunks.collect(),
+            expected: account.ledger.queued(),
+            account: Some(account),
+            damage: None,
         })
     }
 }
 
-fn known_lines(chunks: &[Chunk]) -> u64 {
-    chunks.iter().map(|chunk| chunk.lines).sum()
+/// The number of lines in the prefix, unless it is more than an image can hold.
+fn plausible(lines: u64, file: &File) -> io::Result<u64> {
+    let most = file.metadata()?.len().saturating_mul(MOST_LINES_A_BYTE);
+    Ok(if lines <= most { lines } else { 0 })
 }
 
 fn read(file: &File, chunk: &Chunk, now: Instant, first_number: u64) -> Option<Waiting> {

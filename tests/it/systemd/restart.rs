@@ -114,21 +114,14 @@ fn after(damage: impl FnOnce(&mut Vec<u8>)) -> (Vec<String>, Vec<String>, u64) {
 }
 
 #[test]
-fn a_flipped_byte_costs_its_block_alone() {
+fn a_flipped_byte_costs_what_follows_it() {
     let (sent, arrived, lost) = after(|image| {
         let middle = image.len() / 2;
         image[middle] ^= 0x40;
     });
-    assert!(lost > 0 && lost < LINES as u64 / 2, "{lost}");
+    assert!(lost > 0 && lost < LINES as u64, "{lost}");
     assert_eq!(arrived.len() as u64, LINES as u64 - lost);
-    // What is missing is one piece.
-    let at = arrived
-        .iter()
-        .zip(&sent)
-        .take_while(|(arrived, sent)| arrived == sent)
-        .count();
-    let hole = usize::try_from(lost).expect("a number of lines");
-    assert_same_lines(&arrived[at..], &sent[at + hole..]);
+    assert_same_lines(&arrived, &sent[..arrived.len()]);
 }
 
 #[test]

@@ -6,7 +6,8 @@
 //! memory, and nothing recurses, however deep the pickle does. A list may hold
 //! itself: who walks through a value goes as deep as a point, and no deeper.
 
-use super::memo::Memo;
+use std::collections::HashMap;
+
 use super::opcode::{self, Leaf, Opcode, Unreadable};
 
 /// More values are in no list of points that fits into a frame: there, a value
@@ -16,10 +17,8 @@ const MAX_VALUES: usize = 1 << 19;
 /// The memory that a machine takes, at most.
 pub const MOST_BYTES: usize = 20 << 20;
 
-/// What is remembered out of turn is in a map, where it takes the memory of so
-/// many values. Picklers number without gaps, even one that forgets nothing from
-/// one pickle to the next.
-const OUT_OF_TURN: usize = 2;
+/// Values whose memory one entry of the memo takes, in the map and while that grows.
+const VALUES_PER_MEMO: usize = 2;
 
 /// What is on the stack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,7 +65,8 @@ struct Machine {
     stack: Vec<Value>,
     /// How high the stack was at each mark.
     marks: Vec<usize>,
-    memo: Memo,
+    /// Its keys are the client's; the hasher of the standard library is keyed at random.
+    memo: HashMap<u32, Value>,
     values: Values,
     /// Values so far, whatever became of them.
     counted: usize,
@@ -136,7 +136,7 @@ impl Machine {
                 self.put(number.map_err(|_| Unreadable::TooMuch)?)?;
             }
             Opcode::Get(number) => {
-                let value = self.memo.get(number);
+                let value = self.memo.get(&number).copied();
                 self.push(value.ok_or(Unreadable::Odd)?)?;
             }
         }
@@ -175,11 +175,8 @@ impl Machine {
 
     fn put(&mut self, number: u32) -> Result<(), Unreadable> {
         let value = self.top()?;
-        if self.memo.len() == MAX_VALUES {
-            return Err(Unreadable::TooMuch);
-        }
-        if self.memo.put(number, value) {
-            self.count(OUT_OF_TURN)?;
+        if self.memo.insert(number, value).is_none() {
+            self.count(VALUES_PER_MEMO)?;
         }
         Ok(())
     }
@@ -292,11 +289,10 @@ mod tests {
     #[test]
     fn a_machine_stays_small() {
         let counted = size_of::<Value>() + size_of::<Sequence>() + size_of::<Node>();
-        let run = size_of::<Value>();
-        assert!(MAX_VALUES * (counted + run) <= MOST_BYTES);
+        assert!(MAX_VALUES * counted <= MOST_BYTES);
         // A map has twice as many places as it fills to seven eighths, a byte
         // beside each, and half of that once more while it grows.
         let place = size_of::<(u32, Value)>() + 1;
-        assert!(place * 16 / 7 * 3 / 2 <= OUT_OF_TURN * counted);
+        assert!(place * 16 / 7 * 3 / 2 <= VALUES_PER_MEMO * counted);
     }
 }

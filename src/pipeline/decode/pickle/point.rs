@@ -12,11 +12,9 @@ use crate::stats::RejectReason;
 use super::machine::{Unpickled, Value};
 use super::text;
 
-/// So many bytes are read and written for the points of one frame, for each of its
-/// own and in all. A frame can name the same long text a hundred thousand times,
-/// and all other clients wait while it is looked at; points that share a name of
-/// 800 bytes pass. What takes longer than its bytes do, as a number of hundreds
-/// of digits, is more of them.
+/// Bytes that are read and written for the points of one frame, for each of its own and
+/// in total. A frame can name the same long text a hundred thousand times, and all other
+/// clients wait while it is read; points that share a name of 800 bytes pass.
 const WORK_A_BYTE: usize = 64;
 const MAX_WORK: usize = 16 << 20;
 
@@ -120,7 +118,7 @@ impl<'a> Writer<'a> {
         let before = self.line.len();
         let room = (self.limit + 1).saturating_sub(before);
         let has_text = text::append(leaf, room, &mut self.line);
-        let work = length + text::effort(leaf) + self.line.len() - before;
+        let work = length + self.line.len() - before;
         self.work = self.work.saturating_sub(work);
         if self.line.len() > self.limit {
             return Err(Reject::too_long(self.limit));

@@ -4,10 +4,7 @@ use std::io::Write;
 
 use super::opcode::Leaf;
 
-/// A whole number of more bytes is more than a double holds.
-const MAX_FINITE_LONG: usize = 129;
-
-/// A number is written in full before it is cut: three hundred digits and a few.
+/// A number is written in full before it is cut: an f64 has 309 digits and a few more.
 pub const MAX_OVERRUN: usize = 320;
 
 /// What no double holds.
@@ -95,64 +92,24 @@ fn hex(text: &[u8], digits: usize) -> Option<u32> {
     })
 }
 
-/// What writing a value takes beside reading and writing its bytes, counted in
-/// such bytes. Each byte of a wide whole number goes through all groups of digits
-/// that are there by then, which comes to one for each eight bytes: two thousand
-/// steps for 128 bytes, where all else takes a step or two for each.
-pub fn effort(leaf: Leaf<'_>) -> usize {
-    match leaf {
-        Leaf::Long(bytes) if is_wide(bytes) => bytes.len() * bytes.len().div_ceil(8),
-        _ => 0,
-    }
-}
-
-/// Whether a whole number is written in groups of digits.
-fn is_wide(long: &[u8]) -> bool {
-    (size_of::<i128>() + 1..=MAX_FINITE_LONG).contains(&long.len())
-}
-
-/// A whole number in two's complement, in decimal digits.
+/// A whole number in two's complement, lowest byte first, in decimal digits. No metric
+/// has more than 38 of them, so a larger one counts as infinite.
 fn append_long(bytes: &[u8], out: &mut Vec<u8>) {
-    let is_negative = bytes.last().is_some_and(|highest| highest & 0x80 != 0);
-    if bytes.len() > MAX_FINITE_LONG {
+    let sign = match bytes.last() {
+        Some(highest) if highest & 0x80 != 0 => 0xff,
+        _ => 0,
+    };
+    let mut wide = [sign; size_of::<i128>()];
+    let (number, rest) = bytes.split_at(bytes.len().min(wide.len()));
+    wide[..number.len()].copy_from_slice(number);
+    let has_sign = wide
+        .last()
+        .is_some_and(|highest| highest & 0x80 == sign & 0x80);
+    if !has_sign || rest.iter().any(|byte| *byte != sign) {
         return out.extend_from_slice(INFINITE);
     }
-    if !is_wide(bytes) {
-        let mut wide = [if is_negative { 0xff } else { 0 }; size_of::<i128>()];
-        wide[..bytes.len()].copy_from_slice(bytes);
-        let number = i128::from_le_bytes(wide);
-        return out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
-    }
-    // Nine decimal digits in each, the lowest first.
-    let mut groups: Vec<u64> = vec![0];
-    for byte in bytes.iter().rev() {
-        multiply_and_add(&mut groups, 256, if is_negative { !byte } else { *byte });
-    }
-    if is_negative {
-        out.push(b'-');
-        multiply_and_add(&mut groups, 1, 1);
-    }
-    // Writing to memory does not fail.
-    let mut groups = groups.iter().rev();
-    if let Some(highest) = groups.next() {
-        let _ = write!(out, "{highest}");
-    }
-    for group in groups {
-        let _ = write!(out, "{group:09}");
-    }
-}
-
-fn multiply_and_add(groups: &mut Vec<u64>, factor: u64, summand: u8) {
-    const GROUP: u64 = 1_000_000_000;
-    let mut carry = u64::from(summand);
-    for group in groups.iter_mut() {
-        let number = *group * factor + carry;
-        *group = number % GROUP;
-        carry = number / GROUP;
-    }
-    if carry > 0 {
-        groups.push(carry);
-    }
+    let number = i128::from_le_bytes(wide);
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
 #[cfg(test)]
@@ -210,12 +167,15 @@ mod tests {
         ] {
             assert_eq!(text(leaf), expected, "{leaf:?}");
         }
-        let two_to_the_200 = [&[0; 25][..], &[1]].concat();
-        let digits = "1606938044258990275541962092341162602522202993782792835301376";
-        assert_eq!(text(Leaf::Long(&two_to_the_200)), digits);
-        let minus = [&[0; 25][..], &[0xff]].concat();
-        assert_eq!(text(Leaf::Long(&minus)), format!("-{digits}"));
-        assert_eq!(text(Leaf::Long(&[1; 130])), "inf");
+        let most = i128::MAX.to_le_bytes();
+        assert_eq!(text(Leaf::Long(&most)), i128::MAX.to_string());
+        for beyond in [
+            [&most[..15], &[0x80, 0]].concat(),
+            [&[0; 25][..], &[1]].concat(),
+            [&[0; 25][..], &[0xff]].concat(),
+        ] {
+            assert_eq!(text(Leaf::Long(&beyond)), "inf", "{beyond:?}");
+        }
     }
 
     proptest! {

@@ -1,9 +1,10 @@
-//! The pieces of an image: each says what it is, and can be checked and found
-//! by itself.
+//! The records of an image, one after the other. Each says what it is, and can be
+//! checked by itself. Reading stops at the first that is damaged: the file is sealed
+//! memory, so damage means bad RAM, and what follows cannot be trusted either.
 //!
 //! ```text
-//!   marker  kind  head  body  lines  check of    check of   head …  body …
-//!   8       1     4     4     8      contents 4  this 4
+//!   kind  head  body  lines  CRC-32 of the contents  CRC-32 of this  head …  body …
+//!   1     4     4     8      4                       4
 //! ```
 
 use std::fs::File;
@@ -11,16 +12,9 @@ use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 
 use crc32fast::Hasher;
-use memchr::memmem;
-
-/// Begins every chunk. No line holds these bytes, which are no UTF-8.
-const MARKER: [u8; 8] = *b"\xfe\xffsdcb\n\0";
 
 /// Before the contents.
-const HEADER: usize = MARKER.len() + 1 + 4 + 4 + 8 + 4 + 4;
-
-/// How much is looked at together in search of the next marker.
-const WINDOW: usize = 64 << 10;
+const HEADER: usize = 1 + 4 + 4 + 8 + 4 + 4;
 
 /// What a chunk holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,8 +50,7 @@ pub fn write(
     body: &[u8],
 ) -> io::Result<()> {
     let too_large = |_| io::Error::from(io::ErrorKind::InvalidInput);
-    let mut header = MARKER.to_vec();
-    header.push(kind as u8);
+    let mut header = vec![kind as u8];
     header.extend(u32::try_from(head.len()).map_err(too_large)?.to_le_bytes());
     header.extend(u32::try_from(body.len()).map_err(too_large)?.to_le_bytes());
     header.extend(lines.to_le_bytes());
@@ -68,7 +61,7 @@ pub fn write(
     out.write_all(body)
 }
 
-/// All chunks whose headers are intact and whose contents are there, in order.
+/// The chunks up to the first whose header is damaged or whose contents are cut off.
 pub fn survey(file: &File, from: u64) -> io::Result<Vec<Chunk>> {
     let end = file.metadata()?.len();
     let mut chunks = Vec::new();
@@ -76,35 +69,12 @@ pub fn survey(file: &File, from: u64) -> io::Result<Vec<Chunk>> {
     while at + HEADER as u64 <= end {
         let mut header = [0; HEADER];
         file.read_exact_at(&mut header, at)?;
-        match Chunk::read(&header, at) {
-            Some(chunk) if chunk.end() <= end => {
-                at = chunk.end();
-                chunks.push(chunk);
-            }
-            // Cut.
-            Some(_) => break,
-            None => match next_marker(file, at + 1, end)? {
-                Some(next) => at = next,
-                None => break,
-            },
-        }
+        let chunk = Chunk::read(&header, at).filter(|chunk| chunk.end() <= end);
+        let Some(chunk) = chunk else { break };
+        at = chunk.end();
+        chunks.push(chunk);
     }
     Ok(chunks)
-}
-
-fn next_marker(file: &File, mut at: u64, end: u64) -> io::Result<Option<u64>> {
-    let mut window = vec![0; WINDOW];
-    while at < end {
-        let length = usize::try_from(end - at).map_or(WINDOW, |left| left.min(WINDOW));
-        let window = &mut window[..length];
-        file.read_exact_at(window, at)?;
-        if let Some(found) = memmem::find(window, &MARKER) {
-            return Ok(Some(at + found as u64));
-        }
-        // A marker may begin in this window and end in the next.
-        at += length.saturating_sub(MARKER.len() - 1).max(1) as u64;
-    }
-    Ok(None)
 }
 
 impl Chunk {
@@ -129,8 +99,7 @@ impl Chunk {
         if check(&[checked]).to_le_bytes() != *checksum {
             return None;
         }
-        let rest = checked.strip_prefix(&MARKER)?;
-        let (kind, rest) = rest.split_first()?;
+        let (kind, rest) = checked.split_first()?;
         let (head, rest) = rest.split_first_chunk()?;
         let (body, rest) = rest.split_first_chunk()?;
         let (lines, contents) = rest.split_first_chunk()?;

@@ -149,17 +149,12 @@ impl Overrides {
     }
 
     fn add_flags(&self, layers: &mut Layers) {
-        for (flag, path, value) in [
-            ("--sink", "sink.url", &self.sink),
-            ("--api-key-file", "sink.api_key_file", &self.api_key_file),
-            ("--log-level", "log.level", &self.log_level),
-        ] {
-            if let Some(value) = value {
-                layers.add_flag(flag, path, value);
-            }
-        }
-        layers.add_flags("--udp", "listen.udp", &self.udp);
-        layers.add_flags("--tcp", "listen.tcp", &self.tcp);
+        layers.add_flag("--sink", "sink.url", self.sink.as_slice());
+        let key_file = self.api_key_file.as_slice();
+        layers.add_flag("--api-key-file", "sink.api_key_file", key_file);
+        layers.add_flag("--udp", "listen.udp", &self.udp);
+        layers.add_flag("--tcp", "listen.tcp", &self.tcp);
+        layers.add_flag("--log-level", "log.level", self.log_level.as_slice());
     }
 }
 

@@ -49,7 +49,7 @@ use listen::connections::Bounds;
 use listen::{ActivatedSockets, BindError, Ingest, Listeners, Plan, Stop};
 use queue::{Compressing, Limits, Queue};
 use relay::{Relay, RelayEvent, Replacement};
-use sink::{Sink, TlsError};
+use sink::{Deliver, Sink, TlsError};
 
 /// Descriptors that are not for clients: listeners, the upstream, the admin
 /// endpoint, logs.

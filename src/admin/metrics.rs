@@ -1,7 +1,7 @@
-//! The numbers in Prometheus' text format (version 0.0.4).
+//! The metrics in Prometheus' text format (version 0.0.4), one row each.
 //!
-//! Names are those of the contract. Labels are a fixed set, or the listeners
-//! as configured: nothing that a client sends ever becomes a label.
+//! The reference is docs/metrics.md. Label values are a fixed set, or the listeners as
+//! configured: nothing that a client sends ever becomes a label.
 
 use std::fmt::{Display, Write};
 use std::sync::atomic::Ordering::Relaxed;
@@ -11,254 +11,208 @@ use crate::config;
 use crate::format::escape;
 use crate::pipeline::queue::Snapshot;
 use crate::stats::{
-    AckMode, CloseReason, Counters, Delays, DropReason, FailureKind, Ledger, RejectReason, Whose,
+    AckMode, CloseReason, Counters, DropReason, FailureKind, Ledger, ListenerCounters,
+    RejectReason, Whose,
 };
 
-/// All metrics, from one look at the queue.
+/// What the metrics are read from.
+struct Scrape<'a> {
+    queue: &'a Snapshot,
+    ledger: &'a Ledger,
+    counters: &'a Counters,
+    log_lines_dropped: u64,
+}
+
+/// One metric: its name without prefix, its type, its help, and its values.
+struct Metric(
+    &'static str,
+    &'static str,
+    &'static str,
+    fn(&Scrape<'_>, &mut Samples<'_>),
+);
+
+macro_rules! metrics {
+    ($($kind:ident $name:literal $help:literal $values:expr;)*) => {
+        const METRICS: &[Metric] = &[$(Metric($name, stringify!($kind), $help, $values),)*];
+    };
+}
+
+metrics! {
+    counter "lines_received_total" "Lines received, valid or not."
+        |now, out| out.listeners(now, |listener| now.ledger.received(listener.id));
+    counter "lines_generated_total" "Points that sidecarbon generated."
+        |now, out| out.one(now.ledger.generated());
+    counter "lines_rejected_total" "Invalid lines, by reason."
+        |now, out| {
+            for reason in RejectReason::ALL {
+                out.of("reason", reason.label(), now.ledger.rejected(reason));
+            }
+        };
+    counter "lines_filtered_total" "Lines removed by a filter."
+        |now, out| out.one(now.ledger.filtered());
+    counter "lines_aggregated_total" "StatsD samples that were aggregated."
+        |now, out| out.one(now.ledger.aggregated());
+    counter "lines_delivered_total" "Lines that the upstream acknowledged."
+        |now, out| out.one(now.ledger.delivered());
+    counter "lines_dropped_total" "Accepted lines that were dropped, by reason."
+        |now, out| {
+            for reason in DropReason::ALL {
+                out.of("reason", reason.label(), now.ledger.dropped(reason));
+            }
+        };
+    gauge "queue_lines" "Lines queued."
+        |now, out| out.one(now.ledger.queued());
+    gauge "in_flight_lines" "Lines sent and not yet acknowledged."
+        |now, out| out.one(now.ledger.in_flight());
+    counter "lines_resent_total" "Lines sent again although some of their bytes had been sent before; they may arrive twice."
+        |now, out| out.one(now.ledger.resent());
+    gauge "ledger_imbalance" "Lines received and generated minus lines accounted for; anything but 0 is a defect."
+        |now, out| out.one(now.ledger.imbalance());
+    counter "lines_uncertain_total" "Lines whose HTTP answer was lost."
+        |now, out| out.one(now.counters.lines_uncertain.load(Relaxed));
+    counter "lines_at_risk_total" "Delivered lines that the upstream acknowledged shortly before it reset the connection, and may not have read."
+        |now, out| out.one(now.counters.lines_at_risk.load(Relaxed));
+    histogram "delivery_delay_seconds" "Time from the receipt of a line to its acknowledgement, in seconds."
+        |now, out| {
+            let delays = &now.queue.delays;
+            for (bound, lines) in delays.cumulative() {
+                out.part("_bucket", &[("le", &bound.to_string())], lines);
+            }
+            out.part("_bucket", &[("le", "+Inf")], delays.lines());
+            out.part("_sum", &[], format_args!("{:.6}", delays.seconds()));
+            out.part("_count", &[], delays.lines());
+        };
+    gauge "queue_bytes" "Memory allocated for lines that are queued or being sent."
+        |now, out| out.one(now.queue.allocated);
+    gauge "queue_limit_bytes" "Limit of that memory (queue.bytes)."
+        |now, out| out.one(now.queue.limits.queue_bytes);
+    gauge "queue_horizon_seconds" "Time until the queue is full at the present rate if nothing is delivered."
+        |now, out| out.one(Seconds(now.queue.outlook.horizon));
+    gauge "drain_seconds" "Time until the backlog is delivered at the present rate."
+        |now, out| out.one(Seconds(now.queue.outlook.drain));
+    gauge "statsd_names" "StatsD series in memory, remembered gauges included."
+        |now, out| out.one(now.counters.statsd_names.load(Relaxed));
+    counter "statsd_gauges_forgotten_total" "Remembered gauges that were dropped because statsd.bytes was used up; the next change to one starts at 0."
+        |now, out| out.one(now.counters.statsd_gauges_forgotten.load(Relaxed));
+    gauge "connections" "Open client connections."
+        |now, out| out.listeners(now, |listener| listener.connections.load(Relaxed));
+    counter "udp_kernel_drops_total" "Datagrams that the kernel dropped because the receive buffer was full."
+        |now, out| {
+            let listeners = now.counters.listeners();
+            for listener in listeners.iter().filter(|listener| listener.kind.is_udp()) {
+                let drops = listener.kernel_drops.load(Relaxed);
+                out.of("listener", &listener.label, drops);
+            }
+        };
+    counter "connections_closed_total" "Client connections that were closed, by reason."
+        |now, out| {
+            for listener in now.counters.listeners() {
+                for reason in CloseReason::ALL {
+                    let labels = [("listener", listener.label.as_str()), ("reason", reason.label())];
+                    out.part("", &labels, listener.closed_for(reason));
+                }
+            }
+        };
+    gauge "sink_up" "1 if the last lines sent were delivered, 0 if the last attempt failed; absent before the first attempt has ended."
+        |now, out| {
+            if let Some(is_up) = now.counters.upstream.state().is_up() {
+                out.one(u8::from(is_up));
+            }
+        };
+    counter "sink_connects_total" "Connections made to the upstream."
+        |now, out| out.one(now.counters.sink_connects.load(Relaxed));
+    gauge "sink_ack_mode" "1 for the event that makes a line count as delivered over TCP and TLS."
+        |now, out| {
+            for mode in AckMode::ALL {
+                out.of("mode", mode.label(), u8::from(now.counters.is_ack_mode(mode)));
+            }
+        };
+    counter "sink_errors_total" "Failed attempts to deliver, by kind."
+        |now, out| {
+            for kind in FailureKind::ALL {
+                out.of("kind", kind.label(), now.counters.sink_failures(kind));
+            }
+        };
+    gauge "certificate_expiry_seconds" "Time until the upstream's certificate expires, as of the last TLS handshake; negative if it has expired."
+        |now, out| out.expiry(now, Whose::Upstream);
+    gauge "client_certificate_expiry_seconds" "Time until the client certificate expires; negative if it has expired."
+        |now, out| out.expiry(now, Whose::Client);
+    gauge "reload_success" "1 if the last reload succeeded, or before the first one, else 0."
+        |now, out| out.one(u8::from(now.counters.reload_success.load(Relaxed)));
+    counter "log_lines_suppressed_total" "Log lines suppressed by rate limits, or lost because the output was blocked."
+        |now, out| out.one(*now.counters.log_lines_suppressed.borrow() + now.log_lines_dropped);
+    gauge "build_info" "Version of sidecarbon; always 1."
+        |_, out| out.of("version", env!("CARGO_PKG_VERSION"), 1);
+}
+
+/// All metrics, from one snapshot of the queue.
 pub fn render(queue: &Snapshot, counters: &Counters, log_lines_dropped: u64) -> String {
-    let mut page = Page(String::with_capacity(8192));
-    ledger(&mut page, &queue.ledger, counters);
-    balance(&mut page, &queue.ledger);
-    doubts(&mut page, counters);
-    delays(&mut page, &queue.delays);
-    memory(&mut page, queue);
-    aggregates(&mut page, counters);
-    clients(&mut page, counters);
-    sink(&mut page, counters);
-    certificates(&mut page, counters);
-    process(&mut page, counters, log_lines_dropped);
-    page.0
-}
-
-fn ledger(page: &mut Page, ledger: &Ledger, counters: &Counters) {
-    let received = "lines_received_total";
-    page.counter(received, "Lines that came in, accepted or not.");
-    for listener in counters.listeners() {
-        let labels = [("listener", listener.label.as_str())];
-        page.value(received, &labels, ledger.received(listener.id));
+    let now = Scrape {
+        queue,
+        ledger: &queue.ledger,
+        counters,
+        log_lines_dropped,
+    };
+    let mut page = String::with_capacity(8192);
+    for Metric(name, kind, help, values) in METRICS {
+        // Writing to a String cannot fail.
+        let _ = writeln!(page, "# HELP sidecarbon_{name} {help}");
+        let _ = writeln!(page, "# TYPE sidecarbon_{name} {kind}");
+        let mut samples = Samples {
+            page: &mut page,
+            name,
+        };
+        values(&now, &mut samples);
     }
-    page.single_counter(
-        "lines_generated_total",
-        "Points that sidecarbon made itself.",
-        ledger.generated(),
-    );
-    let rejected = "lines_rejected_total";
-    page.counter(rejected, "Lines that are none, by reason.");
-    for reason in RejectReason::ALL {
-        let labels = [("reason", reason.label())];
-        page.value(rejected, &labels, ledger.rejected(reason));
+    page
+}
+
+/// The values of one metric.
+struct Samples<'a> {
+    page: &'a mut String,
+    name: &'a str,
+}
+
+impl Samples<'_> {
+    fn one(&mut self, value: impl Display) {
+        self.part("", &[], value);
     }
-    page.single_counter(
-        "lines_filtered_total",
-        "Lines left out by a filter.",
-        ledger.filtered(),
-    );
-    page.single_counter(
-        "lines_aggregated_total",
-        "Samples folded into aggregates.",
-        ledger.aggregated(),
-    );
-    page.single_counter(
-        "lines_delivered_total",
-        "Lines that the upstream has.",
-        ledger.delivered(),
-    );
-    let dropped = "lines_dropped_total";
-    page.counter(dropped, "Accepted lines that were given up, by reason.");
-    for reason in DropReason::ALL {
-        let labels = [("reason", reason.label())];
-        page.value(dropped, &labels, ledger.dropped(reason));
+
+    fn of(&mut self, label: &str, text: &str, value: impl Display) {
+        self.part("", &[(label, text)], value);
     }
-    page.single_gauge("queue_lines", "Lines that wait.", ledger.queued());
-    page.single_gauge(
-        "in_flight_lines",
-        "Lines that are being sent.",
-        ledger.in_flight(),
-    );
-    page.single_counter(
-        "lines_resent_total",
-        "Lines sent again after some of their bytes had reached a socket.",
-        ledger.resent(),
-    );
-}
 
-fn balance(page: &mut Page, ledger: &Ledger) {
-    page.single_gauge(
-        "ledger_imbalance",
-        "Lines received less those accounted for; anything but 0 is a defect.",
-        ledger.imbalance(),
-    );
-}
-
-fn doubts(page: &mut Page, counters: &Counters) {
-    page.single_counter(
-        "lines_uncertain_total",
-        "Lines whose HTTP answer was lost.",
-        counters.lines_uncertain.load(Relaxed),
-    );
-    page.single_counter(
-        "lines_at_risk_total",
-        "Delivered lines that a peer acknowledged shortly before a reset and may not have read.",
-        counters.lines_at_risk.load(Relaxed),
-    );
-}
-
-fn delays(page: &mut Page, delays: &Delays) {
-    let name = "delivery_delay_seconds";
-    page.family(
-        name,
-        "Time from a line's receipt to its acknowledgement.",
-        "histogram",
-    );
-    let bucket = "delivery_delay_seconds_bucket";
-    for (bound, lines) in delays.cumulative() {
-        page.value(bucket, &[("le", &bound.to_string())], lines);
-    }
-    page.value(bucket, &[("le", "+Inf")], delays.lines());
-    let seconds = format_args!("{:.6}", delays.seconds());
-    page.value("delivery_delay_seconds_sum", &[], seconds);
-    page.value("delivery_delay_seconds_count", &[], delays.lines());
-}
-
-fn memory(page: &mut Page, queue: &Snapshot) {
-    page.single_gauge(
-        "queue_bytes",
-        "Memory allocated for lines that wait or are being sent.",
-        queue.allocated,
-    );
-    page.single_gauge(
-        "queue_limit_bytes",
-        "The bound of that memory.",
-        queue.limits.queue_bytes,
-    );
-    page.single_gauge(
-        "queue_horizon_seconds",
-        "How long the queue would last at this rate if nothing were delivered.",
-        Seconds(queue.outlook.horizon),
-    );
-    page.single_gauge(
-        "drain_seconds",
-        "How long it takes at this rate until no backlog is left.",
-        Seconds(queue.outlook.drain),
-    );
-}
-
-fn aggregates(page: &mut Page, counters: &Counters) {
-    page.single_gauge(
-        "statsd_names",
-        "Series of StatsD samples that are held, gauges that are remembered among them.",
-        counters.statsd_names.load(Relaxed),
-    );
-    page.single_counter(
-        "statsd_gauges_forgotten_total",
-        "Remembered gauges that had to go: a change to one begins at 0.",
-        counters.statsd_gauges_forgotten.load(Relaxed),
-    );
-}
-
-fn clients(page: &mut Page, counters: &Counters) {
-    let open = "connections";
-    page.gauge(open, "Clients connected now.");
-    for listener in counters.listeners() {
-        let labels = [("listener", listener.label.as_str())];
-        page.value(open, &labels, listener.connections.load(Relaxed));
-    }
-    let kernel_drops = "udp_kernel_drops_total";
-    page.counter(
-        kernel_drops,
-        "Datagrams that the kernel dropped because the receive buffer was full.",
-    );
-    for listener in counters.listeners() {
-        if listener.is_udp() {
-            let labels = [("listener", listener.label.as_str())];
-            let drops = listener.kernel_drops.load(Relaxed);
-            page.value(kernel_drops, &labels, drops);
+    fn listeners(&mut self, now: &Scrape<'_>, value: impl Fn(&ListenerCounters) -> u64) {
+        for listener in now.counters.listeners() {
+            self.of("listener", &listener.label, value(&listener));
         }
     }
-    let closed = "connections_closed_total";
-    page.counter(closed, "Clients' connections that ended, by reason.");
-    for listener in counters.listeners() {
-        for reason in CloseReason::ALL {
-            let labels = [
-                ("listener", listener.label.as_str()),
-                ("reason", reason.label()),
-            ];
-            page.value(closed, &labels, listener.closed_for(reason));
+
+    /// A metric without a value until the time is known.
+    fn expiry(&mut self, now: &Scrape<'_>, whose: Whose) {
+        let certificates = &now.counters.certificates;
+        if let Some(left) = certificates.seconds_left(whose, SystemTime::now()) {
+            self.one(left);
         }
     }
-}
 
-fn sink(page: &mut Page, counters: &Counters) {
-    let up = "sink_up";
-    page.gauge(
-        up,
-        "1 if the last lines sent were delivered, 0 if the last attempt failed; absent before the first attempt has ended.",
-    );
-    if let Some(is_up) = counters.upstream.state().is_up() {
-        page.value(up, &[], u8::from(is_up));
-    }
-    page.single_counter(
-        "sink_connects_total",
-        "Connections made to the upstream.",
-        counters.sink_connects.load(Relaxed),
-    );
-    let mode = "sink_ack_mode";
-    page.gauge(
-        mode,
-        "What makes lines over TCP and TLS count as delivered.",
-    );
-    for known in AckMode::ALL {
-        let labels = [("mode", known.label())];
-        page.value(mode, &labels, u8::from(counters.is_ack_mode(known)));
-    }
-    let errors = "sink_errors_total";
-    page.counter(errors, "Attempts to deliver that failed, by kind.");
-    for kind in FailureKind::ALL {
-        let labels = [("kind", kind.label())];
-        page.value(errors, &labels, counters.sink_failures(kind));
-    }
-}
-
-fn certificates(page: &mut Page, counters: &Counters) {
-    let now = SystemTime::now();
-    for (whose, name, help) in [
-        (
-            Whose::Upstream,
-            "certificate_expiry_seconds",
-            "Seconds until the upstream's certificate expires, as of the last handshake; negative when it has expired.",
-        ),
-        (
-            Whose::Client,
-            "client_certificate_expiry_seconds",
-            "Seconds until our client certificate expires; negative when it has expired.",
-        ),
-    ] {
-        // The name is there from the start, a value only when it is known.
-        page.gauge(name, help);
-        if let Some(left) = counters.certificates.seconds_left(whose, now) {
-            page.value(name, &[], left);
+    fn part(&mut self, suffix: &str, labels: &[(&str, &str)], value: impl Display) {
+        let _ = write!(self.page, "sidecarbon_{}{suffix}", self.name);
+        for (index, (label, text)) in labels.iter().enumerate() {
+            let opening = if index == 0 { '{' } else { ',' };
+            // A listener's path may hold anything.
+            let text = escape(config::mask(text))
+                .replace('\\', "\\\\")
+                .replace('"', "\\\"");
+            let _ = write!(self.page, "{opening}{label}=\"{text}\"");
         }
+        let closing = if labels.is_empty() { "" } else { "}" };
+        let _ = writeln!(self.page, "{closing} {value}");
     }
 }
 
-fn process(page: &mut Page, counters: &Counters, log_lines_dropped: u64) {
-    page.single_gauge(
-        "reload_success",
-        "Whether the last reload was accepted; 1 before the first.",
-        u8::from(counters.reload_success.load(Relaxed)),
-    );
-    page.single_counter(
-        "log_lines_suppressed_total",
-        "Log lines left out by rate limits, or lost to a blocked output.",
-        *counters.log_lines_suppressed.borrow() + log_lines_dropped,
-    );
-    let build = "build_info";
-    page.gauge(build, "What runs; always 1.");
-    page.value(build, &[("version", env!("CARGO_PKG_VERSION"))], 1);
-}
-
-/// Whole seconds are enough for an estimate. The format writes infinity so, and
-/// what is not known yet as it is.
+/// Whole seconds are enough for an estimate. The format has `+Inf` for infinity, and
+/// `NaN` for what is not known yet.
 struct Seconds(f64);
 
 impl Display for Seconds {
@@ -268,52 +222,5 @@ impl Display for Seconds {
         } else {
             write!(f, "{:.0}", self.0)
         }
-    }
-}
-
-struct Page(String);
-
-impl Page {
-    fn counter(&mut self, name: &str, help: &str) {
-        self.family(name, help, "counter");
-    }
-
-    fn gauge(&mut self, name: &str, help: &str) {
-        self.family(name, help, "gauge");
-    }
-
-    fn single_counter(&mut self, name: &str, help: &str, value: impl Display) {
-        self.counter(name, help);
-        self.value(name, &[], value);
-    }
-
-    fn single_gauge(&mut self, name: &str, help: &str, value: impl Display) {
-        self.gauge(name, help);
-        self.value(name, &[], value);
-    }
-
-    fn family(&mut self, name: &str, help: &str, kind: &str) {
-        self.write(format_args!(
-            "# HELP sidecarbon_{name} {help}\n# TYPE sidecarbon_{name} {kind}\n"
-        ));
-    }
-
-    fn value(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
-        self.write(format_args!("sidecarbon_{name}"));
-        for (index, (label, text)) in labels.iter().enumerate() {
-            let opening = if index == 0 { '{' } else { ',' };
-            // A listener's path may hold anything.
-            let text = escape(config::mask(text))
-                .replace('\\', "\\\\")
-                .replace('"', "\\\"");
-            self.write(format_args!("{opening}{label}=\"{text}\""));
-        }
-        let closing = if labels.is_empty() { "" } else { "}" };
-        self.write(format_args!("{closing} {value}\n"));
-    }
-
-    fn write(&mut self, text: std::fmt::Arguments<'_>) {
-        // Writing to a String cannot fail.
-        let _ = self.0.write_fmt(text);
     }
 }

@@ -64,6 +64,9 @@ pub struct Account {
 pub struct Listener {
     /// Kind and address as configured.
     pub name: String,
+    /// The key under `[listen]` that names it.
+    #[serde(default)]
+    pub kind: String,
     /// Lines.
     pub received: u64,
     /// Open now.
@@ -224,6 +227,7 @@ fn listeners(ledger: &Ledger, counters: &Counters) -> Vec<Listener> {
     let listeners = counters.listeners();
     let listener = |listener: &std::sync::Arc<crate::stats::ListenerCounters>| Listener {
         name: listener.label.clone(),
+        kind: listener.kind.label().to_owned(),
         received: ledger.received(listener.id),
         connections: listener.connections.load(Relaxed),
         kernel_drops: listener.kernel_drops.load(Relaxed),

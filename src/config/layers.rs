@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use toml::Spanned;
-use toml::de::{DeArray, DeTable, DeValue, Deserializer};
+use toml::de::{DeTable, DeValue, Deserializer};
 use zeroize::Zeroizing;
 
 use super::encoding;
@@ -44,13 +44,8 @@ pub struct Layers {
 struct Entry {
     key: &'static Key,
     origin: Origin,
-    values: Values,
-}
-
-#[derive(Debug)]
-enum Values {
-    One(Zeroizing<String>),
-    List(Vec<String>),
+    /// Commas separate the items of a list.
+    text: Zeroizing<String>,
 }
 
 impl Layers {
@@ -107,32 +102,21 @@ impl Layers {
             self.others.push(Entry {
                 key,
                 origin: Origin::Environment(name),
-                values: Values::One(value),
+                text: value,
             });
         }
     }
 
-    /// Takes a flag's value.
-    pub fn add_flag(&mut self, flag: &'static str, path: &str, value: &str) {
-        self.add_flag_values(flag, path, Values::One(value.to_owned().into()));
-    }
-
-    /// Takes the values of a flag that can be repeated.
-    pub fn add_flags(&mut self, flag: &'static str, path: &str, values: &[String]) {
-        if !values.is_empty() {
-            self.add_flag_values(flag, path, Values::List(values.to_vec()));
-        }
-    }
-
+    /// Takes the values of a flag; several are items of a list.
     #[expect(clippy::expect_used, reason = "flags and keys are both compiled in")]
-    fn add_flag_values(&mut self, flag: &'static str, path: &str, values: Values) {
-        let key = file::find(path).expect("a flag sets a known key");
-        let origin = Origin::Flag(flag);
-        self.others.push(Entry {
-            key,
-            origin,
-            values,
-        });
+    pub fn add_flag(&mut self, flag: &'static str, path: &str, values: &[String]) {
+        if !values.is_empty() {
+            self.others.push(Entry {
+                key: file::find(path).expect("a flag sets a known key"),
+                origin: Origin::Flag(flag),
+                text: values.join(",").into(),
+            });
+        }
     }
 
     fn problem(&mut self, place: String, message: impl std::fmt::Display) {
@@ -153,15 +137,8 @@ impl Layers {
         // A position behind the file's text stands for another origin.
         for (index, entry) in others.iter().enumerate() {
             let at = text.len() + 1 + index;
-            let text = |text: &'_ str| spanned(at, DeValue::String(Cow::Owned(text.to_owned())));
-            let value = match &entry.values {
-                Values::One(one) => text(one),
-                Values::List(items) => {
-                    let list: DeArray<'_> = items.iter().map(|item| text(item)).collect();
-                    spanned(at, DeValue::Array(list))
-                }
-            };
-            insert(&mut merged, entry.key.path, value);
+            let value = DeValue::String(Cow::Borrowed(entry.text.as_str()));
+            insert(&mut merged, entry.key.path, spanned(at, value));
         }
         let origin_of = |at: usize| match at.checked_sub(text.len() + 1) {
             Some(index) => others[index].origin.clone(),

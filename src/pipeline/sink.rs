@@ -70,15 +70,30 @@ pub trait Deliver: Send {
     /// dropped at any time; the lines not settled are then back in the queue.
     fn deliver(&mut self, lease: Lease) -> impl Future<Output = Result<(), Failure>> + Send;
 
-    /// Whether more lines may be handed over before older ones have arrived.
-    fn has_room(&self) -> bool;
+    /// Whether more lines may be handed over before older ones have arrived. By default
+    /// a delivery ends when its lines are settled.
+    fn has_room(&self) -> bool {
+        true
+    }
 
     /// Watches what was handed over, and an idle connection. May be dropped at
     /// any time.
-    fn attend(&mut self) -> impl Future<Output = Result<Attended, Failure>> + Send;
+    fn attend(&mut self) -> impl Future<Output = Result<Attended, Failure>> + Send {
+        std::future::pending()
+    }
 
-    /// Says goodbye, so that nothing that was handed over is destroyed.
-    fn close(self) -> impl Future<Output = ()> + Send;
+    /// Closes the connection in order, so that nothing that was handed over is destroyed.
+    fn close(self) -> impl Future<Output = ()> + Send
+    where
+        Self: Sized,
+    {
+        async {}
+    }
+
+    /// When the client certificate expires, as the time since 1970.
+    fn client_certificate_expiry(&self) -> Option<Duration> {
+        None
+    }
 }
 
 /// What came of watching a sink.
@@ -90,17 +105,52 @@ pub enum Attended {
     Ended,
 }
 
-/// One way to the upstream.
-#[derive(Debug)]
-pub enum Sink {
+/// Declares the sinks, one row each.
+macro_rules! sinks {
+    ($($(#[$doc:meta])* $name:ident($sink:ty),)*) => {
+        /// One way to the upstream.
+        #[derive(Debug)]
+        pub enum Sink {
+            $($(#[$doc])* $name(Box<$sink>),)*
+        }
+
+        impl Deliver for Sink {
+            async fn connect(&mut self) -> Result<(), Failure> {
+                match self { $(Self::$name(sink) => sink.connect().await,)* }
+            }
+
+            async fn deliver(&mut self, lease: Lease) -> Result<(), Failure> {
+                match self { $(Self::$name(sink) => sink.deliver(lease).await,)* }
+            }
+
+            fn has_room(&self) -> bool {
+                match self { $(Self::$name(sink) => sink.has_room(),)* }
+            }
+
+            async fn attend(&mut self) -> Result<Attended, Failure> {
+                match self { $(Self::$name(sink) => sink.attend().await,)* }
+            }
+
+            async fn close(self) {
+                match self { $(Self::$name(sink) => sink.close().await,)* }
+            }
+
+            fn client_certificate_expiry(&self) -> Option<Duration> {
+                match self { $(Self::$name(sink) => sink.client_certificate_expiry(),)* }
+            }
+        }
+    };
+}
+
+sinks! {
     /// TCP or TLS.
-    Stream(Box<StreamSink>),
-    /// Datagrams.
-    Udp(Box<UdpSink>),
+    Stream(StreamSink),
+    /// UDP datagrams.
+    Udp(UdpSink),
     /// HTTP or HTTPS.
-    Http(Box<HttpSink>),
+    Http(HttpSink),
     /// Standard output.
-    Stdout(Box<StdoutSink>),
+    Stdout(StdoutSink),
 }
 
 impl Sink {
@@ -147,15 +197,6 @@ impl Sink {
             SinkUrl::Stdout => Self::Stdout(Box::new(StdoutSink::new(settings.is_bare))),
         })
     }
-
-    /// When our own certificate expires, as the time since 1970.
-    pub fn client_certificate_expiry(&self) -> Option<Duration> {
-        match self {
-            Self::Stream(sink) => sink.client_certificate_expiry(),
-            Self::Http(sink) => sink.client_certificate_expiry(),
-            Self::Udp(_) | Self::Stdout(_) => None,
-        }
-    }
 }
 
 /// How connections to the sink's endpoint are made, step by step for those who
@@ -197,53 +238,6 @@ fn timeouts(settings: &SinkSettings) -> Timeouts {
     Timeouts {
         connect: settings.connect_timeout,
         write: settings.write_timeout,
-    }
-}
-
-impl Deliver for Sink {
-    async fn connect(&mut self) -> Result<(), Failure> {
-        match self {
-            Self::Stream(sink) => sink.connect().await,
-            Self::Udp(sink) => sink.connect().await,
-            Self::Http(sink) => sink.connect().await,
-            Self::Stdout(_) => Ok(()),
-        }
-    }
-
-    async fn deliver(&mut self, lease: Lease) -> Result<(), Failure> {
-        match self {
-            Self::Stream(sink) => sink.deliver(lease).await,
-            Self::Udp(sink) => sink.deliver(lease).await,
-            Self::Http(sink) => sink.deliver(lease).await,
-            Self::Stdout(sink) => sink.deliver(lease).await,
-        }
-    }
-
-    fn has_room(&self) -> bool {
-        match self {
-            Self::Stream(sink) => sink.has_room(),
-            // A delivery ends when its lines are settled.
-            Self::Udp(_) | Self::Http(_) | Self::Stdout(_) => true,
-        }
-    }
-
-    async fn attend(&mut self) -> Result<Attended, Failure> {
-        match self {
-            Self::Stream(sink) => sink.attend().await,
-            Self::Http(sink) => {
-                sink.ended().await;
-                Ok(Attended::Ended)
-            }
-            Self::Udp(_) | Self::Stdout(_) => std::future::pending().await,
-        }
-    }
-
-    async fn close(self) {
-        match self {
-            Self::Stream(sink) => sink.close().await,
-            // An HTTP request that was answered needs no goodbye.
-            Self::Udp(_) | Self::Http(_) | Self::Stdout(_) => {}
-        }
     }
 }
 

@@ -8,138 +8,73 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
 
-use super::{Certificates, ListenerId, RejectedLines, Upstream};
+use super::labels::labels;
+use super::{Certificates, ListenerId, ListenerKind, RejectedLines, Upstream};
 
-/// What kind of thing went wrong on the way to the upstream. The label of
-/// `sink_errors_total`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum FailureKind {
-    /// The upstream's name could not be resolved.
-    Dns,
-    /// No address could be connected to.
-    Connect,
-    /// The TLS handshake failed.
-    Tls,
-    /// The upstream's certificate was not accepted.
-    Certificate,
-    /// The upstream closed its side of the connection.
-    Ended,
-    /// The connection broke.
-    Closed,
-    /// A deadline passed.
-    Timeout,
-    /// The upstream refuses the key.
-    Unauthorized,
-    /// The upstream asks for less (HTTP 429).
-    Throttled,
-    /// The upstream answered something else than "accepted".
-    Status,
-    /// The proxy did not let us through.
-    Proxy,
-    /// Any other error of the operating system.
-    Io,
-}
-
-impl FailureKind {
-    /// Every kind.
-    pub const ALL: [Self; 12] = [
-        Self::Dns,
-        Self::Connect,
-        Self::Tls,
-        Self::Certificate,
-        Self::Ended,
-        Self::Closed,
-        Self::Timeout,
-        Self::Unauthorized,
-        Self::Throttled,
-        Self::Status,
-        Self::Proxy,
-        Self::Io,
-    ];
-
-    /// The kind as metrics and logs show it.
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Dns => "dns",
-            Self::Connect => "connect",
-            Self::Tls => "tls",
-            Self::Certificate => "certificate",
-            Self::Ended => "ended",
-            Self::Closed => "broken",
-            Self::Timeout => "timeout",
-            Self::Unauthorized => "unauthorized",
-            Self::Throttled => "throttled",
-            Self::Status => "status",
-            Self::Proxy => "proxy",
-            Self::Io => "io",
-        }
+labels! {
+    /// What kind of thing went wrong on the way to the upstream. The label of
+    /// `sink_errors_total`.
+    pub enum FailureKind {
+        /// The upstream's name could not be resolved.
+        Dns = "dns",
+        /// No address could be connected to.
+        Connect = "connect",
+        /// The TLS handshake failed.
+        Tls = "tls",
+        /// The upstream's certificate was not accepted.
+        Certificate = "certificate",
+        /// The upstream closed its side of the connection.
+        Ended = "ended",
+        /// The connection broke.
+        Closed = "broken",
+        /// A deadline passed.
+        Timeout = "timeout",
+        /// The upstream refuses the key.
+        Unauthorized = "unauthorized",
+        /// The upstream asks for less (HTTP 429).
+        Throttled = "throttled",
+        /// The upstream answered something else than "accepted".
+        Status = "status",
+        /// The proxy did not let us through.
+        Proxy = "proxy",
+        /// Any other error of the operating system.
+        Io = "io",
     }
 }
 
-/// Why a client's connection was closed. The label of
-/// `connections_closed_total`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum CloseReason {
-    /// The client ended it.
-    Client,
-    /// The connection broke.
-    Error,
-    /// It was evicted when the limit of connections was reached.
-    Limit,
-    /// It did not speak the line protocol.
-    Protocol,
-    /// The daemon stops, or no longer listens there.
-    Shutdown,
-}
-
-impl CloseReason {
-    /// Every reason.
-    pub const ALL: [Self; 5] = [
-        Self::Client,
-        Self::Error,
-        Self::Limit,
-        Self::Protocol,
-        Self::Shutdown,
-    ];
-
-    /// The reason as metrics show it.
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Client => "client",
-            Self::Error => "error",
-            Self::Limit => "limit",
-            Self::Protocol => "protocol",
-            Self::Shutdown => "shutdown",
-        }
+labels! {
+    /// Why a client's connection was closed. The label of
+    /// `connections_closed_total`.
+    pub enum CloseReason {
+        /// The client ended it.
+        Client = "client",
+        /// The connection broke.
+        Error = "error",
+        /// It was evicted when the limit of connections was reached.
+        Limit = "limit",
+        /// It did not speak the line protocol.
+        Protocol = "protocol",
+        /// The daemon stops, or no longer listens there.
+        Shutdown = "shutdown",
     }
 }
 
-/// What makes lines over TCP and TLS count as delivered. The label of
-/// `sink_ack_mode`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AckMode {
-    /// The peer's kernel has acknowledged their last byte.
-    Kernel,
-    /// They were written: the system cannot say more.
-    Written,
-}
-
-impl AckMode {
-    /// Every mode.
-    pub const ALL: [Self; 2] = [Self::Kernel, Self::Written];
-
-    /// The mode as metrics show it.
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Kernel => "acknowledged",
-            Self::Written => "written",
-        }
+labels! {
+    /// What makes lines over TCP and TLS count as delivered. The label of
+    /// `sink_ack_mode`.
+    pub enum AckMode {
+        /// The peer's kernel has acknowledged their last byte.
+        Kernel = "acknowledged",
+        /// They were written: the system cannot say more.
+        Written = "written",
     }
 }
 
 /// What one listener counts beside lines.
 #[derive(Debug)]
 pub struct ListenerCounters {
+    /// What it accepts.
+    pub kind: ListenerKind,
     /// Kind and address as configured, `udp:localhost:2003`.
     pub label: String,
     /// Where its lines stand in the ledger.
@@ -152,11 +87,6 @@ pub struct ListenerCounters {
 }
 
 impl ListenerCounters {
-    /// Whether the kernel may drop what comes in here.
-    pub fn is_udp(&self) -> bool {
-        self.label.starts_with("udp:") || self.label.starts_with("statsd:")
-    }
-
     /// A connection was accepted.
     pub fn opened(&self) {
         self.connections.fetch_add(1, Relaxed);
@@ -227,12 +157,13 @@ impl Default for Counters {
 impl Counters {
     /// The counters of the listener with this label; the same ones when it
     /// comes back after a reload, so that no counter ever goes backwards.
-    pub fn listener(&self, label: &str) -> Arc<ListenerCounters> {
+    pub fn listener(&self, kind: ListenerKind, label: &str) -> Arc<ListenerCounters> {
         let mut listeners = self.lock();
         if let Some(known) = listeners.iter().find(|known| known.label == label) {
             return known.clone();
         }
         let new = Arc::new(ListenerCounters {
+            kind,
             label: label.to_owned(),
             id: ListenerId(listeners.len()),
             connections: AtomicU64::new(0),
@@ -300,12 +231,12 @@ mod tests {
     #[test]
     fn a_listener_that_returns_keeps_its_counters() {
         let counters = Counters::default();
-        let first = counters.listener("tcp:localhost:2003");
-        let other = counters.listener("udp:localhost:2003");
+        let first = counters.listener(ListenerKind::Tcp, "tcp:localhost:2003");
+        let other = counters.listener(ListenerKind::Udp, "udp:localhost:2003");
         assert_ne!(first.id, other.id);
         assert!(Arc::ptr_eq(
             &first,
-            &counters.listener("tcp:localhost:2003")
+            &counters.listener(ListenerKind::Tcp, "tcp:localhost:2003")
         ));
     }
 }

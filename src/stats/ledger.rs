@@ -9,99 +9,84 @@
 //! that a line and its account move under the same lock and a reader never
 //! sees one without the other.
 
-/// Why a line was not accepted. The label of `lines_rejected_total`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum RejectReason {
-    /// The name is empty, or refused by `listen.names`.
-    Name,
-    /// The value is not a number.
-    Value,
-    /// The value is NaN, infinite, or overflows a double.
-    NotFinite,
-    /// The timestamp is not a time in seconds.
-    Timestamp,
-    /// Fewer than two fields, or more than three.
-    Fields,
-    /// Longer than `listen.max_line_bytes`.
-    TooLong,
-    /// The cut end of a datagram, or of a stream that broke.
-    Truncated,
-    /// Control bytes, or no UTF-8.
-    Encoding,
-    /// Pickle, HTTP or TLS on a line port.
-    Protocol,
-}
+use super::labels::labels;
 
-impl RejectReason {
-    /// Every reason, in the order of the contract.
-    pub const ALL: [Self; 9] = [
-        Self::Name,
-        Self::Value,
-        Self::NotFinite,
-        Self::Timestamp,
-        Self::Fields,
-        Self::TooLong,
-        Self::Truncated,
-        Self::Encoding,
-        Self::Protocol,
-    ];
-
-    /// The reason as metrics and logs show it.
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Name => "name",
-            Self::Value => "value",
-            Self::NotFinite => "not_finite",
-            Self::Timestamp => "timestamp",
-            Self::Fields => "fields",
-            Self::TooLong => "too_long",
-            Self::Truncated => "truncated",
-            Self::Encoding => "encoding",
-            Self::Protocol => "protocol",
-        }
+labels! {
+    /// Why a line was not accepted. The label of `lines_rejected_total`.
+    pub enum RejectReason {
+        /// The name is empty, or refused by `listen.names`.
+        Name = "name",
+        /// The value is not a number.
+        Value = "value",
+        /// The value is NaN, infinite, or overflows a double.
+        NotFinite = "not_finite",
+        /// The timestamp is not a time in seconds.
+        Timestamp = "timestamp",
+        /// Fewer than two fields, or more than three.
+        Fields = "fields",
+        /// Longer than `listen.max_line_bytes`.
+        TooLong = "too_long",
+        /// The cut end of a datagram, or of a stream that broke.
+        Truncated = "truncated",
+        /// Control bytes, or no UTF-8.
+        Encoding = "encoding",
+        /// Pickle, HTTP or TLS on a line port.
+        Protocol = "protocol",
     }
 }
 
-/// Why an accepted line was given up. The label of `lines_dropped_total`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum DropReason {
-    /// The queue was at its bound, and this line was the oldest; or what gathers
-    /// StatsD samples was, and this one needed more of it.
-    QueueFull,
-    /// The upstream refused the line itself.
-    Refused,
-    /// Its delivery could not be known, and the configuration says to drop.
-    Uncertain,
-    /// No datagram or request can hold it.
-    TooLarge,
-    /// It came after the queue was closed.
-    Shutdown,
-    /// Memory went bad under it while it waited, or the image in which it was
-    /// to survive a restart.
-    Corrupt,
+labels! {
+    /// Why an accepted line was given up. The label of `lines_dropped_total`.
+    pub enum DropReason {
+        /// The queue was at its bound, and this line was the oldest; or what gathers
+        /// StatsD samples was, and this one needed more of it.
+        QueueFull = "queue_full",
+        /// The upstream refused the line itself.
+        Refused = "refused",
+        /// Its delivery could not be known, and the configuration says to drop.
+        Uncertain = "uncertain",
+        /// No datagram or request can hold it.
+        TooLarge = "too_large",
+        /// It came after the queue was closed.
+        Shutdown = "shutdown",
+        /// Memory went bad under it while it waited, or the image in which it was
+        /// to survive a restart.
+        Corrupt = "corrupt",
+    }
 }
 
-impl DropReason {
-    /// Every reason, in the order of the contract.
-    pub const ALL: [Self; 6] = [
-        Self::QueueFull,
-        Self::Refused,
-        Self::Uncertain,
-        Self::TooLarge,
-        Self::Shutdown,
-        Self::Corrupt,
-    ];
+labels! {
+    /// What a listener accepts, and over which socket: the key that names it.
+    pub enum ListenerKind {
+        /// Lines in UDP datagrams.
+        Udp = "udp",
+        /// Lines over TCP.
+        Tcp = "tcp",
+        /// Lines over Unix stream sockets.
+        UnixStream = "unix_stream",
+        /// Lines in Unix datagrams.
+        UnixDatagram = "unix_datagram",
+        /// StatsD samples over UDP and TCP.
+        Statsd = "statsd",
+        /// Pickles over TCP.
+        Pickle = "pickle",
+        /// The listeners of a former process whose account is lost.
+        Restart = "restart",
+    }
+}
 
-    /// The reason as metrics and logs show it.
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::QueueFull => "queue_full",
-            Self::Refused => "refused",
-            Self::Uncertain => "uncertain",
-            Self::TooLarge => "too_large",
-            Self::Shutdown => "shutdown",
-            Self::Corrupt => "corrupt",
-        }
+impl ListenerKind {
+    /// Whether it receives UDP datagrams, which the kernel may drop.
+    pub fn is_udp(self) -> bool {
+        matches!(self, Self::Udp | Self::Statsd)
+    }
+
+    /// Whether clients connect to it.
+    pub fn is_stream(self) -> bool {
+        matches!(
+            self,
+            Self::Tcp | Self::UnixStream | Self::Statsd | Self::Pickle
+        )
     }
 }
 
@@ -387,16 +372,6 @@ fn row(numbers: &[u64]) -> Option<(&[u64], &[u64])> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn labels_follow_the_order_of_the_arrays() {
-        for (index, reason) in RejectReason::ALL.into_iter().enumerate() {
-            assert_eq!(reason as usize, index);
-        }
-        for (index, reason) in DropReason::ALL.into_iter().enumerate() {
-            assert_eq!(reason as usize, index);
-        }
-    }
 
     #[test]
     fn each_move_keeps_the_balance() {

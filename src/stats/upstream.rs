@@ -7,36 +7,28 @@ use std::time::Instant;
 use tokio::sync::watch;
 
 use super::FailureKind;
+use super::labels::labels;
 
-/// How deliveries go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum UpstreamState {
-    /// No connection has been attempted since the start, or since a reload changed the
-    /// upstream.
-    #[default]
-    NotTried,
-    /// The first attempt is under way.
-    Connecting,
-    /// The last lines sent were delivered.
-    Up,
-    /// The last attempt failed.
-    Down,
-    /// The last attempt failed because the API key was rejected.
-    Unauthorized,
+labels! {
+    /// How deliveries go.
+    #[derive(Default)]
+    pub enum UpstreamState {
+        /// No connection has been attempted since the start, or since a reload changed the
+        /// upstream.
+        #[default]
+        NotTried = "not_tried",
+        /// The first attempt is under way.
+        Connecting = "connecting",
+        /// The last lines sent were delivered.
+        Up = "up",
+        /// The last attempt failed.
+        Down = "down",
+        /// The last attempt failed because the API key was rejected.
+        Unauthorized = "unauthorized",
+    }
 }
 
 impl UpstreamState {
-    /// The state as interfaces for programs show it.
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::NotTried => "not_tried",
-            Self::Connecting => "connecting",
-            Self::Up => "up",
-            Self::Down => "down",
-            Self::Unauthorized => "unauthorized",
-        }
-    }
-
     /// Whether lines are delivered; unknown until the first attempt has ended.
     pub fn is_up(self) -> Option<bool> {
         match self {

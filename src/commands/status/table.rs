@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use anstyle::Style;
 
 use crate::admin::status::{Account, Listener, Status};
-use crate::stats::EXPIRES_SOON;
+use crate::stats::{EXPIRES_SOON, ListenerKind};
 
 use crate::commands::screen::{BAD, FAINT, GOOD, ODD, STRONG, Screen, paint};
 use crate::format::{bytes, count, estimate, thousands, visible};
@@ -229,11 +229,12 @@ impl Table {
             )
         );
         for listener in listeners {
-            let is_both = listener.name.starts_with("statsd:");
-            let is_udp = is_both || listener.name.starts_with("udp:");
-            let is_stream = is_both || !(is_udp || listener.name.starts_with("unix_datagram:"));
+            let kind = ListenerKind::from_label(&listener.kind);
+            let is_stream = kind.is_some_and(ListenerKind::is_stream);
+            let is_udp = kind.is_some_and(ListenerKind::is_udp);
             let connections = number_or_none(is_stream, listener.connections);
-            let drops = format!("{:>NUMBER$}", number_or_none(is_udp, listener.kernel_drops));
+            let drops = number_or_none(is_udp, listener.kernel_drops);
+            let drops = format!("{drops:>NUMBER$}");
             let drops = if listener.kernel_drops > 0 {
                 paint(BAD, &drops)
             } else {

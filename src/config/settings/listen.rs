@@ -3,8 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::config::file::{File, Listen};
-use crate::config::problem::Problem;
-use crate::config::setting::{Kind, Setting, quoted};
+use crate::config::problem::{Origin, Problem};
+use crate::config::setting::{Setting, quoted};
 use crate::config::values::{Item, ListenAddress, NameRule, UnixAddress};
 
 use super::Report;
@@ -108,34 +108,20 @@ pub fn share_ports(file: &File, listen: &mut ListenSettings, report: &mut Report
         .listen
         .as_ref()
         .filter(|_| file.admin.listen.is_set());
-    streams.extend(admin.map(|admin| (&file.admin.listen as &dyn Refuse, admin)));
+    let key = &file.admin.listen;
+    streams.extend(admin.map(|admin| (key.path(), key.origin(), admin)));
     refuse_overlaps(report, &streams);
     let mut files = named(&of.unix_stream, &listen.unix_stream);
     files.extend(named(&of.unix_datagram, &listen.unix_datagram));
     refuse_same_files(report, &files);
 }
 
-/// A key that can be refused, whatever its type.
-trait Refuse {
-    fn key(&self) -> &'static str;
-    fn refused(&self, message: String) -> Problem;
-}
+/// A value with the path and the origin of its key.
+type Named<'a, T> = (&'static str, &'a Origin, &'a T);
 
-impl<K: Kind> Refuse for Setting<K> {
-    fn key(&self) -> &'static str {
-        self.path()
-    }
-
-    fn refused(&self, message: String) -> Problem {
-        self.refuse(message)
-    }
-}
-
-fn named<'a, T: Item>(key: &'a Setting<Vec<T>>, values: &'a [T]) -> Vec<(&'a dyn Refuse, &'a T)> {
-    values
-        .iter()
-        .map(|value| (key as &dyn Refuse, value))
-        .collect()
+fn named<'a, T: Item>(key: &'a Setting<Vec<T>>, values: &'a [T]) -> Vec<Named<'a, T>> {
+    let name = |value| (key.path(), key.origin(), value);
+    values.iter().map(name).collect()
 }
 
 /// `[::]` serves IPv4 too, unless an IPv4 address is named for the same port.
@@ -156,7 +142,7 @@ fn leave_ipv4_to_others(addresses: &mut [ListenAddress]) {
 
 /// Two listeners cannot share an address, and a wildcard shares them all. The
 /// listeners that are given are those whose sockets are of one kind.
-fn refuse_overlaps(report: &mut Report, listeners: &[(&dyn Refuse, &ListenAddress)]) {
+fn refuse_overlaps(report: &mut Report, listeners: &[Named<'_, ListenAddress>]) {
     let serves_all = |listener: &ListenAddress, ip: IpAddr| {
         ip.is_unspecified() && ip.is_ipv6() && !listener.only_v6
     };
@@ -168,8 +154,8 @@ fn refuse_overlaps(report: &mut Report, listeners: &[(&dyn Refuse, &ListenAddres
             && one.1.port() != 0
             && (is_one_family || serves_all(one.0, one_ip) || serves_all(other.0, other_ip))
     };
-    for (index, (first_key, first)) in listeners.iter().enumerate() {
-        for (key, second) in &listeners[index + 1..] {
+    for (index, (first_key, _, first)) in listeners.iter().enumerate() {
+        for (key, origin, second) in &listeners[index + 1..] {
             let shared = second.addresses.iter().find(|address| {
                 let mut others = first.addresses.iter();
                 others.any(|other| overlap((second, address), (first, other)))
@@ -178,32 +164,32 @@ fn refuse_overlaps(report: &mut Report, listeners: &[(&dyn Refuse, &ListenAddres
                 continue;
             };
             let (one, other) = (quoted(&first.text), quoted(&second.text));
-            let message = if first_key.key() == key.key() {
+            let message = if first_key == key {
                 format!("names {shared} in both {one} and {other}; keep one")
             } else {
                 format!(
-                    "{other} shares {shared} with {one} of {}; give each a port of its own",
-                    first_key.key()
+                    "{other} shares {shared} with {one} of {first_key}; give each a port of its own"
                 )
             };
-            report.problem(key.refused(message));
+            report.problem(Problem::new(origin, key, message));
         }
     }
 }
 
 /// A socket file has one listener. Abstract names are one for each kind of socket.
-fn refuse_same_files(report: &mut Report, listeners: &[(&dyn Refuse, &UnixAddress)]) {
-    for (index, (first_key, first)) in listeners.iter().enumerate() {
-        for (key, second) in &listeners[index + 1..] {
+fn refuse_same_files(report: &mut Report, listeners: &[Named<'_, UnixAddress>]) {
+    for (index, (first_key, _, first)) in listeners.iter().enumerate() {
+        for (key, origin, second) in &listeners[index + 1..] {
             let is_file = matches!(second, UnixAddress::Path(_));
-            let is_one_key = first_key.key() == key.key();
+            let is_one_key = first_key == key;
             if first == second && (is_file || is_one_key) {
                 let where_else = if is_one_key {
                     "twice".to_owned()
                 } else {
-                    format!("and so does {}", first_key.key())
+                    format!("and so does {first_key}")
                 };
-                report.problem(key.refused(format!("names {second} {where_else}; keep one")));
+                let message = format!("names {second} {where_else}; keep one");
+                report.problem(Problem::new(origin, key, message));
             }
         }
     }

@@ -245,7 +245,9 @@ impl Listeners {
 
     fn start(&mut self, mut listener: Listener, ready: Vec<Ready>) {
         listener.register();
-        let counters = self.counters.listener(&listener.spec.label());
+        let counters = self
+            .counters
+            .listener(listener.spec.kind(), &listener.spec.label());
         for Ready {
             address,
             protocol,

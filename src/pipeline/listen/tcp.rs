@@ -491,7 +491,8 @@ mod tests {
     async fn a_client_without_end_sees_its_stop_and_is_not_read_for_ever() {
         for said in [Some(Stop::ReadTheRest), None] {
             let ingest = ingest();
-            let counters = Counters::default().listener("tcp:here");
+            let counters =
+                Counters::default().listener(crate::stats::ListenerKind::Tcp, "tcp:here");
             counters.opened();
             let (stream, _other_end) = std::os::unix::net::UnixStream::pair().unwrap();
             let reader = Arc::new(Reader {

@@ -26,7 +26,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
-use crate::stats::{Counters, DropReason, Ledger, ListenerId};
+use crate::stats::{Counters, DropReason, Ledger, ListenerId, ListenerKind};
 
 use super::block::{Block, Part};
 use super::frame::Frame;
@@ -44,9 +44,6 @@ const PREFIX: usize = 4 + 8;
 
 /// Lines that repeat take next to nothing, compressed, but not less than this.
 const MOST_LINES_A_BYTE: u64 = 1000;
-
-/// Stands in the metrics for the listeners of a run whose account is lost.
-const UNACCOUNTED: &str = "restart";
 
 /// What came of reading an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -158,7 +155,8 @@ fn adopt_image(
     if let Some(account) = &image.account {
         account.adopt(state.ledger_mut(), counters, lines);
     } else if lines + lost > 0 {
-        let listener = counters.listener(UNACCOUNTED).id;
+        let kind = ListenerKind::Restart;
+        let listener = counters.listener(kind, kind.label()).id;
         let ledger = state.ledger_mut();
         ledger.adopt_unaccounted(listener, lines, lost, DropReason::Corrupt);
     }
@@ -244,7 +242,7 @@ fn read(file: &File, chunk: &Chunk, now: Instant, first_number: u64) -> Option<W
 #[derive(Debug)]
 struct Account {
     ledger: Ledger,
-    listeners: Vec<String>,
+    listeners: Vec<(ListenerKind, String)>,
     doubts: [u64; 2],
 }
 
@@ -265,6 +263,7 @@ fn account(ledger: &Ledger, counters: &Counters) -> Vec<u8> {
     }
     // In the order of their ids, which the ledger goes by.
     for listener in counters.listeners().iter().take(ledger.listeners()) {
+        put_text(&mut out, listener.kind.label());
         put_text(&mut out, &listener.label);
     }
     out
@@ -277,7 +276,8 @@ impl Account {
         let doubts = [fields.number()?, fields.number()?];
         let mut listeners = Vec::new();
         while !fields.is_empty() {
-            listeners.push(fields.text()?.to_owned());
+            let kind = ListenerKind::from_label(fields.text()?)?;
+            listeners.push((kind, fields.text()?.to_owned()));
         }
         (listeners.len() == ledger.listeners()).then_some(Self {
             ledger,
@@ -290,7 +290,7 @@ impl Account {
         let listeners: Vec<ListenerId> = self
             .listeners
             .iter()
-            .map(|label| counters.listener(label).id)
+            .map(|(kind, label)| counters.listener(*kind, label).id)
             .collect();
         ledger.adopt(&self.ledger, &listeners, lines, DropReason::Corrupt);
         for (mine, its) in doubts(counters).into_iter().zip(self.doubts) {

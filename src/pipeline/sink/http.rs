@@ -30,7 +30,7 @@ use super::connect::{Connector, Dialer, Reached};
 use super::failure::Failure;
 use super::tls::{self, describe};
 use super::triage::{Next, Suspect, Triage};
-use super::{RENEWAL_PAUSE, jittered_age};
+use super::{Attended, Deliver, RENEWAL_PAUSE, jittered_age};
 
 use connection::Connection;
 use size::RequestSize;
@@ -90,44 +90,6 @@ impl HttpSink {
         }
     }
 
-    /// When our own certificate expires, as the time since 1970.
-    pub fn client_certificate_expiry(&self) -> Option<Duration> {
-        self.dialer.client_certificate_expiry()
-    }
-
-    /// Makes sure of a connection that is likely to work.
-    pub async fn connect(&mut self) -> Result<(), Failure> {
-        if let Some(connection) = &self.connection
-            && !connection.is_usable().await
-        {
-            self.connection = None;
-        }
-        let reached = match &mut self.connection {
-            None => self.dialer.connect().await?,
-            Some(connection) if connection.is_expired() => {
-                // What works is not closed before there is another.
-                let Some(renewed) = self.dialer.finished() else {
-                    self.dialer.begin();
-                    return Ok(());
-                };
-                let mut renewed = renewed.ok();
-                if let Some(reached) = &mut renewed
-                    && !reached.wire.is_open().await
-                {
-                    renewed = None;
-                }
-                let Some(reached) = renewed else {
-                    debug!("the connection is not renewed, it goes on");
-                    connection.expires = Instant::now() + RENEWAL_PAUSE;
-                    return Ok(());
-                };
-                reached
-            }
-            Some(_) => return Ok(()),
-        };
-        self.use_connection(reached).await
-    }
-
     async fn use_connection(&mut self, reached: Reached) -> Result<(), Failure> {
         let failed = |error: &dyn std::fmt::Display| Failure::unavailable(FailureKind::Io, error);
         let Reached { wire, address, .. } = reached;
@@ -157,24 +119,6 @@ impl HttpSink {
         Ok(())
     }
 
-    /// Posts the lines of a lease and others that wait.
-    pub async fn deliver(&mut self, mut lease: Lease) -> Result<(), Failure> {
-        let most = whole_lines(lease.bytes(), self.size.to_cut(Instant::now()));
-        if most < lease.bytes().len() {
-            // The rest goes back to its place, and is next.
-            lease.split_off(most);
-        }
-        let mut leases = self.gather(lease);
-        match self.post(&mut leases).await? {
-            Answer::Accepted => {}
-            Answer::Refused(words) => self.find_culprits(Triage::new(leases, words)).await?,
-            // They go back, and come with fewer others.
-            Answer::TooLarge(words) => drop(self.too_large(leases, &words)),
-            Answer::Failed(failure) => return Err(failure),
-        }
-        Ok(())
-    }
-
     /// A lease and those after it, as many as a request may hold. What was refused
     /// with others has come back in pieces, which go together again.
     fn gather(&self, first: Lease) -> Vec<Lease> {
@@ -192,16 +136,6 @@ impl HttpSink {
             leases.push(next);
         }
         leases
-    }
-
-    /// Watches the idle connection. Ends when it has ended; never without one.
-    pub async fn ended(&mut self) {
-        let Some(connection) = &mut self.connection else {
-            return std::future::pending().await;
-        };
-        // A driver that was cancelled or died has ended as well.
-        let _ = (&mut connection.driver).await;
-        self.connection = None;
     }
 
     /// Sends the lines of a refused lease in pieces, until those that the
@@ -280,6 +214,71 @@ impl HttpSink {
         debug!(bytes, answer = words, "a request was too large");
         self.size.too_large(bytes, Instant::now());
         leases
+    }
+}
+
+impl Deliver for HttpSink {
+    async fn connect(&mut self) -> Result<(), Failure> {
+        if let Some(connection) = &self.connection
+            && !connection.is_usable().await
+        {
+            self.connection = None;
+        }
+        let reached = match &mut self.connection {
+            None => self.dialer.connect().await?,
+            Some(connection) if connection.is_expired() => {
+                // What works is not closed before there is another.
+                let Some(renewed) = self.dialer.finished() else {
+                    self.dialer.begin();
+                    return Ok(());
+                };
+                let mut renewed = renewed.ok();
+                if let Some(reached) = &mut renewed
+                    && !reached.wire.is_open().await
+                {
+                    renewed = None;
+                }
+                let Some(reached) = renewed else {
+                    debug!("the connection is not renewed, it goes on");
+                    connection.expires = Instant::now() + RENEWAL_PAUSE;
+                    return Ok(());
+                };
+                reached
+            }
+            Some(_) => return Ok(()),
+        };
+        self.use_connection(reached).await
+    }
+
+    async fn deliver(&mut self, mut lease: Lease) -> Result<(), Failure> {
+        let most = whole_lines(lease.bytes(), self.size.to_cut(Instant::now()));
+        if most < lease.bytes().len() {
+            // The rest goes back to its place, and is next.
+            lease.split_off(most);
+        }
+        let mut leases = self.gather(lease);
+        match self.post(&mut leases).await? {
+            Answer::Accepted => {}
+            Answer::Refused(words) => self.find_culprits(Triage::new(leases, words)).await?,
+            // They go back, and come with fewer others.
+            Answer::TooLarge(words) => drop(self.too_large(leases, &words)),
+            Answer::Failed(failure) => return Err(failure),
+        }
+        Ok(())
+    }
+
+    async fn attend(&mut self) -> Result<Attended, Failure> {
+        let Some(connection) = &mut self.connection else {
+            return std::future::pending().await;
+        };
+        // A driver that was cancelled or died has ended as well.
+        let _ = (&mut connection.driver).await;
+        self.connection = None;
+        Ok(Attended::Ended)
+    }
+
+    fn client_certificate_expiry(&self) -> Option<Duration> {
+        self.dialer.client_certificate_expiry()
     }
 }
 

@@ -15,6 +15,7 @@ use crate::panics;
 use crate::pipeline::queue::Lease;
 use crate::stats::FailureKind;
 
+use super::Deliver;
 use super::encode::{Encoder, WireBuffer};
 use super::failure::Failure;
 use super::window::{begun_lines, whole_lines};
@@ -48,9 +49,14 @@ impl StdoutSink {
             buffer: WireBuffer::default(),
         }
     }
+}
 
-    /// Prints the lines of a lease and settles them as they are written.
-    pub async fn deliver(&mut self, mut lease: Lease) -> Result<(), Failure> {
+impl Deliver for StdoutSink {
+    async fn connect(&mut self) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    async fn deliver(&mut self, mut lease: Lease) -> Result<(), Failure> {
         let failed = |error: &dyn std::fmt::Display| {
             let what = format!("cannot write to standard output: {error}");
             Failure::unavailable(FailureKind::Io, what)

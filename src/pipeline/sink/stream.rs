@@ -28,7 +28,7 @@ use super::encode::{Encoder, WireBuffer};
 use super::failure::Failure;
 use super::window::{Ending, Rules, Window};
 use super::wire::Wire;
-use super::{Attended, CLOSE_DEADLINE, RENEWAL_PAUSE, jittered_age};
+use super::{Attended, CLOSE_DEADLINE, Deliver, RENEWAL_PAUSE, jittered_age};
 
 /// A TLS record holds so many bytes (RFC 8446, 5.1). One that ends in a
 /// newline arrives whole or not at all, so half a line never does.
@@ -151,36 +151,6 @@ impl StreamSink {
         }
     }
 
-    /// When our own certificate expires, as the time since 1970.
-    pub fn client_certificate_expiry(&self) -> Option<Duration> {
-        self.dialer.client_certificate_expiry()
-    }
-
-    /// Whether more lines may be handed over before older ones are acknowledged. Not where
-    /// another connection is to take over, nor before this one is confirmed.
-    pub fn has_room(&self) -> bool {
-        self.connection.as_ref().is_none_or(|connection| {
-            let takes_more = self.renewed.is_none()
-                && connection.is_confirmed()
-                && connection.window.unacknowledged() < WINDOW_BYTES;
-            connection.over.is_none() && (takes_more || connection.window.is_empty())
-        })
-    }
-
-    /// Makes sure of a connection.
-    pub async fn connect(&mut self) -> Result<(), Failure> {
-        while self.closing.try_join_next().is_some() {}
-        self.renew().await;
-        if self.connection.is_none() {
-            let reached = match self.renewed.take() {
-                Some(reached) => reached,
-                None => self.dialer.connect().await?,
-            };
-            self.use_connection(reached);
-        }
-        Ok(())
-    }
-
     /// Replaces a connection that is too old once there is another: what works is not
     /// closed before.
     async fn renew(&mut self) {
@@ -240,8 +210,27 @@ impl StreamSink {
         self.connection = Some(Connection::new(reached, rules, expires, patience, counters));
     }
 
-    /// Writes the lines of a lease, which is kept until they are acknowledged.
-    pub async fn deliver(&mut self, lease: Lease) -> Result<(), Failure> {
+    /// A connection has failed: another address, if there is one, is tried at once.
+    fn broke(&mut self, connection: &Connection, failure: Failure) -> Failure {
+        failure.with_alternative(self.dialer.broke(connection.address))
+    }
+}
+
+impl Deliver for StreamSink {
+    async fn connect(&mut self) -> Result<(), Failure> {
+        while self.closing.try_join_next().is_some() {}
+        self.renew().await;
+        if self.connection.is_none() {
+            let reached = match self.renewed.take() {
+                Some(reached) => reached,
+                None => self.dialer.connect().await?,
+            };
+            self.use_connection(reached);
+        }
+        Ok(())
+    }
+
+    async fn deliver(&mut self, lease: Lease) -> Result<(), Failure> {
         // Taken out, so that a delivery that is abandoned in the middle of a
         // line takes its connection with it.
         let Some(mut connection) = self.connection.take() else {
@@ -270,9 +259,16 @@ impl StreamSink {
         Ok(())
     }
 
-    /// Watches the connection: until something was acknowledged, or it has
-    /// ended, or nothing is acknowledged for too long.
-    pub async fn attend(&mut self) -> Result<Attended, Failure> {
+    fn has_room(&self) -> bool {
+        self.connection.as_ref().is_none_or(|connection| {
+            let takes_more = self.renewed.is_none()
+                && connection.is_confirmed()
+                && connection.window.unacknowledged() < WINDOW_BYTES;
+            connection.over.is_none() && (takes_more || connection.window.is_empty())
+        })
+    }
+
+    async fn attend(&mut self) -> Result<Attended, Failure> {
         // Why it is over is noted before anything else is awaited: this may be dropped and
         // called again, and nothing must be written in between.
         let connection = loop {
@@ -307,17 +303,15 @@ impl StreamSink {
         Err(self.broke(&connection, failure))
     }
 
-    /// A connection has failed: another address, if there is one, is tried at once.
-    fn broke(&mut self, connection: &Connection, failure: Failure) -> Failure {
-        failure.with_alternative(self.dialer.broke(connection.address))
-    }
-
-    /// Says goodbye to every connection.
-    pub async fn close(mut self) {
+    async fn close(mut self) {
         if let Some(mut connection) = self.connection.take() {
             connection.close().await;
         }
         self.closing.join_all().await;
+    }
+
+    fn client_certificate_expiry(&self) -> Option<Duration> {
+        self.dialer.client_certificate_expiry()
     }
 }
 

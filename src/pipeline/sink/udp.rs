@@ -18,11 +18,11 @@ use crate::deadline;
 use crate::pipeline::queue::{Lease, count_lines};
 use crate::stats::{Counters, DropReason, FailureKind};
 
-use super::RENEWAL_PAUSE;
 use super::encode::{Encoder, WireBuffer};
 use super::failure::Failure;
 use super::own::refuse_own_datagrams;
 use super::resolve::Resolver;
+use super::{Deliver, RENEWAL_PAUSE};
 
 /// The upstream's machines are swapped all the time; names may be remembered
 /// for a minute (FACTS.md).
@@ -84,9 +84,10 @@ impl UdpSink {
             refused_by: None,
         }
     }
+}
 
-    /// Makes sure of a socket with a fresh address.
-    pub async fn connect(&mut self) -> Result<(), Failure> {
+impl Deliver for UdpSink {
+    async fn connect(&mut self) -> Result<(), Failure> {
         let mut addresses = match &mut self.connection {
             None => self.resolver.resolve().await?,
             Some(connection) if connection.expires <= Instant::now() => {
@@ -136,8 +137,7 @@ impl UdpSink {
         Err(own.unwrap_or_else(|| Failure::unavailable(FailureKind::Connect, tried.join(", "))))
     }
 
-    /// Sends the lines of a lease and settles them datagram by datagram.
-    pub async fn deliver(&mut self, mut lease: Lease) -> Result<(), Failure> {
+    async fn deliver(&mut self, mut lease: Lease) -> Result<(), Failure> {
         let Some(connection) = &mut self.connection else {
             let what = "there is no socket";
             return Err(Failure::unavailable(FailureKind::Closed, what));

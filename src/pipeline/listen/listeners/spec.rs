@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::config::{ListenAddress, ListenSettings, UnixAddress};
 use crate::pipeline::decode::protocol::Protocol;
+use crate::stats::ListenerKind;
 
 /// One listener as configured.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,17 +63,21 @@ impl Spec {
             .collect()
     }
 
-    /// Kind and address as configured; the kind is the key's name.
+    /// The key that names it.
+    pub fn kind(&self) -> ListenerKind {
+        match (self.protocol, &self.place) {
+            (Protocol::Lines, Place::Udp(_)) => ListenerKind::Udp,
+            (Protocol::Lines, Place::Tcp(_)) => ListenerKind::Tcp,
+            (Protocol::Lines, Place::UnixStream(_)) => ListenerKind::UnixStream,
+            (Protocol::Lines, Place::UnixDatagram(_)) => ListenerKind::UnixDatagram,
+            (Protocol::Statsd, _) | (_, Place::UdpAndTcp(_)) => ListenerKind::Statsd,
+            (Protocol::Pickle, _) => ListenerKind::Pickle,
+        }
+    }
+
+    /// Kind and address as configured.
     pub fn label(&self) -> String {
-        let kind = match (self.protocol, &self.place) {
-            (Protocol::Lines, Place::Udp(_)) => "udp",
-            (Protocol::Lines, Place::Tcp(_)) => "tcp",
-            (Protocol::Lines, Place::UnixStream(_)) => "unix_stream",
-            (Protocol::Lines, Place::UnixDatagram(_)) => "unix_datagram",
-            (Protocol::Statsd, _) | (_, Place::UdpAndTcp(_)) => "statsd",
-            (Protocol::Pickle, _) => "pickle",
-        };
-        format!("{kind}:{}", self.place)
+        format!("{}:{}", self.kind().label(), self.place)
     }
 }
 

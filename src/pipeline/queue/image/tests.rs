@@ -42,8 +42,12 @@ fn numbered(numbers: std::ops::Range<u32>) -> Batch {
 fn former(counters: &Counters, count: u32, delivered: usize, compresses: bool) -> State {
     let now = Instant::now();
     let mut state = state(QUEUE_BYTES);
-    let first = counters.listener("udp:localhost:2003").id;
-    let second = counters.listener("tcp:localhost:2003").id;
+    let first = counters
+        .listener(ListenerKind::Udp, "udp:localhost:2003")
+        .id;
+    let second = counters
+        .listener(ListenerKind::Tcp, "tcp:localhost:2003")
+        .id;
     state.push(first, &numbered(0..count / 2), now);
     for _ in 0..delivered {
         if let Some(Lent::Block(mut block)) = state.lend(now) {
@@ -104,7 +108,7 @@ fn drain(state: &mut State) -> Vec<u32> {
 fn survivors(bytes: &[u8], queue_bytes: usize) -> (Adopted, Vec<u32>, Ledger) {
     let counters = Counters::default();
     // Another order than that of the former run.
-    counters.listener("tcp:localhost:2003");
+    counters.listener(ListenerKind::Tcp, "tcp:localhost:2003");
     let mut state = state(queue_bytes);
     let adopted = adopt(&mut state, &counters, Instant::now(), &file(bytes));
     assert_eq!(state.ledger().imbalance(), 0, "{adopted:?}");
@@ -173,7 +177,9 @@ fn lines_that_came_meanwhile_are_live_and_the_others_keep_their_order() {
     let counters = Counters::default();
     let bytes = image(former(&counters, 400, 0, false), &counters);
     let mut state = state(QUEUE_BYTES);
-    let listener = counters.listener("udp:localhost:2003").id;
+    let listener = counters
+        .listener(ListenerKind::Udp, "udp:localhost:2003")
+        .id;
     adopt(&mut state, &counters, Instant::now(), &file(&bytes));
     state.push(listener, &numbered(1000..1010), Instant::now());
     // A second image follows the first.

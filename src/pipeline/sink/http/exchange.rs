@@ -16,6 +16,7 @@ use tracing::error;
 use crate::config::Uncertain;
 use crate::deadline::Deadline;
 use crate::pipeline::queue::Lease;
+use crate::pipeline::sink::Deliver;
 use crate::pipeline::sink::wire::is_refusal;
 use crate::stats::{Counters, DropReason, FailureKind};
 

@@ -102,7 +102,7 @@ fn queued(lines: &[String]) -> String {
         gather: Duration::ZERO,
     });
     let _compressing = Compressing::start(&queue).expect("a thread");
-    queue.upstream_away();
+    queue.upstream_down();
     let rules = Rules {
         names: NameRule::Any,
         max_line_bytes: 4096,

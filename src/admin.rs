@@ -2,16 +2,16 @@
 //!
 //! It has a thread and a runtime of its own, so that it answers when the
 //! pipeline is busy, can tell when it is stuck, and cannot hold it up. It only
-//! reads. Who is let in is in `admin/visitors.rs` and `admin/guard.rs`, what is
+//! reads. Who is let in is in `admin/clients.rs` and `admin/guard.rs`, what is
 //! answered in `admin/answer.rs` and the files that it names.
 
 mod answer;
-mod guard;
+mod host_check;
 mod metrics;
 mod page;
+mod server;
 pub mod status;
 mod view;
-mod visitors;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
@@ -42,7 +42,7 @@ use view::SettingsInForce;
 const BACKLOG: i32 = 1024;
 
 /// A pipeline that does not answer for so long does not move.
-const PULSE_TIMEOUT: Duration = Duration::from_secs(5);
+const LIVENESS_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What the admin endpoint looks at: a handle.
 #[derive(Debug, Clone)]
@@ -57,7 +57,7 @@ struct Shared {
     started: Instant,
     log_lines_dropped: ErrorCounter,
     draining: AtomicBool,
-    pulse: mpsc::Sender<oneshot::Sender<()>>,
+    liveness: mpsc::Sender<oneshot::Sender<()>>,
     settings: Mutex<SettingsInForce>,
 }
 
@@ -105,10 +105,10 @@ impl Watched {
     /// Looks at a pipeline. Call it from the pipeline's runtime, whose pulse
     /// it will feel.
     pub fn new(queue: Queue, counters: Arc<Counters>, log_lines_dropped: ErrorCounter) -> Self {
-        let (pulse, mut asked) = mpsc::channel::<oneshot::Sender<()>>(visitors::MAX_CONNECTIONS);
+        let (liveness, mut asked) = mpsc::channel::<oneshot::Sender<()>>(server::MAX_CONNECTIONS);
         tokio::spawn(async move {
             while let Some(answer) = asked.recv().await {
-                panics::inject("pulse");
+                panics::inject("liveness");
                 // Whoever asked may have gone.
                 let _ = answer.send(());
             }
@@ -120,14 +120,14 @@ impl Watched {
                 started: Instant::now(),
                 log_lines_dropped,
                 draining: AtomicBool::new(false),
-                pulse,
+                liveness,
                 settings: Mutex::default(),
             }),
         }
     }
 
     /// These settings are in force from now on.
-    pub fn is_set(&self, settings: &Settings) {
+    pub fn set_settings(&self, settings: &Settings) {
         *self.lock_settings() = SettingsInForce::of(settings);
     }
 
@@ -146,10 +146,13 @@ impl Watched {
     }
 
     /// Whether the pipeline's runtime gets round to answering.
-    async fn moves(&self) -> bool {
+    async fn is_responsive(&self) -> bool {
         let (answer, answered) = oneshot::channel();
-        let ask = async { self.shared.pulse.send(answer).await.is_ok() && answered.await.is_ok() };
-        deadline::timeout(PULSE_TIMEOUT, ask).await.unwrap_or(false)
+        let ask =
+            async { self.shared.liveness.send(answer).await.is_ok() && answered.await.is_ok() };
+        deadline::timeout(LIVENESS_TIMEOUT, ask)
+            .await
+            .unwrap_or(false)
     }
 }
 
@@ -230,7 +233,7 @@ impl Server {
             match Builder::new_current_thread().enable_all().build() {
                 Ok(runtime) => {
                     drop(report.send(Ok(())));
-                    runtime.block_on(visitors::serve(listeners, watched, stopping));
+                    runtime.block_on(server::serve(listeners, watched, stopping));
                 }
                 Err(error) => drop(report.send(Err(error))),
             }

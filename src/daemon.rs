@@ -2,10 +2,10 @@
 
 mod expiry;
 mod logging;
-mod omissions;
 mod reload;
 mod self_metrics;
 mod signals;
+mod suppressed_logs;
 mod systemd;
 
 use std::os::fd::OwnedFd;
@@ -104,7 +104,7 @@ async fn live(
         counters.clone(),
         logging.dropped(),
     );
-    watched.is_set(&settings);
+    watched.set_settings(&settings);
     let admin = Admin::start(settings.admin_listen.as_ref(), watched.clone());
     let mut admin = match admin {
         Ok(admin) => admin,
@@ -187,7 +187,7 @@ impl Running<'_> {
             relay_events,
         } = self;
         // Nothing can fail any more, and no listener has had a turn yet.
-        manager.adopt_queue(pipeline.queue(), counters);
+        manager.restore_queue(pipeline.queue(), counters);
         manager.ready(pipeline.queue(), counters);
         info!(
             listens = listens_on(counters),
@@ -197,7 +197,7 @@ impl Running<'_> {
         );
 
         tokio::spawn(expiry::warn_before((*counters).clone()));
-        tokio::spawn(omissions::tell(
+        tokio::spawn(suppressed_logs::report(
             pipeline.queue().clone(),
             (*counters).clone(),
         ));
@@ -277,9 +277,9 @@ async fn stop(
         }
         let keeps = manager.store() == Store::Offered;
         let stop = if keeps || !counters.upstream.state().is_down() {
-            Stop::ReadTheRest
+            Stop::DrainSockets
         } else {
-            Stop::LeaveTheRest
+            Stop::LeaveUnread
         };
         let of_no_use = async {
             if !keeps {

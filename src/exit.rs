@@ -5,7 +5,7 @@ use std::process::ExitCode;
 /// The exit code; sysexits(3) where it has one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
-    /// Everything asked for was done, or given up and said so.
+    /// Everything asked for was done, or dropped and said so.
     Done = 0,
     /// A question was asked, and the answer is no: a line that would be
     /// rejected, a daemon that does not answer.

@@ -245,7 +245,7 @@ pub fn protect_secrets() {
     let _ = setrlimit(Resource::Core, limit);
 }
 
-/// What an allocation of so many bytes really takes.
+/// What an allocation of this number of bytes really takes.
 pub fn allocated(bytes: usize) -> usize {
     const PAGE: usize = 4096;
     let with_header = bytes + ALLOCATION_HEADER;

@@ -10,7 +10,7 @@
 //!
 //! The queue is the fixed point: the listeners know it, the relay knows it,
 //! neither knows the other. A reload swaps a sink or rebinds a listener, and
-//! the waiting lines stay where they are.
+//! the queued lines stay where they are.
 
 // In the order in which a line travels; blank lines keep rustfmt from sorting them.
 pub mod listen;
@@ -117,7 +117,7 @@ impl Pipeline {
     pub fn start(
         settings: &Settings,
         counters: &Arc<Counters>,
-        given: ActivatedSockets,
+        activated: ActivatedSockets,
         events: mpsc::UnboundedSender<RelayEvent>,
     ) -> Result<Self, SetupError> {
         let queue = Queue::new(limits(settings));
@@ -132,7 +132,7 @@ impl Pipeline {
         counters.upstream.set_url(settings.sink.public_url());
         note_certificates(counters, settings, &sink);
 
-        let mut listeners = Listeners::new(ingest.clone(), counters.clone(), given);
+        let mut listeners = Listeners::new(ingest.clone(), counters.clone(), activated);
         listeners.apply(listeners.plan(&settings.listen)?);
         if let Some(error) = listeners.missing_thread() {
             return Err(SetupError::Thread(error));
@@ -183,7 +183,7 @@ impl Pipeline {
         })
     }
 
-    /// Carries out a reload. The waiting lines stay.
+    /// Carries out a reload. The queued lines stay.
     pub fn apply(&mut self, change: Change, new: &Settings) {
         self.queue.set_limits(limits(new));
         self.ingest
@@ -226,7 +226,7 @@ impl Pipeline {
         if quiet.is_zero() {
             return None;
         }
-        // An upstream that was away is tried again soon, as while draining.
+        // An upstream that was down is tried again soon, as while draining.
         self.queue.hurry();
         let limit = grace.saturating_sub(LEAST_DRAIN.min(grace / 2));
         let queue = self.queue.clone();
@@ -241,7 +241,7 @@ impl Pipeline {
         }
     }
 
-    /// Reads what has arrived, sends what waits, and says goodbye: within the
+    /// Reads what has arrived, sends what waits, and closes in order: within the
     /// grace, and until it is of no use any more. Answers with the defect when a
     /// task died over it.
     pub async fn drain(

@@ -24,17 +24,17 @@ const OFTEN: u32 = 4;
 const LITTLE: Duration = Duration::from_micros(500);
 
 /// Sockets that could overflow in a moment.
-static IMPATIENT: AtomicUsize = AtomicUsize::new(0);
+static NO_COALESCING: AtomicUsize = AtomicUsize::new(0);
 
 thread_local! {
-    static PACE: Cell<Pace> = Cell::new(Pace::new(Instant::now()));
+    static PACE: Cell<WakeupStats> = Cell::new(WakeupStats::new(Instant::now()));
 }
 
 /// A runtime for one thread.
 pub fn of_one_thread() -> io::Result<Runtime> {
     Builder::new_current_thread()
         .enable_all()
-        .on_thread_park(rest)
+        .on_thread_park(pause_before_park)
         .on_thread_unpark(|| PACE.set(PACE.get().woken(Instant::now())))
         .build()
 }
@@ -43,9 +43,9 @@ pub fn of_one_thread() -> io::Result<Runtime> {
     clippy::disallowed_methods,
     reason = "nothing else is to be done on this thread"
 )]
-fn rest() {
+fn pause_before_park() {
     let pace = PACE.get();
-    if pace.may_rest(Instant::now()) && IMPATIENT.load(Relaxed) == 0 {
+    if pace.may_pause(Instant::now()) && NO_COALESCING.load(Relaxed) == 0 {
         thread::sleep(MOMENT);
     }
     PACE.set(pace.waits(Instant::now()));
@@ -54,31 +54,31 @@ fn rest() {
 /// While it lives, no thread rests: there is a socket that has no room for what
 /// comes in a moment.
 #[derive(Debug)]
-pub struct Impatient(());
+pub struct NoCoalescing(());
 
-impl Impatient {
+impl NoCoalescing {
     /// Begins now.
     pub fn begin() -> Self {
-        IMPATIENT.fetch_add(1, Relaxed);
+        NO_COALESCING.fetch_add(1, Relaxed);
         Self(())
     }
 }
 
-impl Drop for Impatient {
+impl Drop for NoCoalescing {
     fn drop(&mut self) {
-        IMPATIENT.fetch_sub(1, Relaxed);
+        NO_COALESCING.fetch_sub(1, Relaxed);
     }
 }
 
 /// What a thread has done lately.
 #[derive(Debug, Clone, Copy)]
-struct Pace {
+struct WakeupStats {
     waits_since: Instant,
     woken_at: Instant,
     short_waits: u32,
 }
 
-impl Pace {
+impl WakeupStats {
     fn new(now: Instant) -> Self {
         Self {
             waits_since: now,
@@ -110,7 +110,7 @@ impl Pace {
     }
 
     /// Whether little has come, as before.
-    fn may_rest(self, now: Instant) -> bool {
+    fn may_pause(self, now: Instant) -> bool {
         self.short_waits >= OFTEN && now - self.woken_at < LITTLE
     }
 }
@@ -119,16 +119,16 @@ impl Pace {
 mod tests {
     use super::*;
 
-    /// What a thread does that waits and works for so many microseconds in turn.
+    /// What a thread does that waits and works for this number of microseconds in turn.
     fn rests(cycles: &[(u64, u64)]) -> Vec<bool> {
         let mut now = Instant::now();
-        let mut pace = Pace::new(now);
+        let mut pace = WakeupStats::new(now);
         let rests = cycles.iter().map(|(waits, works)| {
             pace = pace.waits(now);
             now += Duration::from_micros(*waits);
             pace = pace.woken(now);
             now += Duration::from_micros(*works);
-            pace.may_rest(now)
+            pace.may_pause(now)
         });
         rests.collect()
     }

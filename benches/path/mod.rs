@@ -12,7 +12,7 @@ use sidecarbon::pipeline::batch::Batch;
 use sidecarbon::pipeline::decode::Decoder;
 use sidecarbon::pipeline::decode::protocol::Protocol;
 use sidecarbon::pipeline::line::Rules;
-use sidecarbon::pipeline::queue::{Block, Expander, Limits, Press, Queue};
+use sidecarbon::pipeline::queue::{Block, Compressor, Expander, Limits, Queue};
 use sidecarbon::pipeline::sink::Target;
 use sidecarbon::pipeline::sink::encode::{Encoder, WireBuffer};
 use sidecarbon::stats::ListenerId;
@@ -151,17 +151,17 @@ fn http() -> impl FnMut() {
 
 /// As waiting blocks are, half a MiB at once.
 fn compress() -> impl FnMut() {
-    let mut press = Press::new().expect("memory");
+    let mut compressor = Compressor::new().expect("memory");
     let blocks = blocks();
     move || {
-        let frame = press.compress(black_box(&blocks)).expect("memory");
+        let frame = compressor.compress(black_box(&blocks)).expect("memory");
         black_box(frame.compressed());
     }
 }
 
 /// When their turn comes.
 fn expand() -> impl FnMut() {
-    let frame = Press::new().and_then(|mut press| press.compress(&blocks()));
+    let frame = Compressor::new().and_then(|mut compressor| compressor.compress(&blocks()));
     let frame = frame.expect("memory");
     let mut expander = Expander::new().expect("memory");
     move || {

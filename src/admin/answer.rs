@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::config;
 use crate::format::escape_json;
 
-use super::guard::{self, Reach};
+use super::host_check::{self, Exposure};
 use super::page::PAGE;
 use super::status::Status;
 use super::view::{History, Rejected};
@@ -27,10 +27,10 @@ const NOTHING: HeaderValue = HeaderValue::from_static("default-src 'none'; frame
 /// Answers a request.
 pub async fn answer(
     request: &Request<Incoming>,
-    reach: Reach,
+    reach: Exposure,
     watched: &Watched,
 ) -> Response<Full<Bytes>> {
-    if let Err((status, why)) = guard::check(request, reach) {
+    if let Err((status, why)) = host_check::check(request, reach) {
         return text(status, why);
     }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
@@ -80,7 +80,7 @@ pub async fn answer(
             json(&latest.into_iter().map(Rejected::from).collect::<Vec<_>>())
         }
         "/api/settings" => json(&*watched.lock_settings()),
-        "/healthz" if watched.moves().await => text(StatusCode::OK, "ok\n"),
+        "/healthz" if watched.is_responsive().await => text(StatusCode::OK, "ok\n"),
         "/healthz" => text(
             StatusCode::SERVICE_UNAVAILABLE,
             "the pipeline does not move\n",

@@ -129,7 +129,7 @@ fn ticks() -> tokio::time::Interval {
     ticks
 }
 
-/// Prints over so many rows; answers how many there are now. What would not fit
+/// Prints over this number of rows; answers how many there are now. What would not fit
 /// on the screen is left out, as it could not be painted over.
 fn paint_over(screen: Screen, rows: usize, text: &str) -> io::Result<usize> {
     let most = screen

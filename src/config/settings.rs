@@ -40,13 +40,13 @@ pub struct Settings {
     pub listen: ListenSettings,
     /// How StatsD samples are aggregated.
     pub statsd: StatsdSettings,
-    /// A block of lines is sealed at so many bytes.
+    /// A block of lines is sealed at this number of bytes.
     pub batch_bytes: usize,
     /// How long lines gather before they are sent.
     pub batch_linger: Duration,
     /// The least time between two batches that are not full.
     pub batch_gather: Duration,
-    /// The bound of all waiting lines.
+    /// The bound of all queued lines.
     pub queue_bytes: usize,
     /// How failed attempts are repeated.
     pub retry: RetrySettings,

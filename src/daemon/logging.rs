@@ -27,7 +27,7 @@ use tracing_subscriber::{Layer, Registry, reload};
 use crate::config::{self, LogFormat};
 use crate::format;
 
-/// Log lines that wait while the output blocks. More are dropped and counted.
+/// Log queued lines while the output blocks. More are dropped and counted.
 const WAITING_LINES: usize = 1024;
 
 /// The logs of the process. Dropping it writes what still waits.

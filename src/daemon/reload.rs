@@ -294,7 +294,7 @@ impl Reloader {
         for warning in &new.warnings {
             warn!("{warning}");
         }
-        admin.watched().is_set(&new);
+        admin.watched().set_settings(&new);
         self.settings = new;
         let changed = if changed.is_empty() {
             "nothing"

@@ -5,9 +5,9 @@
 //! its socket (sd_notify(3)). Without `NOTIFY_SOCKET` and `LISTEN_FDS` none of
 //! this does anything.
 
-mod inform;
 mod notify;
 mod status_text;
+mod watchdog;
 
 use std::env;
 use std::fs::File;
@@ -123,11 +123,11 @@ impl Manager {
 
     /// The sockets for the listeners.
     pub fn sockets(descriptors: Vec<OwnedFd>) -> ActivatedSockets {
-        let (given, useless) = ActivatedSockets::new(descriptors);
+        let (activated, useless) = ActivatedSockets::new(descriptors);
         for socket in useless {
             warn!(%socket, "a descriptor was passed that is of no use");
         }
-        given
+        activated
     }
 
     /// Whether what waits at the end can be kept.
@@ -137,35 +137,35 @@ impl Manager {
 
     /// Takes over the lines that the former process has left. They must not be
     /// taken over again by the next one.
-    pub fn adopt_queue(&mut self, queue: &Queue, counters: &Counters) {
+    pub fn restore_queue(&mut self, queue: &Queue, counters: &Counters) {
         for (defects, image) in std::mem::take(&mut self.images) {
-            let adopt = AssertUnwindSafe(|| {
+            let restore = AssertUnwindSafe(|| {
                 if defects >= MOST_DEFECTS {
                     return queue.discard(counters, &image);
                 }
                 self.defects = self.defects.max(defects);
-                queue.adopt(counters, &image)
+                queue.restore(counters, &image)
             });
-            let adopted = panic::catch_unwind(adopt);
+            let restored = panic::catch_unwind(restore);
             // Whatever came of it: the same image would fail in the same way.
             self.tell(&format!("FDSTOREREMOVE=1\nFDNAME={}", image_name(defects)));
-            let Ok(adopted) = adopted else {
+            let Ok(restored) = restored else {
                 error!(
                     "the lines that were queued before the restart cannot be read, some of them are lost"
                 );
                 continue;
             };
-            let lines = adopted.lines;
-            match adopted.damage {
+            let lines = restored.lines;
+            match restored.damage {
                 None => info!(lines, "the lines that waited before the restart wait again"),
                 Some(why @ Damage::Defects) => {
-                    error!(lost = adopted.lost, %why, "the lines that were queued before the restart may be the cause, they are dropped");
+                    error!(lost = restored.lost, %why, "the lines that were queued before the restart may be the cause, they are dropped");
                 }
                 Some(why @ Damage::Version(_)) => {
-                    error!(lost = adopted.lost, %why, "the lines that waited before the restart cannot be read, they are dropped");
+                    error!(lost = restored.lost, %why, "the lines that waited before the restart cannot be read, they are dropped");
                 }
                 Some(why) => {
-                    error!(lines, lost = adopted.lost, %why, "some of the lines that waited before the restart are lost");
+                    error!(lines, lost = restored.lost, %why, "some of the lines that waited before the restart are lost");
                 }
             }
         }
@@ -235,7 +235,7 @@ impl Manager {
         self.tell("READY=1");
         let notifier = notifier.clone();
         let (queue, counters) = (queue.clone(), counters.clone());
-        tokio::spawn(inform::go_on(notifier, self.watchdog, queue, counters));
+        tokio::spawn(watchdog::run(notifier, self.watchdog, queue, counters));
     }
 
     /// The configuration is being read again.

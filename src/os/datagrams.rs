@@ -186,7 +186,7 @@ impl Datagrams {
     }
 }
 
-/// How many datagrams are received at once after so many of so many bytes.
+/// How many datagrams are received at once after this number of of this number of bytes.
 fn places_after(datagrams: usize, bytes: usize) -> usize {
     if bytes > LARGE * datagrams {
         FEW

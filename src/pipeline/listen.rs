@@ -233,7 +233,7 @@ impl Ingest {
             }
             buffer[length - client.unseen().min(length)..length].zeroize();
             let progress = if fed.is_break() {
-                Progress::Foreign
+                Progress::OtherProtocol
             } else if is_tight {
                 Progress::Tight
             } else if length == buffer.len() {
@@ -373,7 +373,7 @@ impl Ingest {
     }
 
     /// Hands a read's lines to the queue and says what was wrong with the
-    /// others, at a limited rate. Whether the queue is about to make room. Of each
+    /// others, at a limited rate. Whether the queue is about to evict. Of each
     /// sample in the batch, the sender is asked for by its number.
     fn push<S: Display>(
         &self,

@@ -9,7 +9,7 @@
 //!    │                 ▲       ▲
 //!    │                 │       └── blocks that wait are compressed, eight a frame
 //!    ├─ settled        └── a lease that is dropped goes back to its place
-//!    └─ given up
+//!    └─ dropped
 //! ```
 //!
 //! In: one [`Batch`] a read. Out: a [`Lease`] on the oldest block of the lane
@@ -22,12 +22,12 @@
 //! wakes. The mutex is never held across an await and is taken once a read.
 
 mod block;
-mod compressor;
+mod checkpoint;
+mod compressing;
 mod frame;
 mod history;
-mod image;
 mod lane;
-mod pace;
+mod rate_limit;
 mod rates;
 mod state;
 
@@ -49,14 +49,14 @@ use crate::stats::{Counters, Delays, DropReason, Ledger, ListenerId};
 
 use super::batch::Batch;
 pub use block::{Block, count_lines};
-pub use compressor::Compressing;
-pub use frame::{Corrupt, Expander, Frame, Press};
+pub use checkpoint::{Damage, Restored};
+pub use compressing::Compressing;
+pub use frame::{Compressor, Corrupt, Expander, Frame};
 pub use history::{Columns, STEP as HISTORY_STEP};
-pub use image::{Adopted, Damage};
 pub use rates::Outlook;
 pub use state::{Limits, Pushed};
 
-use state::{Lent, Readiness, State};
+use state::{Leased, Readiness, State};
 
 /// A client that can wait does so no longer than this for room to be made.
 const TIGHT_PAUSE: Duration = Duration::from_millis(5);
@@ -106,7 +106,7 @@ pub struct Snapshot {
     pub ledger: Ledger,
     /// How long lines took from receipt to acknowledgement.
     pub delays: Delays,
-    /// Bytes allocated for lines that wait or are lent.
+    /// Bytes allocated for queued lines or are lent.
     pub allocated: usize,
     /// The limits in force.
     pub limits: Limits,
@@ -134,7 +134,7 @@ impl Queue {
     /// Takes the lines of one read.
     pub fn push(&self, listener: ListenerId, batch: &Batch) -> Pushed {
         let pushed = self.change(|state| state.push(listener, batch, now()));
-        if pushed.is_news {
+        if pushed.wakes_relay {
             self.shared.changed.notify_one();
         }
         pushed
@@ -144,7 +144,7 @@ impl Queue {
     /// among the lines that came in.
     pub fn push_points(&self, points: &[u8], count: u64) -> Pushed {
         let pushed = self.change(|state| state.push_points(points, count, now()));
-        if pushed.is_news {
+        if pushed.wakes_relay {
             self.shared.changed.notify_one();
         }
         pushed
@@ -185,15 +185,15 @@ impl Queue {
     /// Borrows the block whose turn it is, if one is ready.
     pub fn lease(&self) -> Option<Lease> {
         loop {
-            let lent = self.lock().lend(now())?;
-            match lent {
-                Lent::Block(block) => {
+            let leased = self.lock().lease(now())?;
+            match leased {
+                Leased::Block(block) => {
                     return Some(Lease {
                         queue: self.clone(),
                         block: Some(block),
                     });
                 }
-                Lent::Frame(frame) => {
+                Leased::Frame(frame) => {
                     // Without the lock: it takes a moment.
                     let expand = AssertUnwindSafe(|| self.expand(&frame));
                     let blocks = panic::catch_unwind(expand).unwrap_or(Err(Corrupt));
@@ -232,12 +232,12 @@ impl Queue {
     }
 
     /// An attempt to deliver has failed.
-    pub fn upstream_away(&self) {
-        self.change(|state| state.upstream_away(fastrand::f64()));
+    pub fn upstream_down(&self) {
+        self.change(|state| state.upstream_down(fastrand::f64()));
     }
 
     /// Lines were delivered.
-    pub fn upstream_back(&self) {
+    pub fn upstream_up(&self) {
         self.lock().request_succeeded(now());
         self.shared.changed.notify_one();
     }
@@ -248,14 +248,15 @@ impl Queue {
     }
 
     /// How long the queue lasts and how long it takes to drain, as things go,
-    /// after a look at how small the waiting lines become.
+    /// after a look at how small the queued lines become.
     pub fn outlook(&self) -> Outlook {
         let sample = {
             let state = self.lock();
             state.lacks_density().then(|| state.sample()).flatten()
         };
         if let Some(sample) = sample.filter(|sample| sample.bytes().len() >= LEAST_SAMPLE_BYTES)
-            && let Ok(density) = Press::new().and_then(|mut press| press.density(&[sample]))
+            && let Ok(density) =
+                Compressor::new().and_then(|mut compressor| compressor.density(&[sample]))
         {
             self.lock().learn_density(density);
         }
@@ -352,20 +353,20 @@ impl Queue {
                 break;
             }
         }
-        image::write(&mut self.lock(), counters, now(), out)
+        checkpoint::write(&mut self.lock(), counters, now(), out)
     }
 
     /// Takes over the lines and the account of a former process. The file shrinks
     /// as it is read.
-    pub fn adopt(&self, counters: &Counters, file: &File) -> Adopted {
-        let adopted = self.change(|state| image::adopt(state, counters, now(), file));
+    pub fn restore(&self, counters: &Counters, file: &File) -> Restored {
+        let restored = self.change(|state| checkpoint::restore(state, counters, now(), file));
         self.shared.changed.notify_one();
-        adopted
+        restored
     }
 
     /// Takes over the account of a former process and drops its lines as `corrupt`.
-    pub fn discard(&self, counters: &Counters, file: &File) -> Adopted {
-        self.change(|state| image::discard(state, counters, file))
+    pub fn discard(&self, counters: &Counters, file: &File) -> Restored {
+        self.change(|state| checkpoint::discard(state, counters, file))
     }
 
     /// From now on the numbers of lines are kept where the next process finds them.
@@ -384,7 +385,7 @@ impl Queue {
     fn change<R>(&self, change: impl FnOnce(&mut State) -> R) -> R {
         let mut state = self.lock();
         let result = change(&mut state);
-        let calls = state.calls_compressor();
+        let calls = state.wakes_worker();
         drop(state);
         if calls {
             self.shared.work.notify_one();
@@ -482,7 +483,7 @@ impl Lease {
         self.with(|state, block| state.settle(block, bytes, now));
     }
 
-    /// All lines are given up.
+    /// All lines are dropped.
     pub fn give_up_all(mut self, reason: DropReason) {
         self.give_up(self.bytes().len(), reason);
     }
@@ -522,8 +523,8 @@ impl Lease {
 
     /// A single line of the same queue, to be asked for whether the upstream takes any.
     /// `at` says which of those that wait: 0 is the oldest, 1 the newest.
-    pub fn witness(&self, at: f64) -> Option<Self> {
-        let line = self.queue.lock().lend_witness(at);
+    pub fn probe_line(&self, at: f64) -> Option<Self> {
+        let line = self.queue.lock().lease_probe_line(at);
         if let Some(line) = line {
             return Some(Self {
                 queue: self.queue.clone(),
@@ -545,7 +546,7 @@ impl Lease {
         self.queue.lock().limits().block_bytes
     }
 
-    /// The first `bytes` bytes, whole lines, are given up.
+    /// The first `bytes` bytes, whole lines, are dropped.
     pub fn give_up(&mut self, bytes: usize, reason: DropReason) {
         self.with(|state, block| state.give_up(block, bytes, reason));
     }
@@ -560,8 +561,8 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         if let Some(block) = self.block.take() {
-            self.queue.change(|state| state.give_back(block));
-            // The relay may have asked, and found nothing, while it was away.
+            self.queue.change(|state| state.release(block));
+            // The relay may have asked, and found nothing, while it was down.
             self.queue.shared.changed.notify_one();
         }
     }

@@ -25,9 +25,9 @@ use crate::panics;
 use crate::stats::{Counters, DropReason, FailureKind, LastError, UpstreamState};
 
 use super::queue::{Lease, Queue};
-use super::sink::{Attended, Deliver, Failure};
+use super::sink::{Deliver, Failure, SinkEvent};
 use backoff::Backoff;
-use outage::{News, Outage};
+use outage::{Outage, StateChange};
 
 /// While the daemon ends, there is no time for long delays.
 const DRAIN_DELAY: Duration = Duration::from_millis(500);
@@ -74,9 +74,9 @@ pub struct Relay<S> {
     delivered: u64,
     /// When somebody was last sent to look for another key.
     key_seen: Instant,
-    /// How many lines had found no room when the upstream went away.
+    /// How many lines had found no room when the upstream went down.
     dropped_before: Option<u64>,
-    /// Sinks of former configurations that say goodbye.
+    /// Sinks of former configurations that close in order.
     closing: JoinSet<()>,
 }
 
@@ -114,7 +114,7 @@ impl<S: Deliver + 'static> Relay<S> {
         }
     }
 
-    /// Runs until the queue is drained, then says goodbye to the upstream.
+    /// Runs until the queue is drained, then closes in order to the upstream.
     pub async fn run(mut self) {
         loop {
             match self.round().await {
@@ -134,7 +134,7 @@ impl<S: Deliver + 'static> Relay<S> {
         select! {
             biased;
             Some(new) = self.replacements.recv() => return Round::Replaced(new),
-            attended = self.sink.attend() => return self.attended(attended).await,
+            sink_event = self.sink.poll_acks() => return self.sink_event(sink_event).await,
             has_lines = self.queue.ready(), if has_room => if !has_lines { return Round::Drained },
         }
         self.mind_the_key();
@@ -180,10 +180,10 @@ impl<S: Deliver + 'static> Relay<S> {
         let _ = self.events.send(event);
     }
 
-    async fn attended(&mut self, attended: Result<Attended, Failure>) -> Round<S> {
-        match attended {
-            Ok(Attended::Acknowledged) => self.note_deliveries(),
-            Ok(Attended::Ended) => debug!("the idle connection has ended"),
+    async fn sink_event(&mut self, sink_event: Result<SinkEvent, Failure>) -> Round<S> {
+        match sink_event {
+            Ok(SinkEvent::Acknowledged) => self.note_deliveries(),
+            Ok(SinkEvent::Ended) => debug!("the idle connection has ended"),
             Err(failure) => return self.wait_out(&failure).await,
         }
         Round::Done
@@ -197,7 +197,7 @@ impl<S: Deliver + 'static> Relay<S> {
         }
     }
 
-    /// Delivers, or gives up shortly after a reload has brought another sink.
+    /// Delivers, or stops trying shortly after a reload has brought another sink.
     async fn deliver(&mut self, lease: Lease) -> Result<Result<(), Failure>, Replacement<S>> {
         let delivery = self.sink.deliver(lease);
         tokio::pin!(delivery);
@@ -229,13 +229,13 @@ impl<S: Deliver + 'static> Relay<S> {
         }
         self.delivered = delivered;
         self.backoff.reset();
-        self.queue.upstream_back();
+        self.queue.upstream_up();
         self.counters.upstream.delivered();
         let dropped_before = self.dropped_before.take();
         let address = self.counters.upstream.status().address.map(display);
         match self.outage.delivered(Instant::now()) {
-            Some(News::FirstDelivery) => info!(address, "the upstream takes lines"),
-            Some(News::Back { lasted, attempts }) => {
+            Some(StateChange::FirstDelivery) => info!(address, "the upstream takes lines"),
+            Some(StateChange::Up { lasted, attempts }) => {
                 let ledger = self.queue.snapshot().ledger;
                 let waiting = ledger.queued() + ledger.in_flight();
                 let dropped = dropped_before
@@ -246,14 +246,14 @@ impl<S: Deliver + 'static> Relay<S> {
                     lasted, attempts, waiting, dropped, "the upstream is back"
                 );
             }
-            Some(News::Away { .. }) | None => {}
+            Some(StateChange::Down { .. }) | None => {}
         }
     }
 
     /// Says what is wrong and answers how long to wait.
     fn failed(&mut self, failure: &Failure) -> Duration {
         self.counters.sink_failed(failure.cause().kind);
-        self.queue.upstream_away();
+        self.queue.upstream_down();
         if failure.cause().kind == FailureKind::Throttled {
             self.queue.slow_down();
         }
@@ -289,7 +289,7 @@ impl<S: Deliver + 'static> Relay<S> {
         let dropped = ledger.dropped(DropReason::QueueFull);
         let dropped = dropped - *self.dropped_before.get_or_insert(dropped);
         let news = self.outage.failed(failure, now);
-        let Some(News::Away { lasted, attempts }) = news else {
+        let Some(StateChange::Down { lasted, attempts }) = news else {
             debug!(error = %failure, ?delay, "an attempt failed");
             return delay;
         };

@@ -6,6 +6,7 @@
 //! about in `sink/{connect,addresses,resolve,tcp,proxy,tls}`.
 
 mod addresses;
+mod bisect;
 mod connect;
 mod counted;
 pub mod encode;
@@ -18,7 +19,6 @@ mod stdout;
 mod stream;
 mod tcp;
 mod tls;
-mod triage;
 mod udp;
 mod window;
 mod wire;
@@ -52,7 +52,7 @@ pub use tls::{Fingerprint, TlsError, fingerprint};
 pub use udp::reach as reach_by_datagrams;
 pub use wire::Wire;
 
-/// How long a connection that says goodbye may take to end.
+/// How long a connection that closes in order may take to end.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(5);
 
 /// A connection that cannot be renewed goes on, and is renewed later.
@@ -78,7 +78,7 @@ pub trait Deliver: Send {
 
     /// Watches what was handed over, and an idle connection. May be dropped at
     /// any time.
-    fn attend(&mut self) -> impl Future<Output = Result<Attended, Failure>> + Send {
+    fn poll_acks(&mut self) -> impl Future<Output = Result<SinkEvent, Failure>> + Send {
         std::future::pending()
     }
 
@@ -98,7 +98,7 @@ pub trait Deliver: Send {
 
 /// What came of watching a sink.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Attended {
+pub enum SinkEvent {
     /// Lines have arrived and are settled.
     Acknowledged,
     /// An idle connection has ended, with nothing lost.
@@ -127,8 +127,8 @@ macro_rules! sinks {
                 match self { $(Self::$name(sink) => sink.has_room(),)* }
             }
 
-            async fn attend(&mut self) -> Result<Attended, Failure> {
-                match self { $(Self::$name(sink) => sink.attend().await,)* }
+            async fn poll_acks(&mut self) -> Result<SinkEvent, Failure> {
+                match self { $(Self::$name(sink) => sink.poll_acks().await,)* }
             }
 
             async fn close(self) {

@@ -36,7 +36,7 @@ labels! {
 }
 
 labels! {
-    /// Why an accepted line was given up. The label of `lines_dropped_total`.
+    /// Why an accepted line was dropped. The label of `lines_dropped_total`.
     pub enum DropReason {
         /// The queue was at its bound, and this line was the oldest; or what gathers
         /// StatsD samples was, and this one needed more of it.
@@ -142,13 +142,13 @@ impl Ledger {
     }
 
     /// `lines` waiting were lent to the relay.
-    pub fn lend(&mut self, lines: u64) {
+    pub fn lease(&mut self, lines: u64) {
         self.queued -= lines;
         self.in_flight += lines;
     }
 
     /// `lines` lent came back undelivered.
-    pub fn give_back(&mut self, lines: u64) {
+    pub fn release(&mut self, lines: u64) {
         self.in_flight -= lines;
         self.queued += lines;
     }
@@ -159,13 +159,13 @@ impl Ledger {
         self.delivered += lines;
     }
 
-    /// `lines` waiting were given up.
+    /// `lines` waiting were dropped.
     pub fn drop_queued(&mut self, reason: DropReason, lines: u64) {
         self.queued -= lines;
         self.dropped[reason as usize] += lines;
     }
 
-    /// `lines` lent were given up.
+    /// `lines` lent were dropped.
     pub fn drop_in_flight(&mut self, reason: DropReason, lines: u64) {
         self.in_flight -= lines;
         self.dropped[reason as usize] += lines;
@@ -225,19 +225,19 @@ impl Ledger {
     }
 
     /// Lines of a former run wait here from now on. Whoever calls this owes
-    /// their receipt: [`Ledger::adopt`] or [`Ledger::adopt_unaccounted`].
-    pub fn adopt_waiting(&mut self, lines: u64) {
+    /// their receipt: [`Ledger::restore`] or [`Ledger::restore_unaccounted`].
+    pub fn restore_queued(&mut self, lines: u64) {
         self.queued += lines;
     }
 
-    /// Goes on with the account of a former run, of whose waiting lines so many
+    /// Goes on with the account of a former run, of whose queued lines this number of
     /// have been adopted; the others are dropped for a reason. `listeners` are
     /// the ids that its listeners have now, in its order.
-    pub fn adopt(
+    pub fn restore(
         &mut self,
         former: &Self,
         listeners: &[ListenerId],
-        adopted: u64,
+        restored: u64,
         reason: DropReason,
     ) {
         for (lines, listener) in former.received.iter().zip(listeners) {
@@ -254,19 +254,19 @@ impl Ledger {
         self.aggregated += former.aggregated;
         self.delivered += former.delivered;
         self.resent += former.resent;
-        self.dropped[reason as usize] += former.queued.saturating_sub(adopted);
+        self.dropped[reason as usize] += former.queued.saturating_sub(restored);
     }
 
     /// The account of a former run is lost, too: what is known of its lines
     /// counts as received here.
-    pub fn adopt_unaccounted(
+    pub fn restore_unaccounted(
         &mut self,
         listener: ListenerId,
-        adopted: u64,
+        restored: u64,
         lost: u64,
         reason: DropReason,
     ) {
-        *self.received_by(listener) += adopted + lost;
+        *self.received_by(listener) += restored + lost;
         self.dropped[reason as usize] += lost;
     }
 
@@ -315,12 +315,12 @@ impl Ledger {
         self.delivered
     }
 
-    /// Lines given up for one reason.
+    /// Lines dropped for one reason.
     pub fn dropped(&self, reason: DropReason) -> u64 {
         self.dropped[reason as usize]
     }
 
-    /// Lines given up for any reason.
+    /// Lines dropped for any reason.
     pub fn dropped_total(&self) -> u64 {
         self.dropped.iter().sum()
     }
@@ -381,10 +381,10 @@ mod tests {
         ledger.aggregate(ListenerId(2), 5);
         ledger.drop_received(ListenerId(2), DropReason::QueueFull, 2);
         ledger.drop_queued(DropReason::QueueFull, 2);
-        ledger.lend(8);
+        ledger.lease(8);
         ledger.deliver(3);
         ledger.drop_in_flight(DropReason::TooLarge, 1);
-        ledger.give_back(4);
+        ledger.release(4);
         assert_eq!(ledger.imbalance(), 0);
         assert_eq!(ledger.received_total(), 20);
         assert_eq!(ledger.received(ListenerId(0)), 3);
@@ -397,7 +397,7 @@ mod tests {
         let mut former = Ledger::default();
         former.accept(ListenerId(1), 10);
         former.reject(ListenerId(0), RejectReason::Name, 2);
-        former.lend(6);
+        former.lease(6);
         former.deliver(4);
         former.resend(1);
         let read = Ledger::from_numbers(&former.to_numbers()).unwrap();
@@ -405,9 +405,9 @@ mod tests {
 
         // Listener 1 of then is listener 0 of now.
         let mut ledger = Ledger::default();
-        ledger.adopt_waiting(5);
+        ledger.restore_queued(5);
         let listeners = [ListenerId(2), ListenerId(0)];
-        ledger.adopt(&read, &listeners, 5, DropReason::Corrupt);
+        ledger.restore(&read, &listeners, 5, DropReason::Corrupt);
         assert_eq!(ledger.imbalance(), 0);
         assert_eq!(
             (

@@ -10,7 +10,7 @@ use super::{RejectReason, Throttle};
 /// So many are kept.
 const KEPT: usize = 20;
 
-/// Of each reason, so many are taken in an interval: a flood of one leaves those
+/// Of each reason, this number of are taken in an interval: a flood of one leaves those
 /// of the others in their places for a while.
 const BURST: u32 = 4;
 const INTERVAL: Duration = Duration::from_secs(10);

@@ -1,4 +1,4 @@
-//! A limit on log lines that a stranger, or a long outage, could repeat.
+//! A limit on log lines that another program, or a long outage, could repeat.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 /// How often each kind of event that clients can cause may be logged.
 pub const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Lets so many events through in an interval and counts the others.
+/// Lets this number of events through in an interval and counts the others.
 #[derive(Debug)]
 pub struct Throttle {
     interval: Duration,

@@ -125,13 +125,13 @@ impl Upstream {
     /// Lines were delivered.
     pub fn delivered(&self) {
         self.0.send_if_modified(|status| {
-            let is_news = status.state != UpstreamState::Up;
-            if is_news {
+            let wakes_relay = status.state != UpstreamState::Up;
+            if wakes_relay {
                 status.state = UpstreamState::Up;
                 status.down_since = None;
                 status.next_attempt = None;
             }
-            is_news
+            wakes_relay
         });
     }
 

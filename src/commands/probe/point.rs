@@ -38,7 +38,7 @@ pub async fn send(report: &mut Report, settings: &Settings) -> Result<(), Stop> 
     Ok(())
 }
 
-/// How long it took. The goodbye to the upstream, which may be slow to answer it, is
+/// How long it took. The orderly close to the upstream, which may be slow to answer it, is
 /// no part of that.
 async fn deliver(mut sink: Sink, settings: &Settings) -> Result<Duration, Failure> {
     let began = Instant::now();
@@ -67,10 +67,12 @@ async fn deliver(mut sink: Sink, settings: &Settings) -> Result<Duration, Failur
             ));
         }
         let patience = settings.sink.write_timeout;
-        timeout(patience, sink.attend()).await.unwrap_or_else(|_| {
-            let message = format!("no acknowledgement within {patience:?}");
-            Err(Failure::unavailable(FailureKind::Timeout, message))
-        })?;
+        timeout(patience, sink.poll_acks())
+            .await
+            .unwrap_or_else(|_| {
+                let message = format!("no acknowledgement within {patience:?}");
+                Err(Failure::unavailable(FailureKind::Timeout, message))
+            })?;
     }
     let took = began.elapsed();
     sink.close().await;

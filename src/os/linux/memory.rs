@@ -3,7 +3,7 @@
 
 use std::ffi::c_int;
 
-/// `mallopt(M_MMAP_THRESHOLD)`, mallopt(3): allocations of so many bytes are
+/// `mallopt(M_MMAP_THRESHOLD)`, mallopt(3): allocations of this number of bytes are
 /// mapped one by one. Setting it also ends its growth with each that is freed.
 pub fn set_mmap_threshold(bytes: usize) {
     let Ok(bytes) = c_int::try_from(bytes) else {

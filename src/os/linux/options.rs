@@ -15,7 +15,7 @@ pub fn get(
 ) -> io::Result<usize> {
     let mut length = libc::socklen_t::try_from(answer.len()).map_err(io::Error::other)?;
     // SAFETY: the descriptor is open for the length of the borrow; the kernel
-    // writes at most `length` bytes to `answer`, which has so many, and then how
+    // writes at most `length` bytes to `answer`, which has this number of, and then how
     // many it wrote to `length`.
     let result = unsafe {
         libc::getsockopt(

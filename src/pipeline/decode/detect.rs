@@ -5,7 +5,7 @@
 
 /// A protocol that is not ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Foreign {
+pub enum OtherProtocol {
     /// Carbon's pickle protocol.
     Pickle,
     /// An HTTP/1 request, or the preface of HTTP/2.
@@ -20,12 +20,12 @@ pub enum Opening {
     /// They could be lines.
     Lines,
     /// They are certainly something else.
-    Foreign(Foreign),
+    OtherProtocol(OtherProtocol),
     /// Too few to tell; no line is whole yet.
     Undecided,
 }
 
-impl Foreign {
+impl OtherProtocol {
     /// What to tell the operator.
     pub fn hint(self) -> &'static str {
         match self {
@@ -45,13 +45,13 @@ pub fn opening(bytes: &[u8], limit: usize) -> Opening {
     match bytes {
         [] => Opening::Undecided,
         // Handshake record, version 3.x; neither can begin a line.
-        [0x16, 0x03, ..] => Opening::Foreign(Foreign::Tls),
+        [0x16, 0x03, ..] => Opening::OtherProtocol(OtherProtocol::Tls),
         [0x16] => Opening::Undecided,
         // Frames begin with a length below 16 MiB, then a protocol 2 header, or
         // a list or tuple in protocols 0 and 1.
         [0, _, _, _, first, second, ..] => match (first, second) {
             (0x80, 2..=5) | (b'(', b'l' | b'(') | (b']', b'q' | b'(') => {
-                Opening::Foreign(Foreign::Pickle)
+                Opening::OtherProtocol(OtherProtocol::Pickle)
             }
             _ => Opening::Lines,
         },
@@ -89,7 +89,9 @@ fn http(bytes: &[u8], limit: usize) -> Opening {
     };
     let version = line.len().checked_sub(b" HTTP/x.y".len());
     match version.map(|at| &line[at..]) {
-        Some([b' ', b'H', b'T', b'T', b'P', b'/', _, b'.', _]) => Opening::Foreign(Foreign::Http),
+        Some([b' ', b'H', b'T', b'T', b'P', b'/', _, b'.', _]) => {
+            Opening::OtherProtocol(OtherProtocol::Http)
+        }
         _ => Opening::Lines,
     }
 }
@@ -100,7 +102,7 @@ mod tests {
 
     #[test]
     fn tells_protocols_by_their_first_bytes() {
-        use Foreign::{Http, Pickle, Tls};
+        use OtherProtocol::{Http, Pickle, Tls};
         for (bytes, expected) in [
             (&b"\x16\x03\x01\x02\x00\x01"[..], Tls),
             (b"\x00\x00\x01\x10\x80\x02]q\x01", Pickle),
@@ -112,14 +114,15 @@ mod tests {
         ] {
             assert_eq!(
                 opening(bytes, 99),
-                Opening::Foreign(expected),
+                Opening::OtherProtocol(expected),
                 "{}",
                 bytes.escape_ascii()
             );
             for cut in 0..bytes.len() {
                 let sooner = opening(&bytes[..cut], 99);
                 assert!(
-                    matches!(sooner, Opening::Undecided) || sooner == Opening::Foreign(expected),
+                    matches!(sooner, Opening::Undecided)
+                        || sooner == Opening::OtherProtocol(expected),
                     "cut at {cut} says {sooner:?}"
                 );
             }

@@ -44,7 +44,7 @@ impl Lines {
             &self.opening
         };
         match detect::opening(seen, rules.max_line_bytes) {
-            Opening::Foreign(foreign) => {
+            Opening::OtherProtocol(foreign) => {
                 let reject = Reject::new(RejectReason::Protocol, 0, foreign.hint());
                 batch.reject(reject, seen, rules);
                 self.opening.zeroize();
@@ -121,7 +121,7 @@ impl Lines {
 
 /// Takes one datagram.
 pub fn datagram(bytes: &[u8], truncated: bool, rules: &Rules, batch: &mut impl LineHandler) {
-    if let Opening::Foreign(foreign) = detect::opening(bytes, rules.max_line_bytes) {
+    if let Opening::OtherProtocol(foreign) = detect::opening(bytes, rules.max_line_bytes) {
         let reject = Reject::new(RejectReason::Protocol, 0, foreign.hint());
         return batch.reject(reject, bytes, rules);
     }

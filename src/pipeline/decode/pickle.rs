@@ -27,7 +27,7 @@ use crate::pipeline::line::{Reject, Rules};
 use crate::stats::RejectReason;
 
 use super::MEMORY_USED_UP;
-use super::detect::{self, Foreign, Opening};
+use super::detect::{self, Opening, OtherProtocol};
 use frames::{Frames, Piece};
 use opcode::Unreadable;
 use point::Writer;
@@ -121,9 +121,9 @@ impl Pickles {
         self.opening.extend_from_slice(bytes);
         let hint = match detect::opening(&self.opening, rules.max_line_bytes) {
             Opening::Undecided => return ControlFlow::Continue(()),
-            Opening::Foreign(Foreign::Http) => HTTP,
-            Opening::Foreign(Foreign::Tls) => TLS,
-            Opening::Foreign(Foreign::Pickle) | Opening::Lines => told(&self.opening),
+            Opening::OtherProtocol(OtherProtocol::Http) => HTTP,
+            Opening::OtherProtocol(OtherProtocol::Tls) => TLS,
+            Opening::OtherProtocol(OtherProtocol::Pickle) | Opening::Lines => told(&self.opening),
         };
         batch.reject(not_ours(hint), &self.opening, rules);
         self.opening.zeroize();

@@ -3,7 +3,7 @@
 //! Text is checked, never reprinted, since a reprint changes it
 //! (`9007199254740993` through a double becomes `…992`).
 
-/// A double holds every plain integer of so many digits, so only longer ones
+/// A double holds every plain integer of this number of digits, so only longer ones
 /// and exponents need to be looked at for an overflow.
 const SURELY_FINITE_DIGITS: usize = 300;
 

@@ -25,7 +25,7 @@ const TIMESTAMP_DIGITS: usize = 10;
 /// What lines begin with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Plain {
-    /// A line to be stored as it is: so many bytes, its newline among them.
+    /// A line to be stored as it is: this number of bytes, its newline among them.
     Timed(usize),
     /// A line that only lacks its time.
     Timeless(usize),
@@ -80,7 +80,7 @@ fn name(bytes: &[u8]) -> Option<usize> {
 /// What follows a name and its blank, to the end of the line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Tail {
-    /// A value and a time: so many bytes, the newline among them.
+    /// A value and a time: this number of bytes, the newline among them.
     Timed(usize),
     /// A value alone.
     Timeless(usize),

@@ -55,7 +55,7 @@ struct Listener {
 pub struct Listeners {
     ingest: Ingest,
     counters: Arc<Counters>,
-    given: ActivatedSockets,
+    activated: ActivatedSockets,
     running: Vec<Listener>,
     streams: JoinSet<()>,
     datagrams: JoinSet<()>,
@@ -76,17 +76,17 @@ struct Ready {
     /// Where the listener's name does not tell.
     protocol: Option<&'static str>,
     socket: ReadySocket,
-    is_given: bool,
+    is_activated: bool,
     is_beside: bool,
 }
 
 impl Listeners {
     /// No listener yet, but sockets for some.
-    pub fn new(ingest: Ingest, counters: Arc<Counters>, given: ActivatedSockets) -> Self {
+    pub fn new(ingest: Ingest, counters: Arc<Counters>, activated: ActivatedSockets) -> Self {
         Self {
             ingest,
             counters,
-            given,
+            activated,
             running: Vec::new(),
             streams: JoinSet::new(),
             datagrams: JoinSet::new(),
@@ -101,7 +101,7 @@ impl Listeners {
 
     /// The sockets that were given to us and that no listener wants.
     pub fn unused(&self) -> Vec<String> {
-        self.given.unused()
+        self.activated.unused()
     }
 
     /// Binds what the settings name and does not run yet. Nothing changes
@@ -147,7 +147,7 @@ impl Listeners {
             .partition(|listener| wanted.iter().any(|spec| listener.serves(spec)));
         Binder {
             goes,
-            given: &self.given,
+            activated: &self.activated,
         }
     }
 
@@ -170,7 +170,7 @@ impl Listeners {
         }
         // What arrives later must find another socket, or be refused: nobody would read it.
         for held in goes.iter().flat_map(|listener| &listener.sockets) {
-            if !held.is_given && !self.holds(held) {
+            if !held.is_activated && !self.holds(held) {
                 // Where the system cannot do this, a moment's arrivals may be lost.
                 let _ = held.bound.stop_arrivals();
             }
@@ -252,12 +252,12 @@ impl Listeners {
             address,
             protocol,
             socket,
-            is_given,
+            is_activated,
             is_beside,
         } in ready
         {
             if !is_beside {
-                let from = is_given.then_some("the service manager");
+                let from = is_activated.then_some("the service manager");
                 info!(listener = %counters.label, protocol, %address, from, "listening");
             }
             if let ReadySocket::Udp(socket, _) = &socket
@@ -279,7 +279,7 @@ impl Listeners {
                 ingest: self.ingest.clone(),
                 counters: counters.clone(),
                 protocol: listener.spec.protocol,
-                stopping: Stopping::new(listener.stop.subscribe(), is_given),
+                stopping: Stopping::new(listener.stop.subscribe(), is_activated),
             };
             self.serve(socket, is_beside, service);
         }
@@ -382,7 +382,7 @@ impl Listener {
             address,
             protocol: is_of_both.then(|| socket.bound.protocol()).flatten(),
             socket: socket.bound.ready()?,
-            is_given: socket.is_given,
+            is_activated: socket.is_activated,
             is_beside: socket.is_beside,
         })
     }

@@ -8,10 +8,10 @@ pub enum Stop {
     /// It does not.
     NotYet,
     /// It reads what has arrived.
-    ReadTheRest,
+    DrainSockets,
     /// It leaves what has arrived at a socket that was given to us to the next
     /// process: it could not be kept here.
-    LeaveTheRest,
+    LeaveUnread,
 }
 
 /// Resolves once a listener has to stop.
@@ -19,13 +19,13 @@ pub enum Stop {
 pub struct Stopping {
     stop: watch::Receiver<Stop>,
     /// Whether the socket outlives this process.
-    is_given: bool,
+    is_activated: bool,
 }
 
 impl Stopping {
     /// Of a listener whose socket outlives this process, or does not.
-    pub fn new(stop: watch::Receiver<Stop>, is_given: bool) -> Self {
-        Self { stop, is_given }
+    pub fn new(stop: watch::Receiver<Stop>, is_activated: bool) -> Self {
+        Self { stop, is_activated }
     }
 
     /// Waits for the stop.
@@ -42,13 +42,13 @@ impl Stopping {
 
     /// Whether datagrams that have arrived are to be left where they are.
     pub fn leaves_datagrams(&self) -> bool {
-        self.is_given && *self.stop.borrow() == Stop::LeaveTheRest
+        self.is_activated && *self.stop.borrow() == Stop::LeaveUnread
     }
 
     /// Whether clients that wait to be accepted are to be left to the next
     /// process: closing what they have just opened would lose what they send.
     pub fn leaves_clients(&self) -> bool {
-        self.is_given && *self.stop.borrow() != Stop::NotYet
+        self.is_activated && *self.stop.borrow() != Stop::NotYet
     }
 }
 
@@ -58,7 +58,7 @@ mod tests {
 
     #[test]
     fn a_stop_has_come_once_it_is_said_or_nobody_could_say_it_any_more() {
-        for said in [Some(Stop::ReadTheRest), Some(Stop::LeaveTheRest), None] {
+        for said in [Some(Stop::DrainSockets), Some(Stop::LeaveUnread), None] {
             let sender = watch::Sender::new(Stop::NotYet);
             let stopping = Stopping::new(sender.subscribe(), false);
             assert!(!stopping.has_come());

@@ -32,17 +32,17 @@ pub struct ActivatedSockets {
 impl ActivatedSockets {
     /// Takes sockets over. Answers with a word about each that is of no use.
     pub fn new(descriptors: Vec<OwnedFd>) -> (Self, Vec<String>) {
-        let mut given = Self::default();
+        let mut activated = Self::default();
         let mut useless = Vec::new();
         for descriptor in descriptors {
             let socket = Socket::from(descriptor);
             match usable(&socket) {
-                Ok(()) => given.sockets.push(socket),
+                Ok(()) => activated.sockets.push(socket),
                 Err(why) => useless.push(format!("{} ({why})", Name(&socket))),
             }
         }
-        given.used = Mutex::new(vec![false; given.sockets.len()]);
-        (given, useless)
+        activated.used = Mutex::new(vec![false; activated.sockets.len()]);
+        (activated, useless)
     }
 
     /// The sockets that no listener has asked for.
@@ -160,7 +160,7 @@ mod tests {
         let connection = std::net::TcpStream::connect(tcp.local_addr().unwrap()).unwrap();
         let (udp_at, tcp_at) = (udp.local_addr().unwrap(), tcp.local_addr().unwrap());
         let file = tempfile::tempfile().unwrap();
-        let (given, useless) = ActivatedSockets::new(vec![
+        let (activated, useless) = ActivatedSockets::new(vec![
             udp.into(),
             tcp.into(),
             stream.into(),
@@ -171,16 +171,19 @@ mod tests {
         assert!(useless[0].contains("a connection"), "{useless:?}");
         assert!(useless[1].contains("no socket"), "{useless:?}");
 
-        assert_eq!(given.unused().len(), 3);
-        let holder = given.at_port(true, udp_at.port()).unwrap();
+        assert_eq!(activated.unused().len(), 3);
+        let holder = activated.at_port(true, udp_at.port()).unwrap();
         assert!(holder.ends_with(&format!("udp:{udp_at}")), "{holder}");
-        assert_eq!(given.at_port(false, udp_at.port()), None);
-        assert!(given.udp(tcp_at).is_none() && given.tcp(udp_at).is_none());
-        let found = given.udp(udp_at).unwrap().unwrap();
+        assert_eq!(activated.at_port(false, udp_at.port()), None);
+        assert!(activated.udp(tcp_at).is_none() && activated.tcp(udp_at).is_none());
+        let found = activated.udp(udp_at).unwrap().unwrap();
         assert_eq!(found.local_addr().unwrap(), udp_at);
-        assert!(given.tcp(tcp_at).unwrap().is_ok());
-        assert_eq!(given.unused(), [format!("unix_stream:{}", path.display())]);
-        assert!(given.unix_stream(&UnixAddress::Path(path)).is_some());
-        assert!(given.unused().is_empty());
+        assert!(activated.tcp(tcp_at).unwrap().is_ok());
+        assert_eq!(
+            activated.unused(),
+            [format!("unix_stream:{}", path.display())]
+        );
+        assert!(activated.unix_stream(&UnixAddress::Path(path)).is_some());
+        assert!(activated.unused().is_empty());
     }
 }

@@ -263,14 +263,14 @@ impl<S: ReadyStream> Reception<S> {
                     }
                     // Where it always is readable, the last branches never have their turn.
                     if stopping.has_come() {
-                        break self.read_the_rest(CloseReason::Shutdown).await;
+                        break self.drain_socket(CloseReason::Shutdown).await;
                     }
                     if self.slot.is_evicted() {
-                        break self.read_the_rest(CloseReason::Limit).await;
+                        break self.drain_socket(CloseReason::Limit).await;
                     }
                 }
-                () = self.slot.evicted() => break self.read_the_rest(CloseReason::Limit).await,
-                () = stopping.wait() => break self.read_the_rest(CloseReason::Shutdown).await,
+                () = self.slot.evicted() => break self.drain_socket(CloseReason::Limit).await,
+                () = stopping.wait() => break self.drain_socket(CloseReason::Shutdown).await,
             }
         };
         self.reader.end(ending);
@@ -278,7 +278,7 @@ impl<S: ReadyStream> Reception<S> {
     }
 
     /// Reads what has arrived, until the stream would block or has had its time.
-    async fn read_the_rest(&mut self, reason: CloseReason) -> Ended {
+    async fn drain_socket(&mut self, reason: CloseReason) -> Ended {
         let mut end = Deadline::after(LAST_READS);
         let mut reads_left = match reason {
             CloseReason::Limit => EVICTED_READS,
@@ -338,7 +338,7 @@ impl<S: ReadyStream> Reception<S> {
     fn judge(&self, read: io::Result<Progress>) -> ControlFlow<Ended, Progress> {
         match read {
             Ok(Progress::Ended) => ControlFlow::Break((CloseReason::Client, Some(Ending::Clean))),
-            Ok(Progress::Foreign) => ControlFlow::Break((CloseReason::Protocol, None)),
+            Ok(Progress::OtherProtocol) => ControlFlow::Break((CloseReason::Protocol, None)),
             Ok(progress) => ControlFlow::Continue(progress),
             Err(error) if is_transient(&error) => ControlFlow::Continue(Progress::Blocked),
             Err(error) => {
@@ -376,7 +376,7 @@ pub enum Progress {
     /// The end.
     Ended,
     /// Another protocol.
-    Foreign,
+    OtherProtocol,
 }
 
 fn is_transient(error: &io::Error) -> bool {
@@ -489,7 +489,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_client_without_end_sees_its_stop_and_is_not_read_for_ever() {
-        for said in [Some(Stop::ReadTheRest), None] {
+        for said in [Some(Stop::DrainSockets), None] {
             let ingest = ingest();
             let counters =
                 Counters::default().listener(crate::stats::ListenerKind::Tcp, "tcp:here");

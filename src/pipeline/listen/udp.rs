@@ -14,7 +14,7 @@ use tracing::warn;
 
 use crate::os::{self, Datagrams, NamedBy};
 use crate::panics;
-use crate::runtime::Impatient;
+use crate::runtime::NoCoalescing;
 
 use super::{Ingest, Service, Turn};
 
@@ -28,7 +28,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 /// So many batches are received before other tasks have their turn.
 const BATCHES_A_TURN: usize = 4;
 
-/// Or about so many bytes of its buffer, where datagrams are large: as much as streams bring in a
+/// Or about this number of bytes of its buffer, where datagrams are large: as much as streams bring in a
 /// turn, of sixteen reads.
 const BYTES_A_TURN: usize = 1 << 20;
 
@@ -85,7 +85,7 @@ pub async fn serve<S: AsFd + Send + 'static>(
     let mut next_look = std::pin::pin!(sleep(LOOK_INTERVAL));
     let mut has_received = false;
     let is_small = overflows_in_a_moment(named_by, os::receive_buffer(&socket));
-    let _impatient = is_small.then(Impatient::begin);
+    let _no_coalescing = is_small.then(NoCoalescing::begin);
     let look = || {
         let dropped = drops.new_ones(|| os::dropped_datagrams(&socket));
         if dropped > 0 {

@@ -25,7 +25,7 @@ const MODE: u32 = 0o666;
 pub struct BoundPath {
     path: PathBuf,
     file: UnixFile,
-    is_given: bool,
+    is_activated: bool,
 }
 
 /// Opens a listening stream socket.
@@ -111,16 +111,16 @@ fn abstract_address(_name: &str) -> io::Result<unix::SocketAddr> {
 }
 
 impl BoundPath {
-    fn new(path: &Path, is_given: bool) -> Self {
+    fn new(path: &Path, is_activated: bool) -> Self {
         Self {
             path: path.to_owned(),
             file: UnixFile::at(path),
-            is_given,
+            is_activated,
         }
     }
 
     /// The file of a socket that was bound for us.
-    pub fn given(address: &UnixAddress) -> Option<Self> {
+    pub fn activated(address: &UnixAddress) -> Option<Self> {
         match address {
             UnixAddress::Path(path) => Some(Self::new(path, true)),
             UnixAddress::Abstract(_) => None,
@@ -134,13 +134,13 @@ impl BoundPath {
 
     /// Whether somebody has removed the file, and only a new socket can have it again.
     pub fn has_to_be_bound_again(&self) -> bool {
-        !self.is_given && !self.file.is_in_place()
+        !self.is_activated && !self.file.is_in_place()
     }
 }
 
 impl Drop for BoundPath {
     fn drop(&mut self) {
-        if !self.is_given && self.file.is_in_place() {
+        if !self.is_activated && self.file.is_in_place() {
             // Gone already is as good.
             let _ = fs::remove_file(&self.path);
         }

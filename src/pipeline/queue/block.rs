@@ -7,7 +7,7 @@ use memchr::memchr_iter;
 
 use crate::os;
 
-use super::image::codec::{Fields, put};
+use super::checkpoint::codec::{Fields, put};
 
 /// Where a block stands among all blocks; older ones are lower. Blocks that
 /// were one keep its number and are told apart by the second.
@@ -110,7 +110,7 @@ impl Block {
     }
 
     /// The block that a part was in another process, waiting again.
-    pub fn adopt(part: &Part, bytes: Vec<u8>) -> Option<Self> {
+    pub fn read_back(part: &Part, bytes: Vec<u8>) -> Option<Self> {
         let is_whole = bytes.len() == part.bytes && count_lines(&bytes) == part.lines;
         is_whole.then(|| Self {
             stays_loose: false,

@@ -17,13 +17,13 @@ use std::io;
 use std::time::Instant;
 
 use memchr::memchr;
-use zstd::bulk::{Compressor, Decompressor};
+use zstd::bulk::{self, Decompressor};
 use zstd::zstd_safe::compress_bound;
 
 use crate::os;
 
 use super::block::{Block, Part, Place};
-use super::image::codec::{Fields, put};
+use super::checkpoint::codec::{Fields, put};
 
 /// Higher levels find little more in such text, at twice the time.
 const LEVEL: i32 = 1;
@@ -60,8 +60,8 @@ enum Layout {
 pub struct Corrupt;
 
 /// The memory that compressing takes, to be used again.
-pub struct Press {
-    zstd: Compressor<'static>,
+pub struct Compressor {
+    zstd: bulk::Compressor<'static>,
     columns: [Vec<u8>; 3],
     compressed: Vec<u8>,
 }
@@ -97,10 +97,10 @@ impl Expander {
     }
 }
 
-impl Press {
+impl Compressor {
     /// Allocates what zstd needs.
     pub fn new() -> io::Result<Self> {
-        let mut zstd = Compressor::new(LEVEL)?;
+        let mut zstd = bulk::Compressor::new(LEVEL)?;
         zstd.include_checksum(true)?;
         Ok(Self {
             zstd,
@@ -184,7 +184,7 @@ impl fmt::Debug for Expander {
     }
 }
 
-impl fmt::Debug for Press {
+impl fmt::Debug for Compressor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Press").finish_non_exhaustive()
     }
@@ -360,7 +360,7 @@ mod tests {
         first.send(0..9);
         first.acknowledge(9);
         let blocks = [first, block(4, "a.b 18 7\n")];
-        let frame = Press::new().unwrap().compress(&blocks).unwrap();
+        let frame = Compressor::new().unwrap().compress(&blocks).unwrap();
         assert_eq!((frame.place(), frame.lines()), ((3, 0), 3));
         let expanded = frame.expand().unwrap();
         assert_eq!(expanded.len(), 2);
@@ -379,7 +379,7 @@ mod tests {
     #[test]
     fn lines_of_another_shape_are_kept_as_they_are() {
         let blocks = [block(0, "a b c\nonly two\n"), block(1, "one\n")];
-        let frame = Press::new().unwrap().compress(&blocks).unwrap();
+        let frame = Compressor::new().unwrap().compress(&blocks).unwrap();
         assert!(matches!(frame.layout, Layout::Lines));
         let lines: Vec<u8> = frame
             .expand()
@@ -395,7 +395,10 @@ mod tests {
         let lines: String = (0..500)
             .map(|number| format!("some.name.{} {number}.25 1700000000\n", number % 7))
             .collect();
-        let mut frame = Press::new().unwrap().compress(&[block(0, &lines)]).unwrap();
+        let mut frame = Compressor::new()
+            .unwrap()
+            .compress(&[block(0, &lines)])
+            .unwrap();
         for at in 0..frame.compressed.len() {
             frame.damage(at);
             // Bits that mean nothing may change, lines never do.
@@ -419,7 +422,7 @@ mod tests {
             } else {
                 lines.concat()
             };
-            let frame = Press::new().unwrap().compress(&[block(0, &text)]).unwrap();
+            let frame = Compressor::new().unwrap().compress(&[block(0, &text)]).unwrap();
             let expanded = frame.expand().unwrap();
             prop_assert_eq!(expanded[0].bytes(), text.as_bytes());
         }

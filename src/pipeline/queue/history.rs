@@ -21,9 +21,9 @@ pub struct Mark {
     pub received: u64,
     /// Lines that the upstream has.
     pub delivered: u64,
-    /// Lines that were given up.
+    /// Lines that were dropped.
     pub dropped: u64,
-    /// Memory of the lines that wait or are lent.
+    /// Memory of the queued lines or are lent.
     pub bytes: usize,
 }
 
@@ -34,7 +34,7 @@ pub struct Columns {
     pub received: Vec<u64>,
     /// Lines that the upstream took.
     pub delivered: Vec<u64>,
-    /// Lines that were given up.
+    /// Lines that were dropped.
     pub dropped: Vec<u64>,
     /// Memory of lines at the end of the step.
     pub bytes: Vec<usize>,

@@ -127,7 +127,7 @@ impl Rates {
         }
     }
 
-    /// How long so many lines wait.
+    /// How long this number of lines wait.
     pub fn drain(&self, waiting: u64) -> f64 {
         let shrinks = self.lines_out - self.lines_in;
         if waiting == 0 {

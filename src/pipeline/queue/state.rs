@@ -4,15 +4,15 @@
 //! bytes allocated are within the bound, and the ledger is balanced. Here is
 //! what there is and what comes back; where lines that come in are put is in
 //! `state/store.rs`, what has to go in `state/room.rs`, which lines go out next in
-//! `state/lend.rs`, which go out of turn in `state/witness.rs`, which are compressed in
-//! `state/press.rs`, which leave for another process in `state/handover.rs`.
+//! `state/lease.rs`, which go out of turn in `state/probe_line.rs`, which are compressed in
+//! `state/compressor.rs`, which leave for another process in `state/handover.rs`.
 
+mod compress;
+mod evict;
 mod handover;
-mod lend;
-mod press;
-mod room;
+mod probe_line;
+mod schedule;
 mod store;
-mod witness;
 
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -23,12 +23,12 @@ use crate::stats::{Delays, DropReason, Ledger, ListenerId};
 use super::block::Block;
 use super::history::{History, Mark};
 use super::lane::Lane;
-use super::pace::Pace;
+use super::rate_limit::RateLimiter;
 use super::rates::{Meter, Outlook, Totals};
 
-pub use lend::{Lent, Readiness};
-pub use press::Chore;
-use press::{Compressor, Pressing};
+pub use compress::Job;
+use compress::{RunningJob, WorkerState};
+pub use schedule::{Leased, Readiness};
 
 /// What a byte of a line takes when it is compressed, until one was: less by far
 /// in practice, but a horizon should not promise too much.
@@ -43,9 +43,9 @@ const OWN_PART: usize = 64;
 /// The sizes that the configuration sets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// A block is full at so many bytes; `batch.bytes`.
+    /// A block is full at this number of bytes; `batch.bytes`.
     pub block_bytes: usize,
-    /// The bound of all memory of waiting lines; `queue.bytes`.
+    /// The bound of all memory of queued lines; `queue.bytes`.
     pub queue_bytes: usize,
     /// How long lines may gather before they are lent; `batch.linger`.
     pub linger: Duration,
@@ -64,7 +64,7 @@ pub struct Pushed {
     /// Room is about to be made: a client that can wait should, for a moment.
     pub is_tight: bool,
     /// The relay should look.
-    pub is_news: bool,
+    pub wakes_relay: bool,
 }
 
 /// The queue itself.
@@ -84,13 +84,13 @@ pub struct State {
     /// Full buffers of settled blocks, kept for the next open ones.
     spares: Vec<Vec<u8>>,
     /// Blocks that are being compressed, by another thread.
-    pressing: Option<Pressing>,
-    compressor: Compressor,
+    running_job: Option<RunningJob>,
+    worker: WorkerState,
     /// Memory of all of these, and of those that are lent.
     allocated: usize,
     /// How many blocks are lent, and their part of that memory.
-    lent: usize,
-    lent_bytes: usize,
+    leased: usize,
+    leased_bytes: usize,
     /// Memory of blocks that were frames, until they are settled.
     expanded_bytes: usize,
     /// The most that one of the frames will take when it is expanded.
@@ -100,14 +100,14 @@ pub struct State {
     closed: bool,
     /// What waits is about to leave for the next process.
     is_leaving: bool,
-    /// Whether the upstream is away, and when after its return, in parts of a
+    /// Whether the upstream is down, and when after its return, in parts of a
     /// second, the backlog is to follow.
-    away: Option<f64>,
+    down: Option<f64>,
     /// Not before then.
     backlog_from: Option<Instant>,
-    pace: Pace,
+    rate_limit: RateLimiter,
     /// When a block was last lent that was not full.
-    last_open_lent: Option<Instant>,
+    last_open_leased: Option<Instant>,
     /// When the relay will look by itself; until then only a full block is news.
     relay_sleeps_until: Option<Instant>,
     /// How many blocks were lent from the live lane while the backlog waited.
@@ -133,21 +133,21 @@ impl State {
             own: Lane::default(),
             open: None,
             spares: Vec::new(),
-            pressing: None,
-            compressor: Compressor::default(),
+            running_job: None,
+            worker: WorkerState::default(),
             allocated: 0,
-            lent: 0,
-            lent_bytes: 0,
+            leased: 0,
+            leased_bytes: 0,
             expanded_bytes: 0,
             largest_frame: 0,
             next_number: 0,
             next_own: OWN_NUMBERS,
             closed: false,
             is_leaving: false,
-            away: None,
+            down: None,
             backlog_from: None,
-            pace: Pace::new(limits.max_lines_per_second),
-            last_open_lent: None,
+            rate_limit: RateLimiter::new(limits.max_lines_per_second),
+            last_open_leased: None,
             relay_sleeps_until: None,
             live_in_a_row: 0,
             ledger: Ledger::default(),
@@ -196,12 +196,12 @@ impl State {
         Pushed {
             dropped: self.ledger.dropped(DropReason::QueueFull) - before,
             is_tight: self.is_tight(),
-            is_news: self.is_news(now),
+            wakes_relay: self.wakes_relay(now),
         }
     }
 
     /// Takes lines that the daemon made itself, with their newlines. While the
-    /// upstream is away, the oldest of them make room for the newest.
+    /// upstream is down, the oldest of them evict for the newest.
     pub fn generate(&mut self, lines: &[u8], count: u64, now: Instant) {
         if self.closed {
             return;
@@ -210,7 +210,7 @@ impl State {
         let mut block = Block::open(self.next_own, now, Vec::new());
         self.next_own += 1;
         block.append(lines, count, lines.len(), now);
-        if !self.make_room(block.allocated()) {
+        if !self.evict_for(block.allocated()) {
             self.ledger.drop_queued(DropReason::QueueFull, count);
             return;
         }
@@ -235,7 +235,7 @@ impl State {
         self.totals.lines_out += lines;
     }
 
-    /// The first `bytes` of a lent block, whole lines, are given up.
+    /// The first `bytes` of a lent block, whole lines, are dropped.
     pub fn give_up(&mut self, block: &mut Block, bytes: usize, reason: DropReason) {
         let lines = block.settle(bytes);
         self.ledger.drop_in_flight(reason, lines);
@@ -252,18 +252,18 @@ impl State {
         let rest = block.split_off(at);
         // The first keeps its buffer.
         self.allocated += rest.allocated();
-        self.lent_bytes += rest.allocated();
+        self.leased_bytes += rest.allocated();
         if rest.stays_loose {
             self.expanded_bytes += rest.allocated();
         }
-        self.lent += 1;
+        self.leased += 1;
         rest
     }
 
     /// A lent block comes back. What is left of it returns to its place.
-    pub fn give_back(&mut self, mut block: Block) {
-        self.lent -= 1;
-        self.lent_bytes -= block.allocated();
+    pub fn release(&mut self, mut block: Block) {
+        self.leased -= 1;
+        self.leased_bytes -= block.allocated();
         self.allocated -= block.allocated();
         if std::mem::take(&mut block.stays_loose) {
             self.expanded_bytes -= block.allocated();
@@ -273,11 +273,11 @@ impl State {
             return;
         }
         if block.is_untouched() && block.place.0 < self.live_from {
-            self.pace.refund(block.lines());
+            self.rate_limit.refund(block.lines());
         }
         block.shrink();
         self.allocated += block.allocated();
-        self.ledger.give_back(block.lines());
+        self.ledger.release(block.lines());
         self.lane_of(block.place.0).insert(block);
         self.shed();
     }
@@ -286,8 +286,8 @@ impl State {
     pub fn set_limits(&mut self, limits: Limits) -> u64 {
         let before = self.ledger.dropped(DropReason::QueueFull);
         self.limits = limits;
-        self.pace.set_limit(limits.max_lines_per_second);
-        self.make_room(0);
+        self.rate_limit.set_limit(limits.max_lines_per_second);
+        self.evict_for(0);
         self.ledger.dropped(DropReason::QueueFull) - before
     }
 
@@ -303,27 +303,27 @@ impl State {
 
     /// An attempt to deliver has failed. `random`, from 0 to 1, is drawn for
     /// the moment at which the backlog will follow.
-    pub fn upstream_away(&mut self, random: f64) {
-        self.away.get_or_insert(random);
-        self.pace.failed();
+    pub fn upstream_down(&mut self, random: f64) {
+        self.down.get_or_insert(random);
+        self.rate_limit.failed();
         self.give_buffers_back();
     }
 
     /// Lines were delivered.
-    pub fn upstream_back(&mut self) {
-        self.away = None;
+    pub fn upstream_up(&mut self) {
+        self.down = None;
     }
 
     /// The same, and a pace that was halved recovers.
     pub fn request_succeeded(&mut self, now: Instant) {
-        self.upstream_back();
-        self.pace.succeeded(now);
+        self.upstream_up();
+        self.rate_limit.succeeded(now);
     }
 
     /// The upstream has asked for less.
     pub fn slow_down(&mut self, now: Instant) {
         self.look(now);
-        self.pace.halve(self.short_meter.rates().lines_out);
+        self.rate_limit.halve(self.short_meter.rates().lines_out);
     }
 
     /// The account of all lines.
@@ -336,7 +336,7 @@ impl State {
         &self.delays
     }
 
-    /// Memory of all lines that wait or are lent.
+    /// Memory of all queued lines or are lent.
     pub fn allocated(&self) -> usize {
         self.allocated
     }
@@ -351,7 +351,7 @@ impl State {
         self.look(now);
         let used = self.allocated + self.reserve();
         let free = self.limits.queue_bytes.saturating_sub(used);
-        let waiting = if self.backlog.is_empty() && self.away.is_none() {
+        let waiting = if self.backlog.is_empty() && self.down.is_none() {
             0
         } else {
             self.ledger.queued() + self.ledger.in_flight()
@@ -368,7 +368,7 @@ impl State {
     #[allow(clippy::cast_precision_loss)] // An estimate for people.
     fn drain(&self, waiting: u64) -> f64 {
         let measured = self.short_meter.rates().drain(waiting);
-        self.pace
+        self.rate_limit
             .drain(waiting as f64)
             .map_or(measured, |paced| paced.min(measured))
     }

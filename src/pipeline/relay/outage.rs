@@ -1,5 +1,5 @@
 //! What is said about the upstream: one line when its state changes, and a
-//! reminder a minute while it is away, however many attempts are made.
+//! reminder a minute while it is down, however many attempts are made.
 
 use std::time::{Duration, Instant};
 
@@ -34,18 +34,18 @@ struct Current {
 
 /// Something worth a line in the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum News {
+pub enum StateChange {
     /// Lines went out for the first time.
     FirstDelivery,
-    /// The upstream is away, for this long already.
-    Away {
+    /// The upstream is down, for this long already.
+    Down {
         /// Since the first failure.
         lasted: Duration,
         /// How many attempts have failed.
         attempts: u64,
     },
     /// Lines go out again.
-    Back {
+    Up {
         /// Since the first failure.
         lasted: Duration,
         /// How many attempts had failed.
@@ -55,7 +55,7 @@ pub enum News {
 
 impl Outage {
     /// An attempt failed.
-    pub fn failed(&mut self, failure: &Failure, now: Instant) -> Option<News> {
+    pub fn failed(&mut self, failure: &Failure, now: Instant) -> Option<StateChange> {
         if self.now.is_none()
             && let Some((mut last, _)) = self.last.take_if(|(_, over)| now < *over + FLAPPING)
         {
@@ -70,7 +70,7 @@ impl Outage {
                 is_resumed: false,
                 said: failure.clone(),
             });
-            return Some(News::Away {
+            return Some(StateChange::Down {
                 lasted: Duration::ZERO,
                 attempts: 1,
             });
@@ -85,25 +85,25 @@ impl Outage {
         }
         current.last_said = now;
         current.said = failure.clone();
-        Some(News::Away {
+        Some(StateChange::Down {
             lasted: now - current.since,
             attempts: current.attempts,
         })
     }
 
     /// Lines were delivered.
-    pub fn delivered(&mut self, now: Instant) -> Option<News> {
+    pub fn delivered(&mut self, now: Instant) -> Option<StateChange> {
         let first = !std::mem::replace(&mut self.was_up, true);
         let Some(over) = self.now.take() else {
-            return first.then_some(News::FirstDelivery);
+            return first.then_some(StateChange::FirstDelivery);
         };
-        let back = News::Back {
+        let back = StateChange::Up {
             lasted: now - over.since,
             attempts: over.attempts,
         };
-        let is_news = !over.is_resumed;
+        let wakes_relay = !over.is_resumed;
         self.last = Some((over, now));
-        is_news.then_some(back)
+        wakes_relay.then_some(back)
     }
 
     /// The configuration has changed: whatever fails now is news.
@@ -128,26 +128,26 @@ mod tests {
         let at = |seconds| start + Duration::from_secs(seconds);
         let refused = Failure::unavailable(FailureKind::Connect, "refused");
         let unresolved = Failure::unavailable(FailureKind::Dns, "no such name");
-        let away = |lasted, attempts| {
-            Some(News::Away {
+        let down = |lasted, attempts| {
+            Some(StateChange::Down {
                 lasted: Duration::from_secs(lasted),
                 attempts,
             })
         };
         let mut outage = Outage::default();
-        assert_eq!(outage.delivered(at(0)), Some(News::FirstDelivery));
+        assert_eq!(outage.delivered(at(0)), Some(StateChange::FirstDelivery));
         assert_eq!(outage.delivered(at(1)), None);
-        assert_eq!(outage.failed(&refused, at(2)), away(0, 1));
+        assert_eq!(outage.failed(&refused, at(2)), down(0, 1));
         assert_eq!(outage.failed(&refused, at(30)), None);
-        assert_eq!(outage.failed(&unresolved, at(31)), away(29, 3));
+        assert_eq!(outage.failed(&unresolved, at(31)), down(29, 3));
         assert_eq!(outage.failed(&unresolved, at(90)), None);
-        assert_eq!(outage.failed(&unresolved, at(91)), away(89, 5));
-        let back = News::Back {
+        assert_eq!(outage.failed(&unresolved, at(91)), down(89, 5));
+        let back = StateChange::Up {
             lasted: Duration::from_secs(98),
             attempts: 5,
         };
         assert_eq!(outage.delivered(at(100)), Some(back));
-        assert_eq!(outage.failed(&refused, at(111)), away(0, 1));
+        assert_eq!(outage.failed(&refused, at(111)), down(0, 1));
     }
 
     #[test]

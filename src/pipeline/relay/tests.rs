@@ -82,7 +82,7 @@ impl Deliver for Upstream {
         true
     }
 
-    async fn attend(&mut self) -> Result<Attended, Failure> {
+    async fn poll_acks(&mut self) -> Result<SinkEvent, Failure> {
         std::future::pending().await
     }
 

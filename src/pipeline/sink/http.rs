@@ -5,7 +5,7 @@
 //! the lines. How one is asked for is in `http/exchange.rs`, what others mean in
 //! `http/answer.rs`, what is known of a request without one in
 //! `http/connection.rs`, how much goes at once in `http/size.rs`, how the lines
-//! that are refused are found in `triage.rs`.
+//! that are refused are found in `bisection.rs`.
 
 mod answer;
 mod ask;
@@ -26,11 +26,11 @@ use crate::config::Uncertain;
 use crate::pipeline::queue::Lease;
 use crate::stats::{Counters, DropReason, FailureKind, Throttle};
 
+use super::bisect::{Bisection, Candidate, Next};
 use super::connect::{Connector, Dialer, Reached};
 use super::failure::Failure;
 use super::tls::{self, describe};
-use super::triage::{Next, Suspect, Triage};
-use super::{Attended, Deliver, RENEWAL_PAUSE, jittered_age};
+use super::{Deliver, RENEWAL_PAUSE, SinkEvent, jittered_age};
 
 use connection::Connection;
 use size::RequestSize;
@@ -43,7 +43,7 @@ pub use target::Target;
 const MAX_BODY: usize = 4096;
 
 /// Refused lines that are named in the log in a minute.
-const CULPRITS_NAMED: u32 = 20;
+const REJECTED_LINES_LOGGED: u32 = 20;
 
 /// How requests are made.
 #[derive(Debug, Clone, Copy)]
@@ -67,7 +67,7 @@ pub struct HttpSink {
     /// Answers in a row that are no HTTP.
     unreadable: u32,
     size: RequestSize,
-    culprits: Throttle,
+    rejected_lines: Throttle,
 }
 
 impl HttpSink {
@@ -86,7 +86,7 @@ impl HttpSink {
             connection: None,
             unreadable: 0,
             size: RequestSize::within(manner.timeout),
-            culprits: Throttle::with_burst(Duration::from_secs(60), CULPRITS_NAMED),
+            rejected_lines: Throttle::with_burst(Duration::from_secs(60), REJECTED_LINES_LOGGED),
         }
     }
 
@@ -140,19 +140,19 @@ impl HttpSink {
 
     /// Sends the lines of a refused lease in pieces, until those that the
     /// upstream refuses stand alone.
-    async fn find_culprits(&mut self, mut triage: Triage) -> Result<(), Failure> {
+    async fn bisect(&mut self, mut bisection: Bisection) -> Result<(), Failure> {
         loop {
-            match triage.next() {
+            match bisection.next() {
                 Next::Try(mut piece) => match self.post(slice::from_mut(&mut piece)).await? {
-                    Answer::Accepted => triage.accepted(),
+                    Answer::Accepted => bisection.accepted(),
                     Answer::Refused(words) => {
-                        let culprit = triage.refused(piece, words);
-                        self.give_up(culprit);
+                        let rejected_line = bisection.refused(piece, words);
+                        self.give_up(rejected_line);
                     }
                     Answer::TooLarge(words) => {
                         let pieces = self.too_large(vec![piece], &words);
                         for piece in pieces {
-                            triage.halve(piece);
+                            bisection.halve(piece);
                         }
                     }
                     Answer::Failed(failure) => return Err(failure),
@@ -180,10 +180,10 @@ impl HttpSink {
     }
 
     /// Drops lines that the upstream refuses, by name.
-    fn give_up(&self, culprit: Option<Suspect>) {
-        if let Some(Suspect { lease, words }) = culprit {
+    fn give_up(&self, rejected_line: Option<Candidate>) {
+        if let Some(Candidate { lease, words }) = rejected_line {
             let line = String::from_utf8_lossy(lease.bytes().trim_ascii_end()).into_owned();
-            match self.culprits.allow(Instant::now()) {
+            match self.rejected_lines.allow(Instant::now()) {
                 Some(_) => error!(
                     line,
                     answer = words,
@@ -259,7 +259,7 @@ impl Deliver for HttpSink {
         let mut leases = self.gather(lease);
         match self.post(&mut leases).await? {
             Answer::Accepted => {}
-            Answer::Refused(words) => self.find_culprits(Triage::new(leases, words)).await?,
+            Answer::Refused(words) => self.bisect(Bisection::new(leases, words)).await?,
             // They go back, and come with fewer others.
             Answer::TooLarge(words) => drop(self.too_large(leases, &words)),
             Answer::Failed(failure) => return Err(failure),
@@ -267,14 +267,14 @@ impl Deliver for HttpSink {
         Ok(())
     }
 
-    async fn attend(&mut self) -> Result<Attended, Failure> {
+    async fn poll_acks(&mut self) -> Result<SinkEvent, Failure> {
         let Some(connection) = &mut self.connection else {
             return std::future::pending().await;
         };
         // A driver that was cancelled or died has ended as well.
         let _ = (&mut connection.driver).await;
         self.connection = None;
-        Ok(Attended::Ended)
+        Ok(SinkEvent::Ended)
     }
 
     fn client_certificate_expiry(&self) -> Option<Duration> {

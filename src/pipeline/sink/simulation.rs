@@ -28,7 +28,7 @@ use crate::stats::{Counters, DropReason, FailureKind, ListenerId};
 use super::encode::{Encoder, WireBuffer};
 use super::failure::Failure;
 use super::window::{Ending, Rules, Window};
-use super::{Attended, Deliver};
+use super::{Deliver, SinkEvent};
 
 const SCHEDULES: u64 = 2000;
 const PREFIX: &str = "some-key.";
@@ -239,7 +239,7 @@ impl Deliver for Simulated {
             .is_none_or(|(window, _)| window.unacknowledged() < 2000)
     }
 
-    async fn attend(&mut self) -> Result<Attended, Failure> {
+    async fn poll_acks(&mut self) -> Result<SinkEvent, Failure> {
         loop {
             let Some((window, _)) = &self.connection else {
                 return std::future::pending().await;
@@ -247,10 +247,10 @@ impl Deliver for Simulated {
             let was_idle = window.is_empty();
             sleep(LOOK).await;
             match self.step(tokio::time::Instant::now().into_std()) {
-                Ok(true) => return Ok(Attended::Acknowledged),
+                Ok(true) => return Ok(SinkEvent::Acknowledged),
                 Ok(false) if was_idle => return std::future::pending().await,
                 Ok(false) => {}
-                Err(_) if was_idle => return Ok(Attended::Ended),
+                Err(_) if was_idle => return Ok(SinkEvent::Ended),
                 Err(failure) => return Err(failure),
             }
         }

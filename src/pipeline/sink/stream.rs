@@ -28,9 +28,9 @@ use super::encode::{Encoder, WireBuffer};
 use super::failure::Failure;
 use super::window::{Ending, Rules, Window};
 use super::wire::Wire;
-use super::{Attended, CLOSE_DEADLINE, Deliver, RENEWAL_PAUSE, jittered_age};
+use super::{CLOSE_DEADLINE, Deliver, RENEWAL_PAUSE, SinkEvent, jittered_age};
 
-/// A TLS record holds so many bytes (RFC 8446, 5.1). One that ends in a
+/// A TLS record holds this number of bytes (RFC 8446, 5.1). One that ends in a
 /// newline arrives whole or not at all, so half a line never does.
 const RECORD_BYTES: usize = 16_384;
 
@@ -49,7 +49,7 @@ const MOST_UNSENT: u64 = 2 * UNSENT_BYTES as u64;
 /// wide and long way. More wait in the queue, where the oldest can go first.
 const WINDOW_BYTES: usize = 4 << 20;
 
-/// The peer's window is asked for once in so many bytes.
+/// The peer's window is asked for once in this number of bytes.
 const ROOM_INTERVAL: u64 = 16 << 10;
 
 /// How soon, and at the latest how often, the socket is asked what it knows
@@ -94,7 +94,7 @@ pub struct StreamSink {
     connection: Option<Connection>,
     /// What is to take the place of a connection that is too old.
     renewed: Option<Reached>,
-    /// Old connections that say goodbye while a new one is at work.
+    /// Old connections that close in order while a new one is at work.
     closing: JoinSet<()>,
 }
 
@@ -119,8 +119,8 @@ struct Connection {
     lone_records: u32,
     /// Why nothing more is written to it.
     over: Option<Failure>,
-    /// Whether the peer has answered our goodbye with its own.
-    said_goodbye: bool,
+    /// Whether the peer has answered our orderly close with its own.
+    closed_cleanly: bool,
     ack_mode: AckMode,
     counters: Arc<Counters>,
 }
@@ -251,7 +251,7 @@ impl Deliver for StreamSink {
                 .await;
             if let Err(failure) = written {
                 connection.over = Some(failure.clone());
-                connection.last_words().await;
+                connection.await_final_acks().await;
                 return Err(self.broke(&connection, failure));
             }
         }
@@ -268,7 +268,7 @@ impl Deliver for StreamSink {
         })
     }
 
-    async fn attend(&mut self) -> Result<Attended, Failure> {
+    async fn poll_acks(&mut self) -> Result<SinkEvent, Failure> {
         // Why it is over is noted before anything else is awaited: this may be dropped and
         // called again, and nothing must be written in between.
         let connection = loop {
@@ -281,24 +281,24 @@ impl Deliver for StreamSink {
             }
             select! {
                 biased;
-                attended = connection.attend(self.write_timeout) => match attended {
+                sink_event = connection.poll_acks(self.write_timeout) => match sink_event {
                     Ok(()) => {
                         if connection.born.elapsed() >= SHORT_LIFE {
                             self.dialer.delivered();
                         }
-                        return Ok(Attended::Acknowledged);
+                        return Ok(SinkEvent::Acknowledged);
                     }
                     Err(failure) => connection.over = Some(failure),
                 },
                 outcome = self.dialer.ended() => self.renewal_ended(outcome),
             }
         };
-        connection.last_words().await;
+        connection.await_final_acks().await;
         let is_trouble =
             connection.window.unacknowledged() > 0 || connection.born.elapsed() < SHORT_LIFE;
         let failure = connection.over.clone().filter(|_| is_trouble);
         let Some((connection, failure)) = self.connection.take().zip(failure) else {
-            return Ok(Attended::Ended);
+            return Ok(SinkEvent::Ended);
         };
         Err(self.broke(&connection, failure))
     }
@@ -351,7 +351,7 @@ impl Connection {
             room_at: 0,
             lone_records: if is_tls { LONE_RECORDS } else { 0 },
             over: None,
-            said_goodbye: false,
+            closed_cleanly: false,
             ack_mode: mode,
             counters,
         }
@@ -423,7 +423,7 @@ impl Connection {
             }
             return false;
         }
-        self.look_at_room();
+        self.ask_window();
         let progress = self.window.acknowledge(self.acknowledged(), self.room, now);
         if progress || self.window.unacknowledged() == 0 {
             self.progress.restart();
@@ -435,7 +435,7 @@ impl Connection {
 
     /// Asks for the window that the peer advertises, now and then: it changes
     /// with what is sent.
-    fn look_at_room(&mut self) {
+    fn ask_window(&mut self) {
         let socket = self.wire.socket();
         let sent = socket.accepted();
         if self.room == 0 || sent - self.room_at >= ROOM_INTERVAL {
@@ -451,7 +451,7 @@ impl Connection {
         socket.acknowledged().unwrap_or_else(|_| socket.accepted())
     }
 
-    async fn attend(&mut self, write_timeout: Duration) -> Result<(), Failure> {
+    async fn poll_acks(&mut self, write_timeout: Duration) -> Result<(), Failure> {
         while !self.window.is_empty() {
             match timeout(self.look, self.wire.ended()).await {
                 Ok(failure) => return Err(failure),
@@ -473,7 +473,7 @@ impl Connection {
 
     /// A peer that ended only its own side may still be reading, so it has a
     /// moment to acknowledge the rest.
-    async fn last_words(&mut self) {
+    async fn await_final_acks(&mut self) {
         if self.was_reset() {
             return;
         }
@@ -502,7 +502,7 @@ impl Connection {
     /// middle of a delivery, is as good as reset.
     fn ending(&self) -> Ending {
         let is_clean = match (&self.over, self.ack_mode) {
-            (None, _) => self.said_goodbye || self.window.unacknowledged() == 0,
+            (None, _) => self.closed_cleanly || self.window.unacknowledged() == 0,
             (Some(_), AckMode::Kernel) => !self.was_reset(),
             (Some(_), AckMode::Written) => false,
         };
@@ -513,10 +513,10 @@ impl Connection {
         }
     }
 
-    /// Says goodbye: a clean end of the peer says that it has read everything.
+    /// Closes in order: a clean end of the peer says that it has read everything.
     async fn close(&mut self) {
-        self.said_goodbye = self.wire.close(CLOSE_DEADLINE).await;
-        if !self.said_goodbye {
+        self.closed_cleanly = self.wire.close(CLOSE_DEADLINE).await;
+        if !self.closed_cleanly {
             let what = "the upstream did not end the connection in time";
             self.over = Some(Failure::unavailable(FailureKind::Timeout, what));
         }

@@ -42,7 +42,7 @@ pub struct Rules {
 pub enum Ending {
     /// The peer ended it, so it has read what its kernel acknowledged.
     Clean,
-    /// A reset, or given up: the peer may have read less.
+    /// A reset, or dropped: the peer may have read less.
     Reset,
 }
 
@@ -51,7 +51,7 @@ pub enum Ending {
 pub struct Window {
     rules: Rules,
     leases: VecDeque<Sent>,
-    /// Bytes of lines that wait for an acknowledgement.
+    /// Bytes of queued lines for an acknowledgement.
     unacknowledged: usize,
     /// What was settled lately, and may yet die unread with the peer.
     recent: VecDeque<Recent>,
@@ -195,7 +195,7 @@ impl Window {
         self.leases.is_empty()
     }
 
-    /// Bytes of lines that wait for an acknowledgement.
+    /// Bytes of queued lines for an acknowledgement.
     pub fn unacknowledged(&self) -> usize {
         self.unacknowledged
     }

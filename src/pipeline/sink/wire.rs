@@ -121,7 +121,7 @@ impl Wire {
         std::future::poll_fn(|cx| self.poll_discard(cx)).await
     }
 
-    /// Says goodbye and reads to the upstream's end, so that nothing of what
+    /// Closes in order and reads to the upstream's end, so that nothing of what
     /// was written is destroyed. Whether the upstream had read all of it.
     pub async fn close(&mut self, deadline: Duration) -> bool {
         let goodbye = async {

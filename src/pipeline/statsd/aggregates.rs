@@ -90,7 +90,7 @@ impl Aggregates {
                 let growth = self.entries[place].aggregate.growth(member);
                 if growth == 0 || self.has_room(growth) {
                     Some(place)
-                } else if self.make_room(|_| growth) {
+                } else if self.evict_for(|_| growth) {
                     // Gauges have gone, and left their places to others.
                     self.place(hash, kind, series)
                 } else {
@@ -218,7 +218,7 @@ impl Aggregates {
     fn add(&mut self, hash: u64, series: &[u8], kind: Kind, member: u64) -> Option<usize> {
         let aggregate = Aggregate::new(kind);
         let own = allocated(series.len()) + aggregate.growth(member);
-        if !self.make_room(|this| own + this.growth(hash)) {
+        if !self.evict_for(|this| own + this.growth(hash)) {
             return None;
         }
         let place = self.entries.len();
@@ -246,7 +246,7 @@ impl Aggregates {
     }
 
     /// Forgets gauges until there is room for what is wanted then.
-    fn make_room(&mut self, more: impl Fn(&Self) -> usize) -> bool {
+    fn evict_for(&mut self, more: impl Fn(&Self) -> usize) -> bool {
         while !self.has_room(more(self)) {
             if !self.forget_gauges() {
                 return false;

@@ -34,7 +34,7 @@ pub enum Measure<'a> {
     Level(f64),
     /// It is so much more, or less.
     Change(f64),
-    /// It took so long, and stands for so many.
+    /// It took so long, and stands for this number of.
     Time(f64, f64),
     /// This one was there.
     Member(&'a [u8]),
@@ -290,7 +290,7 @@ fn rate(text: &[u8]) -> Option<f64> {
     (is_number && rate > 0.0 && rate <= 1.0 && rate.recip().is_finite()).then_some(rate)
 }
 
-/// The number that a text stands for, for one in so many.
+/// The number that a text stands for, for one in this number of.
 fn finite(at: usize, text: &[u8], rate: f64) -> Result<f64, Reject> {
     let not_finite = Reject::new(
         RejectReason::NotFinite,

@@ -1,6 +1,6 @@
 //! The values of a timer, and what is told of them.
 //!
-//! In: values, each standing for so many. Out: a [`Summary`]. The values are
+//! In: values, each standing for this number of. Out: a [`Summary`]. The values are
 //! put in order only as far as a question needs it. Of many values, the summary is made in steps
 //! ([`Steps`]): a million of them cost some milliseconds in which no line would move.
 
@@ -39,7 +39,7 @@ pub struct Summary {
     pub std: f64,
 }
 
-/// What is told of the least so many in a hundred.
+/// What is told of the least this number of in a hundred.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Part {
     /// How many these are.
@@ -55,7 +55,7 @@ pub struct Part {
 }
 
 impl Timer {
-    /// Takes a value that stands for so many.
+    /// Takes a value that stands for this number of.
     pub fn take(&mut self, value: f64, weight: f64) {
         if self.is_full() {
             self.values.reserve_exact(self.grown() - self.values.len());

@@ -144,17 +144,17 @@ fn in_a_task_that_answers_a_request() {
 
 #[test]
 fn in_the_pulse() {
-    panics_at("pulse", |daemon, _| drop(daemon.try_get("/healthz")));
+    panics_at("liveness", |daemon, _| drop(daemon.try_get("/healthz")));
 }
 
 #[test]
 fn in_the_task_that_informs_the_manager() {
-    panics_at("inform", nothing);
+    panics_at("watchdog", nothing);
 }
 
 #[test]
 fn in_the_task_that_reports_suppressed_logs() {
-    panics_at("omissions", |daemon, _| {
+    panics_at("suppressed_logs", |daemon, _| {
         // Two reads: of one, a sample is logged.
         daemon.udp("bad\n");
         daemon.wait_received(LINES + 1);

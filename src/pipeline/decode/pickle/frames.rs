@@ -3,7 +3,7 @@
 //! ```text
 //!     00 00 01 10   80 02 5d 71 01 …
 //!     ^^^^^^^^^^^   ^^^^^^^^^^^^^^^^
-//!     length        a pickle of so many bytes
+//!     length        a pickle of this number of bytes
 //! ```
 //!
 //! In: the bytes of a stream, cut anywhere. Out: calls with one [`Piece`] each.
@@ -19,7 +19,7 @@ use zeroize::Zeroize;
 /// clients write 500 points into one, some 30 KiB.
 pub const MAX_FRAME: usize = 1 << 20;
 
-/// A length that is only too large is one still: so many bytes are skipped, and
+/// A length that is only too large is one still: this number of bytes are skipped, and
 /// the frames behind them come to no harm. From 16 MiB on its first byte is not
 /// 0, as that of text and of other protocols, and nobody knows any more where
 /// a frame begins.

@@ -20,7 +20,7 @@ pub enum Opcode<'a> {
     PopToMark,
     /// Pushes the topmost value once more.
     Duplicate,
-    /// Makes a tuple or list of so many values.
+    /// Makes a tuple or list of this number of values.
     Gather(usize),
     /// Makes one of all above the topmost mark.
     GatherToMark,

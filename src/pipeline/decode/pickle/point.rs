@@ -33,7 +33,7 @@ pub struct Writer<'a> {
 }
 
 impl<'a> Writer<'a> {
-    /// Writes points as lines of at most so many bytes.
+    /// Writes points as lines of at most this number of bytes.
     pub fn new(unpickled: &'a Unpickled<'a>, limit: usize) -> Self {
         Self {
             unpickled,

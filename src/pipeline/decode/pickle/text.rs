@@ -85,7 +85,7 @@ fn append_escaped(mut text: &[u8], room: usize, out: &mut Vec<u8>) {
     }
 }
 
-/// The number that so many hexadecimal digits stand for.
+/// The number that this number of hexadecimal digits stand for.
 fn hex(text: &[u8], digits: usize) -> Option<u32> {
     text.get(..digits)?.iter().try_fold(0, |number, digit| {
         Some(number << 4 | char::from(*digit).to_digit(16)?)

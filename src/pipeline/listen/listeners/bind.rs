@@ -36,7 +36,7 @@ pub struct Binder<'a> {
     /// The listeners that are not wanted any more.
     pub goes: Vec<&'a Listener>,
     /// What was bound for us.
-    pub given: &'a ActivatedSockets,
+    pub activated: &'a ActivatedSockets,
 }
 
 impl Binder<'_> {
@@ -46,18 +46,22 @@ impl Binder<'_> {
             Place::Udp(address) => return Ok((self.bind_ip(spec, address, true, None)?, None)),
             Place::Tcp(address) => return Ok((self.bind_ip(spec, address, false, None)?, None)),
             Place::UdpAndTcp(address) => return Ok((self.bind_both(spec, address)?, None)),
-            Place::UnixStream(address) => match self.given.unix_stream(address) {
-                Some(given) => given
-                    .map(|socket| (Bound::UnixStream(socket).given(), BoundPath::given(address))),
+            Place::UnixStream(address) => match self.activated.unix_stream(address) {
+                Some(activated) => activated.map(|socket| {
+                    (
+                        Bound::UnixStream(socket).activated(),
+                        BoundPath::activated(address),
+                    )
+                }),
                 None => unix::bind_stream(address)
                     .map(|(socket, path)| (Bound::UnixStream(socket).ours(), path)),
             },
-            Place::UnixDatagram(address) => match self.given.unix_datagram(address) {
-                Some(given) => given.map(|socket| {
+            Place::UnixDatagram(address) => match self.activated.unix_datagram(address) {
+                Some(activated) => activated.map(|socket| {
                     os::name_processes(&socket);
                     (
-                        Bound::UnixDatagram(socket).given(),
-                        BoundPath::given(address),
+                        Bound::UnixDatagram(socket).activated(),
+                        BoundPath::activated(address),
                     )
                 }),
                 None => unix::bind_datagram(address)
@@ -107,9 +111,9 @@ impl Binder<'_> {
                 Ok(socket) => bound.push(socket),
                 Err(error) if os::is_missing_family(&error) => missing = Some((address, error)),
                 Err(error) => {
-                    let given = || self.given.at_port(is_udp, address.port());
+                    let activated = || self.activated.at_port(is_udp, address.port());
                     let holder = (error.kind() == io::ErrorKind::AddrInUse)
-                        .then(|| given().or_else(|| os::port_owner(is_udp, *address)))
+                        .then(|| activated().or_else(|| os::port_owner(is_udp, *address)))
                         .flatten();
                     return Err(BindError {
                         holder,
@@ -143,13 +147,17 @@ impl Binder<'_> {
         let address = asked.address;
         let udp = |socket| Bound::Udp(asked, socket, Arc::default());
         let tcp = |listener| Bound::Tcp(asked, listener);
-        let given = if is_udp {
-            self.given.udp(address).map(|given| given.map(udp))
+        let activated = if is_udp {
+            self.activated
+                .udp(address)
+                .map(|activated| activated.map(udp))
         } else {
-            self.given.tcp(address).map(|given| given.map(tcp))
+            self.activated
+                .tcp(address)
+                .map(|activated| activated.map(tcp))
         };
-        if let Some(given) = given {
-            return given.map(Bound::given);
+        if let Some(activated) = activated {
+            return activated.map(Bound::activated);
         }
         let bind = |at: SocketAddr| {
             let leaving = self.leaving_at(at.port(), is_udp);
@@ -192,7 +200,7 @@ impl Binder<'_> {
     fn leaving_at(&self, port: u16, is_udp: bool) -> Vec<SockRef<'_>> {
         let sockets = self.goes.iter().flat_map(|listener| &listener.sockets);
         sockets
-            .filter(|held| !held.is_given && ip_port(&held.bound) == Some(port))
+            .filter(|held| !held.is_activated && ip_port(&held.bound) == Some(port))
             .filter(|held| held.bound.is_of_datagrams() == is_udp)
             .map(|held| SockRef::from(&held.bound))
             .collect()
@@ -211,7 +219,7 @@ impl Binder<'_> {
             return Vec::new();
         };
         let (asked, address) = (*asked, asked.address);
-        let why_not = if first.is_given {
+        let why_not = if first.is_activated {
             Some("the service manager has bound this socket")
         } else if !os::SHARES_PORTS {
             Some("this system deals no datagrams out")

@@ -38,7 +38,7 @@ pub struct Held {
     /// The socket.
     pub bound: Bound,
     /// Somebody else bound it, and keeps it when we go.
-    pub is_given: bool,
+    pub is_activated: bool,
     /// It shares its address with another, and has a thread of its own.
     pub is_beside: bool,
 }
@@ -61,7 +61,7 @@ impl Held {
     pub fn try_clone(&self) -> io::Result<Self> {
         Ok(Self {
             bound: self.bound.try_clone()?,
-            is_given: self.is_given,
+            is_activated: self.is_activated,
             is_beside: self.is_beside,
         })
     }
@@ -72,16 +72,16 @@ impl Bound {
     pub fn ours(self) -> Held {
         Held {
             bound: self,
-            is_given: false,
+            is_activated: false,
             is_beside: false,
         }
     }
 
     /// A socket that was bound for us.
-    pub fn given(self) -> Held {
+    pub fn activated(self) -> Held {
         Held {
             bound: self,
-            is_given: true,
+            is_activated: true,
             is_beside: false,
         }
     }

@@ -13,7 +13,7 @@ impl State {
     /// more, so that everything is in its place.
     pub fn settles_down(&mut self) -> bool {
         self.is_leaving = true;
-        self.pressing.is_none()
+        self.running_job.is_none()
     }
 
     /// Takes the oldest lines for the next process. They go on standing in the
@@ -42,14 +42,14 @@ impl State {
 
     /// The lines of a former process are about to come. Answers with the number
     /// from which on they are counted.
-    pub fn begin_adoption(&mut self) -> u64 {
+    pub fn begin_restore(&mut self) -> u64 {
         self.next_number
     }
 
     /// Puts lines of a former process into the backlog, at their place in it. If
     /// there is too little room, the oldest go.
-    pub fn adopt(&mut self, waiting: Waiting) {
-        self.ledger.adopt_waiting(waiting.lines());
+    pub fn restore(&mut self, waiting: Waiting) {
+        self.ledger.restore_queued(waiting.lines());
         self.allocated += waiting.allocated();
         let last = match &waiting {
             Waiting::Block(block) => block.place,
@@ -64,11 +64,11 @@ impl State {
                 self.backlog.insert_frame(frame);
             }
         }
-        self.make_room(0);
+        self.evict_for(0);
     }
 
     /// All of them have come. What is received from now on is live.
-    pub fn end_adoption(&mut self) {
+    pub fn end_restore(&mut self) {
         self.live_from = self.next_number;
     }
 

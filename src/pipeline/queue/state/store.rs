@@ -11,7 +11,7 @@ use crate::stats::DropReason;
 use super::State;
 
 impl State {
-    /// Stores whole lines, of which there are so many.
+    /// Stores whole lines, of which there are this number of.
     pub(super) fn store(&mut self, mut lines: &[u8], mut count: u64, now: Instant) {
         while !lines.is_empty() {
             let taken = self.open_block(now).bytes().len();
@@ -47,7 +47,7 @@ impl State {
         let after = Block::allocated_for(capacity);
         let growth = after.saturating_sub(before);
         // Without growth, too: a block is a little more than its buffer.
-        if !self.make_room(growth) && growth > 0 {
+        if !self.evict_for(growth) && growth > 0 {
             // All memory is lent: the upstream has the older lines in hand.
             self.ledger.drop_queued(DropReason::QueueFull, count);
             self.discard_empty_open();

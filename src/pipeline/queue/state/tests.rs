@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::config::{ApiKey, NameRule};
 use crate::pipeline::line::Rules;
-use crate::pipeline::queue::frame::{Frame, Press};
+use crate::pipeline::queue::frame::{Compressor, Frame};
 
 const LISTENER: ListenerId = ListenerId(0);
 
@@ -39,21 +39,21 @@ fn numbered(numbers: std::ops::Range<u32>) -> Batch {
 }
 
 /// Lends a block, and expands the frame that it may be in.
-fn lend(state: &mut State, now: Instant) -> Option<Block> {
+fn lease(state: &mut State, now: Instant) -> Option<Block> {
     loop {
-        match state.lend(now)? {
-            Lent::Block(block) => return Some(block),
-            Lent::Frame(frame) => state.expanded(&frame, frame.expand()),
+        match state.lease(now)? {
+            Leased::Block(block) => return Some(block),
+            Leased::Frame(frame) => state.expanded(&frame, frame.expand()),
         }
     }
 }
 
 /// Compresses what there is to compress.
-fn press(state: &mut State, now: Instant) {
-    let mut press = Press::new().unwrap();
-    while let Chore::Press(blocks) = state.chore(now) {
-        let frame = press.compress(&blocks).unwrap();
-        state.pressed(blocks, Some(frame));
+fn compressor(state: &mut State, now: Instant) {
+    let mut compressor = Compressor::new().unwrap();
+    while let Job::Compressor(blocks) = state.next_job(now) {
+        let frame = compressor.compress(&blocks).unwrap();
+        state.finish_job(blocks, Some(frame));
     }
 }
 
@@ -65,11 +65,11 @@ fn numbers(text: &str) -> Vec<u32> {
 
 fn drain(state: &mut State) -> String {
     let mut out = String::new();
-    while let Some(mut block) = lend(state, Instant::now()) {
+    while let Some(mut block) = lease(state, Instant::now()) {
         out += std::str::from_utf8(block.bytes()).unwrap();
         let all = block.bytes().len();
         state.settle(&mut block, all, Instant::now());
-        state.give_back(block);
+        state.release(block);
     }
     out
 }
@@ -127,13 +127,13 @@ fn what_is_not_settled_returns_to_its_place() {
     let mut state = State::new(limits(32, 1 << 20));
     let all = numbered(0..20);
     state.push(LISTENER, &all, Instant::now());
-    let mut first = lend(&mut state, Instant::now()).unwrap();
-    let second = lend(&mut state, Instant::now()).unwrap();
+    let mut first = lease(&mut state, Instant::now()).unwrap();
+    let second = lease(&mut state, Instant::now()).unwrap();
     let line = memchr(b'\n', first.bytes()).unwrap() + 1;
     state.settle(&mut first, line, Instant::now());
     // Whichever comes back first, the order holds.
-    state.give_back(first);
-    state.give_back(second);
+    state.release(first);
+    state.release(second);
     assert_eq!(drain(&mut state).as_bytes(), &all.bytes()[line..]);
 }
 
@@ -148,7 +148,7 @@ fn lines_linger_until_they_are_due_or_the_drain_begins() {
     state.push(LISTENER, &numbered(0..1), now);
     let due = now + Duration::from_millis(500);
     assert_eq!(state.readiness(now), Readiness::At(due));
-    assert!(lend(&mut state, now).is_none());
+    assert!(lease(&mut state, now).is_none());
     assert_eq!(state.readiness(due), Readiness::Ready);
     state.close();
     assert_eq!(state.readiness(now), Readiness::Ready);
@@ -174,11 +174,11 @@ fn lines_sent_again_are_counted() {
     let line = memchr(b'\n', numbered(0..1).bytes()).unwrap() + 1;
     // Two lines reach a socket, then three, of which one is settled.
     for (sent, settled, expected) in [(2, 0, 0), (3, 1, 2), (4, 0, 4)] {
-        let mut block = lend(&mut state, Instant::now()).unwrap();
+        let mut block = lease(&mut state, Instant::now()).unwrap();
         state.send(&mut block, 0..sent * line);
         state.settle(&mut block, settled * line, Instant::now());
         assert_eq!(state.ledger().resent(), expected);
-        state.give_back(block);
+        state.release(block);
     }
 }
 
@@ -194,11 +194,11 @@ fn what_waits_is_compressed_and_comes_out_as_it_went_in() {
         state.push(LISTENER, batch, start);
     }
     // Young lines are left alone, and while lines go, so are the next to go.
-    assert!(matches!(state.chore(start), Chore::At(due) if due == at(1)));
-    assert!(matches!(state.chore(at(2)), Chore::At(due) if due == at(3)));
-    state.upstream_away(0.0);
+    assert!(matches!(state.next_job(start), Job::At(due) if due == at(1)));
+    assert!(matches!(state.next_job(at(2)), Job::At(due) if due == at(3)));
+    state.upstream_down(0.0);
     let before = state.allocated();
-    press(&mut state, at(2));
+    compressor(&mut state, at(2));
     assert!(state.allocated() < before / 2, "{}", state.allocated());
     assert_eq!(state.ledger().queued(), 100_000);
     assert_eq!(state.live.frames().len(), 2);
@@ -217,10 +217,10 @@ fn a_full_queue_keeps_the_newest_lines_compressed_or_not() {
     let limit = 256 << 10;
     let mut state = State::new(limits(4096, limit));
     let start = Instant::now();
-    state.upstream_away(0.0);
+    state.upstream_down(0.0);
     for round in 0..1000 {
         state.push(LISTENER, &numbered(round * 100..round * 100 + 100), start);
-        press(&mut state, start);
+        compressor(&mut state, start);
         assert!(state.allocated() <= limit);
     }
     let dropped = state.ledger().dropped(DropReason::QueueFull);
@@ -237,11 +237,11 @@ fn a_frame_that_went_bad_is_lost_alone_and_counted() {
     let mut state = State::new(limits(4096, 1 << 20));
     let start = Instant::now();
     let later = start + Duration::from_secs(2);
-    state.upstream_away(0.0);
+    state.upstream_down(0.0);
     state.push(LISTENER, &numbered(0..20_000), start);
-    press(&mut state, later);
+    compressor(&mut state, later);
     state.close();
-    let Some(Lent::Frame(mut frame)) = state.lend(later) else {
+    let Some(Leased::Frame(mut frame)) = state.lease(later) else {
         panic!("the oldest lines are compressed");
     };
     let lost = frame.lines();
@@ -262,22 +262,22 @@ fn new_lines_pass_the_backlog_which_has_one_turn_in_four() {
     let start = Instant::now();
     let later = start + Duration::from_secs(5);
     state.push(LISTENER, &numbered(0..400), start);
-    state.upstream_away(0.5);
+    state.upstream_down(0.5);
     // The upstream is back: the backlog waits for its moment, new lines do not.
-    assert!(lend(&mut state, later).is_none());
+    assert!(lease(&mut state, later).is_none());
     let moment = later + Duration::from_millis(500);
     assert_eq!(state.readiness(later), Readiness::At(moment));
-    state.upstream_back();
+    state.upstream_up();
     state.push(LISTENER, &numbered(1000..1400), later);
     let mut lanes = Vec::new();
     let mut out = String::new();
     for _ in 0..40 {
-        let mut block = lend(&mut state, moment).unwrap();
+        let mut block = lease(&mut state, moment).unwrap();
         let text = std::str::from_utf8(block.bytes()).unwrap().to_owned();
         lanes.push(numbers(&text)[0] >= 1000);
         out += &text;
         state.settle(&mut block, text.len(), moment);
-        state.give_back(block);
+        state.release(block);
     }
     assert_eq!(lanes.iter().filter(|is_live| **is_live).count(), 30);
     let (live, backlog): (Vec<u32>, Vec<u32>) = numbers(&out)
@@ -292,15 +292,15 @@ fn a_lease_returns_to_its_own_lane() {
     let start = Instant::now();
     let later = start + Duration::from_secs(5);
     state.push(LISTENER, &numbered(0..20), start);
-    state.upstream_away(0.0);
-    let backlog = lend(&mut state, later).unwrap();
-    state.upstream_back();
+    state.upstream_down(0.0);
+    let backlog = lease(&mut state, later).unwrap();
+    state.upstream_up();
     state.push(LISTENER, &numbered(100..120), later);
-    let live = lend(&mut state, later).unwrap();
+    let live = lease(&mut state, later).unwrap();
     assert!(backlog.place < live.place);
     let (backlog_place, live_place) = (backlog.place, live.place);
-    state.give_back(live);
-    state.give_back(backlog);
+    state.release(live);
+    state.release(backlog);
     assert_eq!(state.backlog.place(), Some(backlog_place));
     assert_eq!(state.live.place(), Some(live_place));
 }
@@ -313,26 +313,26 @@ fn the_backlog_keeps_its_pace_and_live_lines_do_not_care() {
     });
     let start = Instant::now();
     state.push(LISTENER, &numbered(0..2000), start);
-    state.upstream_away(0.0);
+    state.upstream_down(0.0);
     let mut now = start + Duration::from_secs(5);
-    assert!(lend(&mut state, now).is_some_and(|block| {
-        state.give_back(block);
+    assert!(lease(&mut state, now).is_some_and(|block| {
+        state.release(block);
         true
     }));
-    state.upstream_back();
+    state.upstream_up();
     let end = now + Duration::from_secs(10);
     let (mut live, mut backlog) = (0, 0);
     while now < end {
         state.push(LISTENER, &numbered(5000..5050), now);
         live += 50;
-        while let Some(mut block) = lend(&mut state, now) {
+        while let Some(mut block) = lease(&mut state, now) {
             let text = std::str::from_utf8(block.bytes()).unwrap().to_owned();
             backlog += numbers(&text)
                 .iter()
                 .filter(|number| **number < 5000)
                 .count();
             state.settle(&mut block, text.len(), now);
-            state.give_back(block);
+            state.release(block);
         }
         now += Duration::from_millis(5);
     }
@@ -340,7 +340,7 @@ fn the_backlog_keeps_its_pace_and_live_lines_do_not_care() {
     assert_eq!(state.ledger().delivered(), live + backlog as u64);
 }
 
-/// A hundred lines that have waited long enough, of which so many may go a second.
+/// A hundred lines that have waited long enough, of which this number of may go a second.
 fn paced_backlog(lines_per_second: u32, block_bytes: usize) -> (State, Instant) {
     let mut state = State::new(Limits {
         max_lines_per_second: Some(lines_per_second),
@@ -348,18 +348,18 @@ fn paced_backlog(lines_per_second: u32, block_bytes: usize) -> (State, Instant) 
     });
     let start = Instant::now();
     state.push(LISTENER, &numbered(0..100), start);
-    state.upstream_away(0.0);
+    state.upstream_down(0.0);
     (state, start + Duration::from_secs(5))
 }
 
 #[test]
 fn a_witness_is_any_line_whatever_its_turn() {
     let (mut state, now) = paced_backlog(1, 64);
-    let first = lend(&mut state, now).expect("one a second");
+    let first = lease(&mut state, now).expect("one a second");
     assert_eq!(first.bytes(), b"m.0 0 5\n");
-    assert!(lend(&mut state, now).is_none());
+    assert!(lease(&mut state, now).is_none());
     for (at, expected) in [(1.0, 99), (0.5, 50), (0.0, 1), (1.0, 98)] {
-        let line = state.lend_witness(at).expect("lines that wait");
+        let line = state.lease_probe_line(at).expect("lines that wait");
         let number = numbers(std::str::from_utf8(line.bytes()).unwrap());
         assert_eq!((number, line.lines()), (vec![expected], 1), "{at}");
     }
@@ -369,13 +369,13 @@ fn a_witness_is_any_line_whatever_its_turn() {
 #[test]
 fn live_lines_are_news_while_the_backlog_is_paced() {
     let (mut state, now) = paced_backlog(1, 1 << 20);
-    let first = lend(&mut state, now).expect("one a second");
-    state.give_back(first);
-    let first = lend(&mut state, now).expect("the same again");
-    state.upstream_back();
+    let first = lease(&mut state, now).expect("one a second");
+    state.release(first);
+    let first = lease(&mut state, now).expect("the same again");
+    state.upstream_up();
     assert!(matches!(state.relay_readiness(now), Readiness::At(due) if due > now));
     let pushed = state.push(LISTENER, &numbered(100..101), now);
-    assert!(pushed.is_news);
+    assert!(pushed.wakes_relay);
     assert_eq!(state.readiness(now), Readiness::Ready);
     drop(first);
 }
@@ -384,15 +384,15 @@ fn live_lines_are_news_while_the_backlog_is_paced() {
 fn lines_that_come_back_unsent_have_not_used_the_pace() {
     let (mut state, now) = paced_backlog(20, 1 << 20);
     for _ in 0..2 {
-        let block = lend(&mut state, now).expect("what may go at once");
-        assert!(lend(&mut state, now).is_none());
-        state.give_back(block);
+        let block = lease(&mut state, now).expect("what may go at once");
+        assert!(lease(&mut state, now).is_none());
+        state.release(block);
     }
-    let mut block = lend(&mut state, now).expect("the same again");
+    let mut block = lease(&mut state, now).expect("the same again");
     let bytes = block.bytes().len();
     state.send(&mut block, 0..bytes);
-    state.give_back(block);
-    assert!(lend(&mut state, now).is_none());
+    state.release(block);
+    assert!(lease(&mut state, now).is_none());
 }
 
 #[test]
@@ -400,11 +400,11 @@ fn what_is_lent_leaves_room_for_what_comes() {
     let mut state = State::new(limits(4096, 64 << 10));
     let now = Instant::now();
     state.push(LISTENER, &numbered(0..3000), now);
-    let mut lent: Vec<Block> = std::iter::from_fn(|| lend(&mut state, now)).collect();
-    let held: usize = lent.iter().map(Block::allocated).sum();
+    let mut leased: Vec<Block> = std::iter::from_fn(|| lease(&mut state, now)).collect();
+    let held: usize = leased.iter().map(Block::allocated).sum();
     assert!((16 << 10..24 << 10).contains(&held), "{held}");
-    let first = lent.remove(0);
-    state.give_back(first);
+    let first = leased.remove(0);
+    state.release(first);
     assert_eq!(state.readiness(now), Readiness::Ready);
 }
 
@@ -413,23 +413,23 @@ fn our_own_lines_go_first_and_survive_a_full_queue() {
     let mut state = State::new(limits(512, 16_384));
     let now = Instant::now();
     state.push(LISTENER, &numbered(100..2000), now);
-    state.upstream_away(0.5);
+    state.upstream_down(0.5);
     for number in 0..3 {
         state.generate(numbered(number..number + 1).bytes(), 1, now);
     }
     let dropped = state.push(LISTENER, &numbered(2000..4000), now).dropped;
     assert!(dropped > 1000, "{dropped}");
-    state.upstream_back();
+    state.upstream_up();
     for number in 0..3 {
-        let mut block = lend(&mut state, now).unwrap();
+        let mut block = lease(&mut state, now).unwrap();
         assert_eq!(block.bytes(), numbered(number..number + 1).bytes());
         let all = block.bytes().len();
         state.settle(&mut block, all, now);
-        state.give_back(block);
+        state.release(block);
     }
-    let others = lend(&mut state, now).unwrap();
+    let others = lease(&mut state, now).unwrap();
     assert!(others.bytes().starts_with(b"m.3"), "{others:?}");
-    state.give_back(others);
+    state.release(others);
     assert_eq!(
         (state.ledger().generated(), state.ledger().imbalance()),
         (3, 0)
@@ -458,34 +458,34 @@ fn our_own_lines_do_not_crowd_out_the_others() {
 enum Step {
     Push(u32),
     Generate,
-    Lend,
+    Lease,
     /// In hundredths of what waits.
-    LendWitness(u8),
+    LeaseProbeLine(u8),
     SettleLine,
     GiveUpLine,
     GiveBack(usize),
     Resize(usize),
     Wait(u64),
-    Away,
-    Back,
+    Down,
+    Up,
     /// Takes what is to be compressed, or brings it back.
-    Press,
+    Compressor,
 }
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => (1..60_u32).prop_map(Step::Push),
         1 => Just(Step::Generate),
-        3 => Just(Step::Lend),
-        2 => (0..=100_u8).prop_map(Step::LendWitness),
+        3 => Just(Step::Lease),
+        2 => (0..=100_u8).prop_map(Step::LeaseProbeLine),
         2 => Just(Step::SettleLine),
         1 => Just(Step::GiveUpLine),
         2 => (0..4_usize).prop_map(Step::GiveBack),
         1 => (4096..32_768_usize).prop_map(Step::Resize),
         3 => (0..3000_u64).prop_map(Step::Wait),
-        1 => Just(Step::Away),
-        1 => Just(Step::Back),
-        4 => Just(Step::Press),
+        1 => Just(Step::Down),
+        1 => Just(Step::Up),
+        4 => Just(Step::Compressor),
     ]
 }
 
@@ -496,9 +496,9 @@ proptest! {
     #[test]
     fn the_ledger_balances_and_the_bound_holds(steps in proptest::collection::vec(step(), 1..120)) {
         let mut state = State::new(limits(512, 16_384));
-        let mut presses = Press::new().unwrap();
-        let mut lent: Vec<Block> = Vec::new();
-        let mut pressing: Option<Vec<Block>> = None;
+        let mut compressors = Compressor::new().unwrap();
+        let mut leased: Vec<Block> = Vec::new();
+        let mut running_job: Option<Vec<Block>> = None;
         let mut next = 0;
         let mut now = Instant::now();
         for step in steps {
@@ -509,15 +509,15 @@ proptest! {
                 }
                 // Sorted before all others, as they go before them.
                 Step::Generate => state.generate(numbered(0..1).bytes(), 1, now),
-                Step::Lend if lent.len() < 4 => lent.extend(lend(&mut state, now)),
-                Step::LendWitness(at) if lent.len() < 4 => {
-                    let witness = state.lend_witness(f64::from(at) / 100.0);
-                    prop_assert!(witness.as_ref().is_none_or(|line| line.lines() == 1));
-                    lent.extend(witness);
+                Step::Lease if leased.len() < 4 => leased.extend(lease(&mut state, now)),
+                Step::LeaseProbeLine(at) if leased.len() < 4 => {
+                    let probe_line = state.lease_probe_line(f64::from(at) / 100.0);
+                    prop_assert!(probe_line.as_ref().is_none_or(|line| line.lines() == 1));
+                    leased.extend(probe_line);
                 }
-                Step::Lend | Step::LendWitness(_) => {}
+                Step::Lease | Step::LeaseProbeLine(_) => {}
                 Step::SettleLine | Step::GiveUpLine => {
-                    if let Some(block) = lent.first_mut()
+                    if let Some(block) = leased.first_mut()
                         && let Some(newline) = memchr(b'\n', block.bytes())
                     {
                         match step {
@@ -526,37 +526,37 @@ proptest! {
                         }
                     }
                 }
-                Step::GiveBack(index) if index < lent.len() => {
-                    state.give_back(lent.remove(index));
+                Step::GiveBack(index) if index < leased.len() => {
+                    state.release(leased.remove(index));
                 }
                 Step::GiveBack(_) => {}
                 Step::Resize(bytes) => {
                     state.set_limits(limits(512, bytes));
                 }
                 Step::Wait(milliseconds) => now += Duration::from_millis(milliseconds),
-                Step::Away => state.upstream_away(0.5),
-                Step::Back => state.upstream_back(),
-                Step::Press => match pressing.take() {
+                Step::Down => state.upstream_down(0.5),
+                Step::Up => state.upstream_up(),
+                Step::Compressor => match running_job.take() {
                     Some(blocks) => {
-                        let frame = presses.compress(&blocks).unwrap();
-                        state.pressed(blocks, Some(frame));
+                        let frame = compressors.compress(&blocks).unwrap();
+                        state.finish_job(blocks, Some(frame));
                     }
                     None => {
-                        if let Chore::Press(blocks) = state.chore(now) {
-                            pressing = Some(blocks);
+                        if let Job::Compressor(blocks) = state.next_job(now) {
+                            running_job = Some(blocks);
                         }
                     }
                 },
             }
-            let lent_bytes: usize = lent.iter().map(Block::allocated).sum();
-            let pressed: usize = pressing.iter().flatten().map(Block::allocated).sum();
+            let leased_bytes: usize = leased.iter().map(Block::allocated).sum();
+            let finish_job: usize = running_job.iter().flatten().map(Block::allocated).sum();
             let open: usize = state.open.iter().map(Block::allocated).sum();
-            let held = lent_bytes + pressed + open;
+            let held = leased_bytes + finish_job + open;
             prop_assert!(state.allocated() <= state.limits().queue_bytes.max(held));
-            prop_assert_eq!(state.lent_bytes, lent_bytes);
+            prop_assert_eq!(state.leased_bytes, leased_bytes);
             prop_assert_eq!(state.ledger().imbalance(), 0);
             let mut queued: u64 = state.open.iter().map(Block::lines).sum();
-            queued += state.pressing.iter().filter(|p| !p.is_void).map(|p| p.lines).sum::<u64>();
+            queued += state.running_job.iter().filter(|p| !p.is_void).map(|p| p.lines).sum::<u64>();
             for lane in [&state.own, &state.backlog, &state.live] {
                 prop_assert!(lane.blocks().map(|block| block.place).is_sorted());
                 prop_assert!(lane.frames().iter().map(Frame::place).is_sorted());
@@ -569,19 +569,19 @@ proptest! {
             prop_assert!(state.live.blocks().all(|block| block.place.0 >= state.live_from));
             prop_assert_eq!(queued, state.ledger().queued());
         }
-        for block in lent {
-            state.give_back(block);
+        for block in leased {
+            state.release(block);
         }
-        if let Some(blocks) = pressing {
-            let frame = presses.compress(&blocks).unwrap();
-            state.pressed(blocks, Some(frame));
+        if let Some(blocks) = running_job {
+            let frame = compressors.compress(&blocks).unwrap();
+            state.finish_job(blocks, Some(frame));
         }
         state.close();
         state.part_lanes(now + Duration::from_secs(60));
         prop_assert!(numbers(&drain(&mut state)).is_sorted());
         prop_assert_eq!(state.ledger().imbalance(), 0);
         prop_assert_eq!((state.ledger().in_flight(), state.ledger().queued()), (0, 0));
-        prop_assert_eq!((state.expanded_bytes, state.lent_bytes, state.largest_frame), (0, 0, 0));
+        prop_assert_eq!((state.expanded_bytes, state.leased_bytes, state.largest_frame), (0, 0, 0));
         prop_assert_eq!(state.readiness(now), Readiness::Finished);
     }
 }
@@ -595,7 +595,7 @@ fn a_line_that_waited_counts_its_own_time() {
         let arrives = begun + second * number;
         state.push(LISTENER, &numbered(number..number + 1), arrives);
     }
-    let mut block = lend(&mut state, begun + second * 10).unwrap();
+    let mut block = lease(&mut state, begun + second * 10).unwrap();
     let line = block.bytes().len() / 10;
     state.settle(&mut block, line, begun + second * 10);
     let mut rest = state.split_off(&mut block, 4 * line);
@@ -608,6 +608,6 @@ fn a_line_that_waited_counts_its_own_time() {
     // From ten seconds down to one, five and a half on average.
     assert!((delays.seconds() - 55.0).abs() < 0.01, "{delays:?}");
     for block in [block, rest] {
-        state.give_back(block);
+        state.release(block);
     }
 }

@@ -24,7 +24,7 @@ pub enum Answer {
     Accepted,
     /// It refuses these lines, and says why; fewer of them may pass.
     Refused(String),
-    /// It refuses so many bytes at once.
+    /// It refuses this number of bytes at once.
     TooLarge(String),
     /// It takes nothing now.
     Failed(Failure),

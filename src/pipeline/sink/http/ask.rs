@@ -15,7 +15,7 @@ use crate::stats::FailureKind;
 
 use super::answer::{self, Answer};
 use super::connection::handshake;
-use super::status_line::Said;
+use super::status_line::ParsedStatus;
 use super::{MAX_BODY, Target, with_sources};
 
 /// What is asked.
@@ -65,12 +65,12 @@ impl Target {
             let response = sender.send_request(request).await.map_err(broken);
             let reply = match response {
                 Err(failure) => match answers.said() {
-                    Said::Status { code, .. } => Ok(Reply {
+                    ParsedStatus::Status { code, .. } => Ok(Reply {
                         status: code,
                         answer: answer::read(code, &HeaderMap::new(), b"", &self.key),
                     }),
-                    Said::Unreadable => Err(answer::unreadable()),
-                    Said::Nothing => Err(failure),
+                    ParsedStatus::Unreadable => Err(answer::unreadable()),
+                    ParsedStatus::Nothing => Err(failure),
                 },
                 Ok(response) => {
                     let (parts, body) = response.into_parts();

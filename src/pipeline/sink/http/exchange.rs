@@ -21,7 +21,7 @@ use crate::pipeline::sink::wire::is_refusal;
 use crate::stats::{Counters, DropReason, FailureKind};
 
 use super::connection::{Connection, Fate};
-use super::status_line::Said;
+use super::status_line::ParsedStatus;
 use super::{Answer, Failure, HttpSink, MAX_BODY, answer, bytes_of, kind_of, with_sources};
 
 /// How long the body of a success is read, to keep the connection.
@@ -152,7 +152,7 @@ impl HttpSink {
                 let fate = connection.stale_or(Fate::Incomplete);
                 let failure = match connection.answers.said() {
                     // Something that speaks first, and not HTTP.
-                    Said::Unreadable if connection.requests == 0 => self.unreadable(),
+                    ParsedStatus::Unreadable if connection.requests == 0 => self.unreadable(),
                     _ => Failure::unavailable(kind_of(&error), with_sources(&error)),
                 };
                 return Err(Unanswered { failure, fate });
@@ -171,7 +171,7 @@ impl HttpSink {
         let failure = match connection.answers.said() {
             // A cut in the middle of a line may be anywhere; any other end of the
             // fields does not change what the status says.
-            Said::Status {
+            ParsedStatus::Status {
                 code,
                 ends_in_newline,
             } if ends_in_newline || !was_cut => {
@@ -181,7 +181,7 @@ impl HttpSink {
                 self.unreadable = 0;
                 return Ok(answer::read(code, &HeaderMap::new(), b"", &self.target.key));
             }
-            Said::Unreadable => {
+            ParsedStatus::Unreadable => {
                 let failure = self.unreadable();
                 if let Failure::Misconfigured(_) = failure {
                     // Held like everything that such an upstream gets.
@@ -191,7 +191,7 @@ impl HttpSink {
                 }
                 failure
             }
-            Said::Status { .. } | Said::Nothing => failure,
+            ParsedStatus::Status { .. } | ParsedStatus::Nothing => failure,
         };
         let fate = match connection.fate(complete_at, was_reset).await {
             // Its time is over, on whichever connection.

@@ -20,7 +20,7 @@ const PROTOCOL: &[u8] = b"HTTP/1.";
 
 /// What has come in answer to a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Said {
+pub enum ParsedStatus {
     /// Nothing yet, or not enough to tell.
     Nothing,
     /// A status line and its newline.
@@ -82,14 +82,14 @@ impl StatusLine {
         }
     }
 
-    fn said(&self) -> Said {
+    fn said(&self) -> ParsedStatus {
         match self.code {
-            Some(code) => Said::Status {
+            Some(code) => ParsedStatus::Status {
                 code,
                 ends_in_newline: self.last == b'\n',
             },
-            None if self.is_unreadable => Said::Unreadable,
-            None => Said::Nothing,
+            None if self.is_unreadable => ParsedStatus::Unreadable,
+            None => ParsedStatus::Nothing,
         }
     }
 }
@@ -111,7 +111,7 @@ pub struct Listener(Arc<Mutex<StatusLine>>);
 
 impl Listener {
     /// What has come in answer to the last request.
-    pub fn said(&self) -> Said {
+    pub fn said(&self) -> ParsedStatus {
         self.lock().said()
     }
 
@@ -184,7 +184,7 @@ mod tests {
 
     use super::*;
 
-    fn said(parts: &[&[u8]]) -> Said {
+    fn said(parts: &[&[u8]]) -> ParsedStatus {
         let mut line = StatusLine::default();
         for part in parts {
             line.feed(part);
@@ -192,8 +192,8 @@ mod tests {
         line.said()
     }
 
-    fn status(code: u16, ends_in_newline: bool) -> Said {
-        Said::Status {
+    fn status(code: u16, ends_in_newline: bool) -> ParsedStatus {
+        ParsedStatus::Status {
             code: StatusCode::from_u16(code).unwrap(),
             ends_in_newline,
         }
@@ -204,11 +204,11 @@ mod tests {
         let long = [b"HTTP/1.1 202 ".to_vec(), vec![b'x'; 9000]].concat();
         let long_line = [&long[..], b"\r\n"].concat();
         for (bytes, expected) in [
-            (&b""[..], Said::Nothing),
-            (b"\r\n\r\n", Said::Nothing),
-            (b"HT", Said::Nothing),
-            (b"HTTP/1.1 202 Acc", Said::Nothing),
-            (&long, Said::Nothing),
+            (&b""[..], ParsedStatus::Nothing),
+            (b"\r\n\r\n", ParsedStatus::Nothing),
+            (b"HT", ParsedStatus::Nothing),
+            (b"HTTP/1.1 202 Acc", ParsedStatus::Nothing),
+            (&long, ParsedStatus::Nothing),
             (&long_line, status(202, true)),
             (b"HTTP/1.1 202\r\n", status(202, true)),
             (b"HTTP/1.0  202 OK\n", status(202, true)),
@@ -218,20 +218,23 @@ mod tests {
                 status(503, true),
             ),
             (b"HTTP/1.1 101 S\r\n\r\n", status(101, true)),
-            (b"HTTP/1.1 103 E\r\nHTTP/1.1: 202\r\n", Said::Nothing),
+            (
+                b"HTTP/1.1 103 E\r\nHTTP/1.1: 202\r\n",
+                ParsedStatus::Nothing,
+            ),
             (
                 b"HTTP/1.1 100 C\r\n\r\nHTTP/1.1 103 E\r\nA: b\r\n\r\nHTTP/1.1 204 N\r\n",
                 status(204, true),
             ),
-            (b"HTTP/1.1 100 C\n\n220 mail\n", Said::Unreadable),
-            (b"HTTP/1.1 2222 OK\r\n", Said::Unreadable),
-            (b"HTTP/1.1 20 OK\r\n", Said::Unreadable),
-            (b"HTTP/1.1\r\n", Said::Unreadable),
-            (b"HTTP/1.1202 OK\r\n", Said::Unreadable),
-            (b"HTTP/2", Said::Unreadable),
-            (b"SSH-2.0-x", Said::Unreadable),
-            (b"\x15\x03\x03\x00\x02\x02\x46", Said::Unreadable),
-            (b"\x00", Said::Unreadable),
+            (b"HTTP/1.1 100 C\n\n220 mail\n", ParsedStatus::Unreadable),
+            (b"HTTP/1.1 2222 OK\r\n", ParsedStatus::Unreadable),
+            (b"HTTP/1.1 20 OK\r\n", ParsedStatus::Unreadable),
+            (b"HTTP/1.1\r\n", ParsedStatus::Unreadable),
+            (b"HTTP/1.1202 OK\r\n", ParsedStatus::Unreadable),
+            (b"HTTP/2", ParsedStatus::Unreadable),
+            (b"SSH-2.0-x", ParsedStatus::Unreadable),
+            (b"\x15\x03\x03\x00\x02\x02\x46", ParsedStatus::Unreadable),
+            (b"\x00", ParsedStatus::Unreadable),
         ] {
             assert_eq!(said(&[bytes]), expected, "{:?}", bytes.escape_ascii());
             let bytewise: Vec<&[u8]> = bytes.chunks(1).collect();

@@ -11,7 +11,7 @@ impl State {
     /// Lends one line. `at` says which: 0 is the oldest, 1 the newest of those that
     /// are not compressed. The pace and the bound of what is lent do not count for
     /// it: without an answer, nothing would go at all.
-    pub fn lend_witness(&mut self, at: f64) -> Option<Block> {
+    pub fn lease_probe_line(&mut self, at: f64) -> Option<Block> {
         if self.open.as_ref().is_some_and(|open| !open.is_empty()) {
             self.seal();
         }
@@ -34,9 +34,9 @@ impl State {
         })?;
         let block = self.lane_of(place.0).take_block(place)?;
         let line = self.cut_out(block, left);
-        self.lent += 1;
-        self.lent_bytes += line.allocated();
-        self.ledger.lend(line.lines());
+        self.leased += 1;
+        self.leased_bytes += line.allocated();
+        self.ledger.lease(line.lines());
         // Each of the pieces is a block.
         self.shed();
         Some(line)

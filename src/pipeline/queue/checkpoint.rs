@@ -47,8 +47,8 @@ const MOST_LINES_A_BYTE: u64 = 1000;
 
 /// What came of reading an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Adopted {
-    /// Lines that wait here now.
+pub struct Restored {
+    /// Queued lines here now.
     pub lines: u64,
     /// Lines that are lost.
     pub lost: u64,
@@ -109,26 +109,26 @@ pub fn write(
 /// Puts the lines of an image before all others, and its account into this
 /// one. The file shrinks as it is read: the newest lines come first, and those
 /// that find no room are the oldest.
-pub fn adopt(state: &mut State, counters: &Counters, now: Instant, file: &File) -> Adopted {
-    adopt_image(state, counters, now, file, Image::of(file))
+pub fn restore(state: &mut State, counters: &Counters, now: Instant, file: &File) -> Restored {
+    restore_checkpoint(state, counters, now, file, Checkpoint::of(file))
 }
 
-/// As [`adopt`], but all lines are dropped.
-pub fn discard(state: &mut State, counters: &Counters, file: &File) -> Adopted {
-    let mut image = Image::of(file);
+/// As [`restore`], but all lines are dropped.
+pub fn discard(state: &mut State, counters: &Counters, file: &File) -> Restored {
+    let mut image = Checkpoint::of(file);
     image.chunks.clear();
     image.damage = Some(Damage::Defects);
-    adopt_image(state, counters, Instant::now(), file, image)
+    restore_checkpoint(state, counters, Instant::now(), file, image)
 }
 
-fn adopt_image(
+fn restore_checkpoint(
     state: &mut State,
     counters: &Counters,
     now: Instant,
     file: &File,
-    mut image: Image,
-) -> Adopted {
-    let first_number = state.begin_adoption();
+    mut image: Checkpoint,
+) -> Restored {
+    let first_number = state.begin_restore();
     // What is damaged comes first, then what follows it is not trusted.
     let is_intact = |chunk: &Chunk| chunk.contents(file).is_some();
     let intact = image
@@ -144,23 +144,23 @@ fn adopt_image(
         let _ = file.set_len(chunk.at);
         if let Some(waiting) = waiting.filter(|waiting| waiting.lines() == chunk.lines) {
             lines += chunk.lines;
-            state.adopt(waiting);
+            state.restore(waiting);
         }
     }
-    state.end_adoption();
+    state.end_restore();
     let lost = image.expected.saturating_sub(lines);
     if lost > 0 {
         image.damage.get_or_insert(Damage::Changed);
     }
     if let Some(account) = &image.account {
-        account.adopt(state.ledger_mut(), counters, lines);
+        account.restore(state.ledger_mut(), counters, lines);
     } else if lines + lost > 0 {
         let kind = ListenerKind::Restart;
         let listener = counters.listener(kind, kind.label()).id;
         let ledger = state.ledger_mut();
-        ledger.adopt_unaccounted(listener, lines, lost, DropReason::Corrupt);
+        ledger.restore_unaccounted(listener, lines, lost, DropReason::Corrupt);
     }
-    Adopted {
+    Restored {
         lines,
         lost,
         damage: image.damage,
@@ -169,7 +169,7 @@ fn adopt_image(
 
 /// An image before its lines are read.
 #[derive(Debug, Default)]
-struct Image {
+struct Checkpoint {
     /// Of lines, the oldest first.
     chunks: Vec<Chunk>,
     account: Option<Account>,
@@ -178,7 +178,7 @@ struct Image {
     damage: Option<Damage>,
 }
 
-impl Image {
+impl Checkpoint {
     fn of(file: &File) -> Self {
         Self::open(file).unwrap_or(Self {
             damage: Some(Damage::Changed),
@@ -231,7 +231,7 @@ fn read(file: &File, chunk: &Chunk, now: Instant, first_number: u64) -> Option<W
     match chunk.kind {
         Kind::Block => {
             let part = Part::read(&mut fields, now, first_number)?;
-            Block::adopt(&part, body).map(Waiting::Block)
+            Block::read_back(&part, body).map(Waiting::Block)
         }
         Kind::Frame => Frame::read(fields, body, now, first_number).map(Waiting::Frame),
         Kind::Account => None,
@@ -286,13 +286,13 @@ impl Account {
         })
     }
 
-    fn adopt(&self, ledger: &mut Ledger, counters: &Counters, lines: u64) {
+    fn restore(&self, ledger: &mut Ledger, counters: &Counters, lines: u64) {
         let listeners: Vec<ListenerId> = self
             .listeners
             .iter()
             .map(|(kind, label)| counters.listener(*kind, label).id)
             .collect();
-        ledger.adopt(&self.ledger, &listeners, lines, DropReason::Corrupt);
+        ledger.restore(&self.ledger, &listeners, lines, DropReason::Corrupt);
         for (mine, its) in doubts(counters).into_iter().zip(self.doubts) {
             mine.fetch_add(its, Relaxed);
         }

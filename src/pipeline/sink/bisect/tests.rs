@@ -76,18 +76,18 @@ fn deliver(lease: Lease, bad: &impl Fn(u32) -> bool, outcome: &mut Outcome) {
         outcome.delivered.extend(numbers(&lease));
         return lease.settle_all();
     }
-    let mut triage = Triage::new(vec![lease], "no".into());
+    let mut bisection = Bisection::new(vec![lease], "no".into());
     loop {
-        match triage.next() {
+        match bisection.next() {
             Next::Try(piece) => {
                 outcome.requests += 1;
                 if !numbers(&piece).into_iter().any(bad) {
                     outcome.delivered.extend(numbers(&piece));
                     piece.settle_all();
-                    triage.accepted();
-                } else if let Some(culprit) = triage.refused(piece, "no".into()) {
-                    outcome.refused.extend(numbers(&culprit.lease));
-                    culprit.lease.give_up_all(DropReason::Refused);
+                    bisection.accepted();
+                } else if let Some(rejected_line) = bisection.refused(piece, "no".into()) {
+                    outcome.refused.extend(numbers(&rejected_line.lease));
+                    rejected_line.lease.give_up_all(DropReason::Refused);
                 }
             }
             Next::Done => return,
@@ -101,9 +101,9 @@ fn deliver(lease: Lease, bad: &impl Fn(u32) -> bool, outcome: &mut Outcome) {
 
 #[test]
 fn one_culprit_is_found_within_the_bound() {
-    for culprit in 0..LINES_A_BLOCK {
-        let outcome = run(&queue_of(1), |number| number == culprit);
-        assert_eq!(outcome.refused, [culprit]);
+    for rejected_line in 0..LINES_A_BLOCK {
+        let outcome = run(&queue_of(1), |number| number == rejected_line);
+        assert_eq!(outcome.refused, [rejected_line]);
         assert_eq!(outcome.delivered.len(), 63);
         assert!(
             outcome.requests <= 2 * LINES_A_BLOCK.ilog2() + 2,
@@ -163,7 +163,7 @@ fn a_long_run_of_culprits_does_not_hold_what_comes_after_it() {
 }
 
 /// A queue so small that a block is a quarter of it, and a pace of one line at
-/// a time: neither keeps witnesses away.
+/// a time: neither keeps probe linees away.
 #[test]
 fn a_block_of_culprits_goes_whatever_else_may() {
     let outcome = run(&paced_queue_of(4, 1), |number| number == 0);
@@ -171,7 +171,7 @@ fn a_block_of_culprits_goes_whatever_else_may() {
 }
 
 proptest! {
-    /// However the culprits lie: they are refused, the others are delivered
+    /// However the rejected lines lie: they are refused, the others are delivered
     /// once, unless everything was refused.
     #[test]
     fn culprits_and_no_others_are_refused(

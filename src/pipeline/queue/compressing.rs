@@ -13,8 +13,8 @@ use crate::os;
 use crate::panics;
 
 use super::block::Block;
-use super::frame::{Frame, Press};
-use super::state::Chore;
+use super::frame::{Compressor, Frame};
+use super::state::Job;
 use super::{Queue, now};
 
 /// A thread that runs as long as the process.
@@ -48,10 +48,10 @@ impl Compressing {
 impl Queue {
     /// Does what the thread would do next, for simulations, which have none.
     pub fn compress_waiting(&self) {
-        let chore = self.lock().chore(now());
-        if let Chore::Press(blocks) = chore {
+        let next_job = self.lock().next_job(now());
+        if let Job::Compressor(blocks) = next_job {
             let frame = compress(&blocks, &mut None);
-            self.lock().pressed(blocks, frame);
+            self.lock().finish_job(blocks, frame);
             self.shared.changed.notify_one();
         }
     }
@@ -59,19 +59,19 @@ impl Queue {
 
 fn work(queue: &Queue) {
     // ActivatedSockets back while there is nothing to do.
-    let mut press = None;
+    let mut compressor = None;
     loop {
-        let blocks = next(queue, &mut press);
+        let blocks = next(queue, &mut compressor);
         let compressed = panic::catch_unwind(AssertUnwindSafe(|| {
             panics::inject("compress");
-            compress(&blocks, &mut press)
+            compress(&blocks, &mut compressor)
         }));
         let (frame, panic) = match compressed {
             Ok(frame) => (frame, None),
             // The lines go back first, so that they can be kept for the next start.
             Err(panic) => (None, Some(panic)),
         };
-        queue.lock().pressed(blocks, frame);
+        queue.lock().finish_job(blocks, frame);
         queue.shared.changed.notify_one();
         queue.shared.eased.notify_waiters();
         if let Some(panic) = panic {
@@ -81,19 +81,19 @@ fn work(queue: &Queue) {
 }
 
 /// Waits until there is something to compress.
-fn next(queue: &Queue, press: &mut Option<Press>) -> Vec<Block> {
+fn next(queue: &Queue, compressor: &mut Option<Compressor>) -> Vec<Block> {
     let mut state = queue.lock_state();
     loop {
         let work = &queue.shared.work;
-        state = match state.chore(now()) {
-            Chore::Press(blocks) => return blocks,
-            Chore::At(due) => {
-                let patience = due.saturating_duration_since(now()).max(LEAST_PATIENCE);
-                work.wait_timeout(state, patience)
+        state = match state.next_job(now()) {
+            Job::Compressor(blocks) => return blocks,
+            Job::At(due) => {
+                let least_age = due.saturating_duration_since(now()).max(LEAST_PATIENCE);
+                work.wait_timeout(state, least_age)
                     .map_or_else(|poisoned| poisoned.into_inner().0, |(state, _)| state)
             }
-            Chore::Nothing => {
-                *press = None;
+            Job::Nothing => {
+                *compressor = None;
                 work.wait(state)
                     .unwrap_or_else(std::sync::PoisonError::into_inner)
             }
@@ -105,15 +105,15 @@ fn next(queue: &Queue, press: &mut Option<Press>) -> Vec<Block> {
 const LEAST_PATIENCE: Duration = Duration::from_millis(1);
 
 /// `None` where they have to stay as they are.
-fn compress(blocks: &[Block], press: &mut Option<Press>) -> Option<Frame> {
+fn compress(blocks: &[Block], compressor: &mut Option<Compressor>) -> Option<Frame> {
     let begun = Instant::now();
-    if press.is_none() {
-        match Press::new() {
-            Ok(new) => *press = Some(new),
+    if compressor.is_none() {
+        match Compressor::new() {
+            Ok(new) => *compressor = Some(new),
             Err(error) => warn!(%error, "cannot compress, lines wait as they are"),
         }
     }
-    match press.as_mut()?.compress(blocks) {
+    match compressor.as_mut()?.compress(blocks) {
         Ok(frame) => {
             debug!(
                 lines = frame.lines(),

@@ -1,4 +1,4 @@
-//! Visitors of the admin endpoint: few at a time, none for long, and bounded in
+//! Clients of the admin endpoint: few at a time, none for long, and bounded in
 //! everything that they could make large.
 //!
 //! In: listening sockets. Out: one question to `answer.rs` a request. Whoever
@@ -33,9 +33,9 @@ use crate::panics;
 
 use super::Watched;
 use super::answer::answer;
-use super::guard::Reach;
+use super::host_check::Exposure;
 
-/// Scrapers and people are few. Past so many on a socket one gives way.
+/// Scrapers and people are few. Past this number of on a socket one gives way.
 pub const MAX_CONNECTIONS: usize = 32;
 
 /// A request is one line and some headers.
@@ -88,8 +88,8 @@ pub async fn serve(
 }
 
 async fn accept(listener: TcpListener, watched: Watched, mut stopping: watch::Receiver<()>) {
-    let reach = listener.local_addr().map_or(Reach::Host, Reach::of);
-    let mut places = Places::default();
+    let reach = listener.local_addr().map_or(Exposure::Host, Exposure::of);
+    let mut places = Slots::default();
     let mut taken_in_a_row = 0;
     // Ended with this task.
     let mut connections = JoinSet::new();
@@ -122,7 +122,7 @@ async fn accept(listener: TcpListener, watched: Watched, mut stopping: watch::Re
                 std::panic::resume_unwind(error.into_panic());
             }
         }
-        places.make_room();
+        places.evict_for();
         let has_asked = Arc::new(AtomicBool::new(false));
         let visit = converse(
             stream,
@@ -132,7 +132,7 @@ async fn accept(listener: TcpListener, watched: Watched, mut stopping: watch::Re
             stopping.clone(),
         );
         let task = connections.spawn(visit);
-        places.taken.push_back(Visitor { task, has_asked });
+        places.taken.push_back(Slot { task, has_asked });
         // Whoever has sent a request already is heard before others take the place.
         taken_in_a_row += 1;
         if taken_in_a_row == MAX_CONNECTIONS / 2 {
@@ -158,25 +158,25 @@ fn accept_now(listener: &TcpListener) -> io::Result<Option<(TcpStream, SocketAdd
 
 /// Who is there, in the order in which they came.
 #[derive(Debug, Default)]
-struct Places {
-    taken: VecDeque<Visitor>,
+struct Slots {
+    taken: VecDeque<Slot>,
 }
 
 #[derive(Debug)]
-struct Visitor {
+struct Slot {
     task: AbortHandle,
     has_asked: Arc<AtomicBool>,
 }
 
-impl Places {
+impl Slots {
     /// Makes sure of a place: that of who has been silent for longest, or else of
     /// who has been there for longest.
-    fn make_room(&mut self) {
+    fn evict_for(&mut self) {
         self.taken.retain(|visitor| !visitor.task.is_finished());
         if self.taken.len() < MAX_CONNECTIONS {
             return;
         }
-        let is_silent = |visitor: &Visitor| !visitor.has_asked.load(Relaxed);
+        let is_silent = |visitor: &Slot| !visitor.has_asked.load(Relaxed);
         let leaves = self.taken.iter().position(is_silent).unwrap_or(0);
         if let Some(visitor) = self.taken.remove(leaves) {
             visitor.task.abort();
@@ -186,7 +186,7 @@ impl Places {
 
 async fn converse(
     stream: TcpStream,
-    reach: Reach,
+    reach: Exposure,
     watched: Watched,
     has_asked: Arc<AtomicBool>,
     mut stopping: watch::Receiver<()>,

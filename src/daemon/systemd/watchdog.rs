@@ -26,7 +26,7 @@ const BETWEEN_WORDS: Duration = Duration::from_secs(1);
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
 /// Never ends.
-pub async fn go_on(
+pub async fn run(
     notifier: Arc<Notifier>,
     watchdog: Option<Duration>,
     queue: Queue,
@@ -50,7 +50,7 @@ pub async fn go_on(
                 mention(&notifier, "WATCHDOG=1");
             }
             () = sleep_until(look_at.unwrap_or_else(Instant::now)), if look_at.is_some() => {
-                panics::inject("inform");
+                panics::inject("watchdog");
                 let snapshot = queue.snapshot();
                 let status = counters.upstream.status();
                 let words = status_text::describe(&snapshot, &status);

@@ -16,12 +16,12 @@ const INTERVAL: Duration = Duration::from_secs(10);
 
 /// What was told so far.
 #[derive(Debug, Default)]
-struct Told {
+struct Reported {
     left_out: u64,
     rejected: u64,
 }
 
-impl Told {
+impl Reported {
     /// How much there is to tell since then, of log lines and of rejected lines: nothing
     /// if no log line was left out.
     fn update(&mut self, left_out: u64, rejected: u64) -> Option<Self> {
@@ -38,18 +38,18 @@ impl Told {
 }
 
 /// Tells, as long as it is polled.
-pub async fn tell(queue: Queue, counters: Arc<Counters>) {
+pub async fn report(queue: Queue, counters: Arc<Counters>) {
     let rejected_total = || queue.snapshot().ledger.rejected_total();
-    let mut told = Told {
+    let mut told = Reported {
         left_out: 0,
         rejected: rejected_total(),
     };
     let mut suppressed = counters.log_lines_suppressed.subscribe();
     while suppressed.changed().await.is_ok() {
-        panics::inject("omissions");
+        panics::inject("suppressed_logs");
         sleep(INTERVAL).await;
         let left_out = *suppressed.borrow_and_update();
-        if let Some(Told { left_out, rejected }) = told.update(left_out, rejected_total()) {
+        if let Some(Reported { left_out, rejected }) = told.update(left_out, rejected_total()) {
             warn!(
                 left_out,
                 rejected, "log lines like those before were left out"
@@ -64,7 +64,7 @@ mod tests {
 
     #[test]
     fn nothing_left_out_is_not_told() {
-        let mut told = Told::default();
+        let mut told = Reported::default();
         let mut update = |left_out, rejected| {
             let since = told.update(left_out, rejected);
             since.map(|since| (since.left_out, since.rejected))

@@ -42,7 +42,7 @@ pub enum Readiness {
 
 /// What is lent.
 #[derive(Debug)]
-pub enum Lent {
+pub enum Leased {
     /// Lines.
     Block(Block),
     /// Lines that have to be expanded first, and be given to
@@ -78,7 +78,7 @@ impl State {
     }
 
     /// Whether there is something that the relay will not notice by itself.
-    pub(super) fn is_news(&self, now: Instant) -> bool {
+    pub(super) fn wakes_relay(&self, now: Instant) -> bool {
         let Some(until) = self.relay_sleeps_until.filter(|until| now < *until) else {
             return true;
         };
@@ -91,24 +91,24 @@ impl State {
     }
 
     /// Lends the block whose turn it is, if one is ready.
-    pub fn lend(&mut self, now: Instant) -> Option<Lent> {
+    pub fn lease(&mut self, now: Instant) -> Option<Leased> {
         self.keep_history(now);
         self.part_lanes(now);
         let block = match self.next(now).ok()? {
             Source::Own => match self.own.pop()? {
                 Waiting::Block(block) => block,
-                Waiting::Frame(frame) => return Some(Lent::Frame(frame)),
+                Waiting::Frame(frame) => return Some(Leased::Frame(frame)),
             },
             Source::Live => self.next_live(now)?,
             Source::Backlog => match self.backlog.pop()? {
-                Waiting::Block(block) => self.keep_pace(block, now),
-                Waiting::Frame(frame) => return Some(Lent::Frame(frame)),
+                Waiting::Block(block) => self.keep_rate(block, now),
+                Waiting::Frame(frame) => return Some(Leased::Frame(frame)),
             },
         };
-        self.lent += 1;
-        self.lent_bytes += block.allocated();
-        self.ledger.lend(block.lines());
-        Some(Lent::Block(block))
+        self.leased += 1;
+        self.leased_bytes += block.allocated();
+        self.ledger.lease(block.lines());
+        Some(Leased::Block(block))
     }
 
     /// The blocks of a frame that was lent to be expanded are in its place.
@@ -149,10 +149,10 @@ impl State {
 
     /// What waited too long becomes the backlog; what comes from now on is live.
     pub(super) fn part_lanes(&mut self, now: Instant) {
-        let lag = if self.away.is_some() { OUTAGE } else { LAG };
+        let lag = if self.down.is_some() { OUTAGE } else { LAG };
         let oldest = self.live.block_in_front().or(self.open.as_ref());
         let is_late = oldest.is_some_and(|oldest| oldest.opened + self.limits.linger + lag <= now);
-        let is_much = self.away.is_some() && self.live.loose_bytes() > OUTAGE_BYTES;
+        let is_much = self.down.is_some() && self.live.loose_bytes() > OUTAGE_BYTES;
         if !is_late && !is_much && self.live.frame_in_front().is_none() {
             return;
         }
@@ -161,7 +161,7 @@ impl State {
         }
         self.backlog.append(&mut self.live);
         self.live_from = self.next_number;
-        if let Some(random) = self.away {
+        if let Some(random) = self.down {
             self.backlog_from = Some(now + Duration::from_secs(1).mul_f64(random));
         }
     }
@@ -171,7 +171,7 @@ impl State {
         if !self.own.is_empty() {
             return Ok(Source::Own);
         }
-        if self.lent > 0 && self.lent_bytes >= self.limits.queue_bytes / 4 {
+        if self.leased > 0 && self.leased_bytes >= self.limits.queue_bytes / 4 {
             return Err(Readiness::Idle);
         }
         let backlog = self.backlog_readiness(now);
@@ -193,13 +193,13 @@ impl State {
         let Some(place) = self.backlog.place() else {
             return Readiness::Idle;
         };
-        if self.is_pressed_before(place) || !self.can_expand() {
+        if self.is_compressed_before(place) || !self.can_expand() {
             return Readiness::Idle;
         }
         if let Some(from) = self.backlog_from.filter(|from| now < *from && !self.closed) {
             return Readiness::At(from);
         }
-        match self.pace.allowance(now) {
+        match self.rate_limit.allowance(now) {
             Ok(_) => Readiness::Ready,
             Err(due) => Readiness::At(due),
         }
@@ -210,13 +210,13 @@ impl State {
             .live
             .place()
             .or(self.open.as_ref().map(|open| open.place));
-        if place.is_none_or(|place| self.is_pressed_before(place)) {
+        if place.is_none_or(|place| self.is_compressed_before(place)) {
             return Readiness::Idle;
         }
         match &self.open {
             Some(open) if self.live.is_empty() && !self.closed => {
                 let lingered = open.opened + self.limits.linger;
-                let gathered = self.last_open_lent.map(|last| last + self.limits.gather);
+                let gathered = self.last_open_leased.map(|last| last + self.limits.gather);
                 let due = gathered.map_or(lingered, |gathered| gathered.max(lingered));
                 if due <= now {
                     Readiness::Ready
@@ -229,17 +229,17 @@ impl State {
     }
 
     /// Whether older lines of the same lane are being compressed.
-    fn is_pressed_before(&self, place: Place) -> bool {
-        self.pressing.as_ref().is_some_and(|pressing| {
-            let same_lane = (pressing.place.0 < self.live_from) == (place.0 < self.live_from);
-            same_lane && pressing.place < place
+    fn is_compressed_before(&self, place: Place) -> bool {
+        self.running_job.as_ref().is_some_and(|running_job| {
+            let same_lane = (running_job.place.0 < self.live_from) == (place.0 < self.live_from);
+            same_lane && running_job.place < place
         })
     }
 
     /// Whether the backlog's front has room for its lines. With nothing lent it
     /// has: see [`State::reserve`].
     fn can_expand(&self) -> bool {
-        self.lent == 0
+        self.leased == 0
             || self.backlog.frame_in_front().is_none_or(|frame| {
                 let expanded = self.allocated - frame.allocated() + frame.allocated_expanded();
                 expanded <= self.limits.queue_bytes
@@ -252,7 +252,7 @@ impl State {
             && self.live.is_empty()
             && self.open.is_none();
         // What is lent may still come back.
-        self.closed && is_empty && self.lent == 0 && self.pressing.is_none()
+        self.closed && is_empty && self.leased == 0 && self.running_job.is_none()
     }
 
     fn next_live(&mut self, now: Instant) -> Option<Block> {
@@ -269,16 +269,16 @@ impl State {
                 None
             }
             None => {
-                self.last_open_lent = Some(now);
+                self.last_open_leased = Some(now);
                 self.open.take()
             }
         }
     }
 
     /// As much of a block as may go at once.
-    fn keep_pace(&mut self, mut block: Block, now: Instant) -> Block {
+    fn keep_rate(&mut self, mut block: Block, now: Instant) -> Block {
         self.live_in_a_row = 0;
-        let most = self.pace.allowance(now).unwrap_or(0).max(1);
+        let most = self.rate_limit.allowance(now).unwrap_or(0).max(1);
         if most < block.lines() {
             let nth = usize::try_from(most).unwrap_or(usize::MAX) - 1;
             if let Some(newline) = memchr_iter(b'\n', block.bytes()).nth(nth) {
@@ -290,7 +290,7 @@ impl State {
                 self.backlog.insert(rest);
             }
         }
-        self.pace.spend(block.lines(), now);
+        self.rate_limit.spend(block.lines(), now);
         block
     }
 }

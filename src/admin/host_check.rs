@@ -31,14 +31,14 @@ const PRIVATE_DOMAINS: [&str; 4] = [".localhost", ".local", ".home.arpa", ".inte
 
 /// Who can reach a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reach {
+pub enum Exposure {
     /// This host alone.
     Host,
     /// Others as well.
     Network,
 }
 
-impl Reach {
+impl Exposure {
     /// Of a socket that is bound there.
     pub fn of(bound: SocketAddr) -> Self {
         if bound.ip().is_loopback() {
@@ -53,7 +53,7 @@ impl Reach {
 pub type Refusal = (StatusCode, &'static str);
 
 /// Whether a request may be answered.
-pub fn check<B>(request: &Request<B>, reach: Reach) -> Result<(), Refusal> {
+pub fn check<B>(request: &Request<B>, reach: Exposure) -> Result<(), Refusal> {
     let headers = request.headers();
     let mut hosts = headers.get_all(HOST).iter();
     let host = match (hosts.next(), hosts.next()) {
@@ -79,7 +79,7 @@ pub fn check<B>(request: &Request<B>, reach: Reach) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn is_ours(authority: &Authority, headers: &HeaderMap, reach: Reach) -> bool {
+fn is_ours(authority: &Authority, headers: &HeaderMap, reach: Exposure) -> bool {
     let name = authority.host().to_ascii_lowercase();
     let name = name.strip_suffix('.').unwrap_or(&name);
     let address = name
@@ -88,7 +88,7 @@ fn is_ours(authority: &Authority, headers: &HeaderMap, reach: Reach) -> bool {
     if name == "localhost" || address.unwrap_or(name).parse::<IpAddr>().is_ok() {
         return true;
     }
-    reach == Reach::Network && (!is_browser(headers) || is_private(name))
+    reach == Exposure::Network && (!is_browser(headers) || is_private(name))
 }
 
 /// A page can change the value of `Accept-Language`, but not leave it out.
@@ -129,7 +129,7 @@ fn is_of_another_origin(headers: &HeaderMap, host: &Authority) -> bool {
 mod tests {
     use super::*;
 
-    fn answered(reach: Reach, headers: &[(&str, &str)]) -> bool {
+    fn answered(reach: Exposure, headers: &[(&str, &str)]) -> bool {
         let mut request = Request::get("/");
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -148,7 +148,7 @@ mod tests {
             "[::1]:2023",
             "10.0.0.1:80",
         ] {
-            assert!(answered(Reach::Host, &[("host", host)]), "{host}");
+            assert!(answered(Exposure::Host, &[("host", host)]), "{host}");
         }
         for host in [
             "evil.example",
@@ -161,15 +161,15 @@ mod tests {
             "",
             "a b",
         ] {
-            assert!(!answered(Reach::Host, &[("host", host)]), "{host}");
+            assert!(!answered(Exposure::Host, &[("host", host)]), "{host}");
         }
-        assert!(!answered(Reach::Host, &[]));
+        assert!(!answered(Exposure::Host, &[]));
         let twice = [("host", "localhost"), ("host", "localhost")];
-        assert!(!answered(Reach::Host, &twice));
+        assert!(!answered(Exposure::Host, &twice));
         let old = Request::get("/").version(Version::HTTP_10);
-        assert!(check(&old.body(()).unwrap(), Reach::Host).is_ok());
+        assert!(check(&old.body(()).unwrap(), Exposure::Host).is_ok());
         let proxied = Request::get("http://evil.example/").header("host", "localhost");
-        assert!(check(&proxied.body(()).unwrap(), Reach::Host).is_err());
+        assert!(check(&proxied.body(()).unwrap(), Exposure::Host).is_err());
     }
 
     #[test]
@@ -185,13 +185,13 @@ mod tests {
             ("metrics.example.com:2023", false),
         ] {
             let host = ("host", host);
-            assert!(answered(Reach::Network, &[host]), "{host:?}");
-            let by_browser = answered(Reach::Network, &[host, browser]);
+            assert!(answered(Exposure::Network, &[host]), "{host:?}");
+            let by_browser = answered(Exposure::Network, &[host, browser]);
             assert_eq!(by_browser, for_browsers, "{host:?}");
         }
         let name = rustix::system::uname();
         let name = name.nodename().to_str().unwrap().to_owned();
-        assert!(answered(Reach::Network, &[("host", &name), browser]));
+        assert!(answered(Exposure::Network, &[("host", &name), browser]));
     }
 
     #[test]
@@ -211,7 +211,7 @@ mod tests {
                 ("sec-fetch-mode", mode),
                 ("sec-fetch-dest", dest),
             ];
-            assert_eq!(answered(Reach::Host, &headers), passes, "{headers:?}");
+            assert_eq!(answered(Exposure::Host, &headers), passes, "{headers:?}");
         }
         for (origin, passes) in [
             ("http://localhost:2023", true),
@@ -220,7 +220,7 @@ mod tests {
             ("null", false),
         ] {
             let headers = [host, ("origin", origin)];
-            assert_eq!(answered(Reach::Host, &headers), passes, "{origin}");
+            assert_eq!(answered(Exposure::Host, &headers), passes, "{origin}");
         }
     }
 }

@@ -1,13 +1,13 @@
 //! Finding the lines that an upstream refuses, among those that it takes.
 //!
 //! In: leases that were refused whole (HTTP 400, 413, 422). Out: pieces to try
-//! one after the other, and in the end the culprits, each alone. Halving finds
-//! a culprit within 2·log2(lines) requests.
+//! one after the other, and in the end the rejected lines, each alone. Halving finds
+//! a rejected line within 2·log2(lines) requests.
 //!
-//! A line refused alone is only a suspect: an upstream that refuses everything
+//! A line refused alone is only a candidate: an upstream that refuses everything
 //! is a mistake in the configuration, for which no line may be dropped. A
-//! suspect is a culprit when it is refused again after the upstream has accepted
-//! other lines. So where refusals go on without an acceptance, witnesses are called: the last
+//! candidate is a rejected line when it is refused again after the upstream has accepted
+//! other lines. So where refusals go on without an acceptance, probe linees are called: the last
 //! line at hand, the newest that waits, then any, at hand and waiting: one client
 //! can bring many such lines in a row. If all of them are refused too, everything
 //! goes back to the queue. No I/O: a simulation can drive it.
@@ -16,35 +16,35 @@ use memchr::{memchr, memrchr};
 
 use crate::pipeline::queue::Lease;
 
-/// Refused in a row, beyond twice the halvings of a lease, before a witness is
+/// Refused in a row, beyond twice the halvings of a lease, before a probe line is
 /// called.
 const SPARE_REFUSALS: u32 = 2;
 
-/// So many strangers are asked: where half of all lines are refused, one of a
+/// So many others are asked: where half of all lines are refused, one of a
 /// thousand times in vain.
 const STRANGERS: u32 = 10;
 
 /// The search in one lease.
 #[derive(Debug)]
-pub struct Triage {
+pub struct Bisection {
     /// Pieces to try, the next one last.
     pieces: Vec<Lease>,
     /// Lines that were refused alone, since when nothing was accepted.
-    suspects: Vec<Suspect>,
+    candidates: Vec<Candidate>,
     /// Suspects that are to be tried again.
     second_tries: Vec<Lease>,
     /// The piece at hand is one of them.
     is_second_try: bool,
     /// Refusals since anything was accepted.
     refusals: u32,
-    patience: u32,
-    witness: Witness,
+    least_age: u32,
+    probe_line: ProbeLine,
     accepted_any: bool,
 }
 
 /// A line that was refused alone, and what the upstream said.
 #[derive(Debug)]
-pub struct Suspect {
+pub struct Candidate {
     /// The line, lent.
     pub lease: Lease,
     /// The words of the upstream.
@@ -53,12 +53,12 @@ pub struct Suspect {
 
 /// Who is asked whether everything is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Witness {
+enum ProbeLine {
     NotNeeded,
     /// The last line at hand is asked.
     Last,
-    /// A line from elsewhere is asked, after so many others.
-    Stranger(u32),
+    /// A line from elsewhere is asked, after this number of others.
+    OtherLine(u32),
     /// All were refused.
     Exhausted,
 }
@@ -78,67 +78,67 @@ pub enum Next {
     NobodyElse(String),
 }
 
-impl Triage {
+impl Bisection {
     /// Begins with leases that were refused together.
     pub fn new(mut refused: Vec<Lease>, words: String) -> Self {
         let lines: u64 = refused.iter().map(Lease::lines).sum();
         let halvings = lines.max(2).ilog2() + 1;
-        let mut triage = Self {
+        let mut bisection = Self {
             pieces: Vec::new(),
-            suspects: Vec::new(),
+            candidates: Vec::new(),
             second_tries: Vec::new(),
             is_second_try: false,
             refusals: 0,
-            patience: 2 * halvings + SPARE_REFUSALS,
-            witness: Witness::NotNeeded,
+            least_age: 2 * halvings + SPARE_REFUSALS,
+            probe_line: ProbeLine::NotNeeded,
             accepted_any: false,
         };
         match (refused.pop(), refused.is_empty()) {
             (Some(alone), true) => {
-                triage.refused(alone, words);
+                bisection.refused(alone, words);
             }
             // They come one by one, as the halves of one would.
             (last, _) => {
-                triage.refusals = 1;
-                triage.pieces.extend(last);
-                triage.pieces.extend(refused.into_iter().rev());
+                bisection.refusals = 1;
+                bisection.pieces.extend(last);
+                bisection.pieces.extend(refused.into_iter().rev());
             }
         }
-        triage
+        bisection
     }
 
     /// The next piece to try.
     pub fn next(&mut self) -> Next {
         self.is_second_try = false;
-        let called = match self.witness {
-            Witness::NotNeeded => None,
-            Witness::Last => self.last_line(),
-            Witness::Stranger(asked) => match self.stranger(asked) {
+        let called = match self.probe_line {
+            ProbeLine::NotNeeded => None,
+            ProbeLine::Last => self.last_line(),
+            ProbeLine::OtherLine(asked) => match self.other_line(asked) {
                 None => return Next::NobodyElse(self.words()),
-                stranger => stranger,
+                other_line => other_line,
             },
-            Witness::Exhausted => return Next::RefusesEverything(self.words()),
+            ProbeLine::Exhausted => return Next::RefusesEverything(self.words()),
         };
-        if let Some(witness) = called {
-            return Next::Try(witness);
+        if let Some(probe_line) = called {
+            return Next::Try(probe_line);
         }
-        if let Some(suspect) = self.second_tries.pop() {
+        if let Some(candidate) = self.second_tries.pop() {
             self.is_second_try = true;
-            return Next::Try(suspect);
+            return Next::Try(candidate);
         }
         match self.pieces.pop() {
             Some(piece) => Next::Try(piece),
-            None if self.suspects.is_empty() => Next::Done,
+            None if self.candidates.is_empty() => Next::Done,
             // Others were accepted before these.
             None if self.accepted_any => {
                 self.try_suspects_again();
                 self.next()
             }
-            // Nothing but suspects: somebody else has to say.
-            None => match self.stranger(0) {
-                Some(stranger) => {
-                    self.witness = Witness::Stranger(0);
-                    Next::Try(stranger)
+            // Nothing but candidates: somebody else has to say.
+            None => match self.other_line(0) {
+                Some(other_line) => {
+                    self.probe_line = ProbeLine::OtherLine(0);
+                    Next::Try(other_line)
                 }
                 None => Next::NobodyElse(self.words()),
             },
@@ -146,46 +146,46 @@ impl Triage {
     }
 
     fn words(&self) -> String {
-        let first = self.suspects.first();
-        first.map_or_else(String::new, |suspect| suspect.words.clone())
+        let first = self.candidates.first();
+        first.map_or_else(String::new, |candidate| candidate.words.clone())
     }
 
     /// A piece was accepted and is settled. Whoever was refused before it has
     /// another try.
     pub fn accepted(&mut self) {
         self.refusals = 0;
-        self.witness = Witness::NotNeeded;
+        self.probe_line = ProbeLine::NotNeeded;
         self.accepted_any = true;
         self.try_suspects_again();
     }
 
-    /// A piece was refused. Answers with it if it is a culprit.
-    pub fn refused(&mut self, piece: Lease, words: String) -> Option<Suspect> {
-        let suspect = Suspect {
+    /// A piece was refused. Answers with it if it is a rejected line.
+    pub fn refused(&mut self, piece: Lease, words: String) -> Option<Candidate> {
+        let candidate = Candidate {
             lease: piece,
             words,
         };
         if self.is_second_try {
-            return Some(suspect);
+            return Some(candidate);
         }
         self.refusals += 1;
-        if suspect.lease.lines() > 1 {
-            self.halve(suspect.lease);
+        if candidate.lease.lines() > 1 {
+            self.halve(candidate.lease);
         } else {
-            self.suspects.push(suspect);
+            self.candidates.push(candidate);
         }
-        self.witness = match self.witness {
-            Witness::NotNeeded if self.refusals <= self.patience => Witness::NotNeeded,
-            Witness::NotNeeded => Witness::Last,
-            Witness::Last => Witness::Stranger(0),
-            Witness::Stranger(asked) if asked + 1 < STRANGERS => Witness::Stranger(asked + 1),
-            Witness::Stranger(_) | Witness::Exhausted => Witness::Exhausted,
+        self.probe_line = match self.probe_line {
+            ProbeLine::NotNeeded if self.refusals <= self.least_age => ProbeLine::NotNeeded,
+            ProbeLine::NotNeeded => ProbeLine::Last,
+            ProbeLine::Last => ProbeLine::OtherLine(0),
+            ProbeLine::OtherLine(asked) if asked + 1 < STRANGERS => ProbeLine::OtherLine(asked + 1),
+            ProbeLine::OtherLine(_) | ProbeLine::Exhausted => ProbeLine::Exhausted,
         };
         None
     }
 
     fn try_suspects_again(&mut self) {
-        let again = self.suspects.drain(..).map(|suspect| suspect.lease);
+        let again = self.candidates.drain(..).map(|candidate| candidate.lease);
         self.second_tries.extend(again);
     }
 
@@ -210,7 +210,7 @@ impl Triage {
 
     /// A line that has little to do with those that were refused: the newest that
     /// waits, then any of those that wait and of those at hand, in turns.
-    fn stranger(&mut self, asked: u32) -> Option<Lease> {
+    fn other_line(&mut self, asked: u32) -> Option<Lease> {
         let at = if asked == 0 { 1.0 } else { fastrand::f64() };
         if asked.is_multiple_of(2) {
             self.waiting_line(at).or_else(|| self.line_at_hand())
@@ -220,8 +220,8 @@ impl Triage {
     }
 
     fn waiting_line(&self, at: f64) -> Option<Lease> {
-        let any = self.suspects.first().map(|suspect| &suspect.lease);
-        any.or(self.pieces.first())?.witness(at)
+        let any = self.candidates.first().map(|candidate| &candidate.lease);
+        any.or(self.pieces.first())?.probe_line(at)
     }
 
     /// Cuts any line out of the pieces.

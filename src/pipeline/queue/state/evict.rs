@@ -12,7 +12,7 @@ const SPARE_BYTES: usize = 1 << 20;
 
 impl State {
     /// Makes room for `more` bytes, beside what is kept to expand a frame in.
-    pub(super) fn make_room(&mut self, more: usize) -> bool {
+    pub(super) fn evict_for(&mut self, more: usize) -> bool {
         while self.allocated + self.reserve() + more > self.limits.queue_bytes {
             if !self.drop_something() {
                 return false;
@@ -37,9 +37,9 @@ impl State {
 
     fn drop_oldest(&mut self) -> bool {
         let oldest = self.backlog.place().or_else(|| self.live.place());
-        let (lines, allocated) = if let Some(pressing) = self.pressing_before(oldest) {
-            pressing.is_void = true;
-            (pressing.lines, pressing.allocated)
+        let (lines, allocated) = if let Some(running_job) = self.job_before(oldest) {
+            running_job.is_void = true;
+            (running_job.lines, running_job.allocated)
         } else if let Some(waiting) = self.pop_oldest() {
             if let Waiting::Block(block) = &waiting
                 && block.stays_loose
@@ -82,7 +82,7 @@ impl State {
 
     /// While lines wait, memory is for them.
     fn most_spares(&self) -> usize {
-        if self.away.is_some() {
+        if self.down.is_some() {
             return 1;
         }
         let bytes = SPARE_BYTES.min(self.limits.queue_bytes / 8);

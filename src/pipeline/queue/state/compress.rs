@@ -21,16 +21,16 @@ const NEWEST_BYTES: usize = 256 << 10;
 /// The next lines to go, which stay as they are while lines go.
 const NEXT_BYTES: usize = 2 << 20;
 
-/// Lines that have waited for less are left alone: while the upstream is away,
+/// Lines that have waited for less are left alone: while the upstream is down,
 /// and while it only seems slow.
-const PATIENCE_AWAY: Duration = Duration::from_millis(100);
-const PATIENCE: Duration = Duration::from_secs(1);
+const LEAST_AGE_DOWN: Duration = Duration::from_millis(100);
+const LEAST_AGE: Duration = Duration::from_secs(1);
 
 /// What the compressing thread is to do next.
 #[derive(Debug)]
-pub enum Chore {
-    /// Compress these, and give them to [`State::pressed`].
-    Press(Vec<Block>),
+pub enum Job {
+    /// Compress these, and give them to [`State::finish_job`].
+    Compressor(Vec<Block>),
     /// Ask again at this moment, unless called.
     At(Instant),
     /// Wait until called.
@@ -39,7 +39,7 @@ pub enum Chore {
 
 /// Whether the compressing thread has to be called.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub enum Compressor {
+pub enum WorkerState {
     /// It will look by itself.
     #[default]
     Awake,
@@ -51,7 +51,7 @@ pub enum Compressor {
 
 /// Blocks that are being compressed.
 #[derive(Debug)]
-pub struct Pressing {
+pub struct RunningJob {
     pub(super) place: Place,
     pub(super) lines: u64,
     pub(super) allocated: usize,
@@ -62,25 +62,25 @@ pub struct Pressing {
 impl State {
     /// What is to be compressed next. The answer is taken: the thread that asks
     /// has to act on it.
-    pub fn chore(&mut self, now: Instant) -> Chore {
-        let chore = self.find_chore(now);
-        self.compressor = match chore {
-            Chore::Press(_) => Compressor::Awake,
-            Chore::At(_) => Compressor::Patient,
-            Chore::Nothing => Compressor::Asleep,
+    pub fn next_job(&mut self, now: Instant) -> Job {
+        let next_job = self.find_job(now);
+        self.worker = match next_job {
+            Job::Compressor(_) => WorkerState::Awake,
+            Job::At(_) => WorkerState::Patient,
+            Job::Nothing => WorkerState::Asleep,
         };
-        chore
+        next_job
     }
 
     /// The blocks are compressed, or could not be.
-    pub fn pressed(&mut self, blocks: Vec<Block>, frame: Option<Frame>) {
-        let Some(pressing) = self.pressing.take() else {
+    pub fn finish_job(&mut self, blocks: Vec<Block>, frame: Option<Frame>) {
+        let Some(running_job) = self.running_job.take() else {
             return;
         };
-        if pressing.is_void {
+        if running_job.is_void {
             return;
         }
-        let smaller = frame.filter(|frame| frame.allocated() < pressing.allocated);
+        let smaller = frame.filter(|frame| frame.allocated() < running_job.allocated);
         let Some(frame) = smaller else {
             for mut block in blocks {
                 block.stays_loose = true;
@@ -89,7 +89,7 @@ impl State {
             }
             return;
         };
-        self.allocated -= pressing.allocated;
+        self.allocated -= running_job.allocated;
         self.allocated += frame.allocated();
         self.learn_density(ratio(frame.allocated(), frame.bytes()));
         self.note_frame(Some(&frame));
@@ -97,19 +97,19 @@ impl State {
         for block in blocks {
             self.keep_buffer(block.into_buffer());
         }
-        self.make_room(0);
+        self.evict_for(0);
     }
 
     /// Whether the compressing thread has to be called; it counts as called
     /// then.
-    pub fn calls_compressor(&mut self) -> bool {
-        let calls = match self.compressor {
-            Compressor::Awake => false,
-            Compressor::Patient => self.is_pressing(),
-            Compressor::Asleep => self.has_enough(),
+    pub fn wakes_worker(&mut self) -> bool {
+        let calls = match self.worker {
+            WorkerState::Awake => false,
+            WorkerState::Patient => self.is_urgent(),
+            WorkerState::Asleep => self.has_enough(),
         };
         if calls {
-            self.compressor = Compressor::Awake;
+            self.worker = WorkerState::Awake;
         }
         calls
     }
@@ -140,49 +140,49 @@ impl State {
 
     /// Whether room is about to be made by compressing.
     pub(super) fn is_tight(&self) -> bool {
-        let is_at_work = self.pressing.is_some() || self.compressor == Compressor::Awake;
+        let is_at_work = self.running_job.is_some() || self.worker == WorkerState::Awake;
         let used = self.allocated + self.reserve();
         is_at_work && self.has_enough() && used > self.limits.queue_bytes / 4 * 3
     }
 
     /// The blocks being compressed, where they are the oldest lines of all.
-    pub(super) fn pressing_before(&mut self, place: Option<Place>) -> Option<&mut Pressing> {
-        self.pressing.as_mut().filter(|pressing| {
-            !pressing.is_void && place.is_none_or(|place| pressing.place < place)
+    pub(super) fn job_before(&mut self, place: Option<Place>) -> Option<&mut RunningJob> {
+        self.running_job.as_mut().filter(|running_job| {
+            !running_job.is_void && place.is_none_or(|place| running_job.place < place)
         })
     }
 
-    fn find_chore(&mut self, now: Instant) -> Chore {
+    fn find_job(&mut self, now: Instant) -> Job {
         if self.is_leaving || !self.has_enough() {
-            return Chore::Nothing;
+            return Job::Nothing;
         }
         let enough = self.frame_bytes();
-        let (skip, patience) = if self.away.is_some() {
-            (0, PATIENCE_AWAY)
+        let (skip, least_age) = if self.down.is_some() {
+            (0, LEAST_AGE_DOWN)
         } else {
-            (NEXT_BYTES.min(self.limits.queue_bytes / 8), PATIENCE)
+            (NEXT_BYTES.min(self.limits.queue_bytes / 8), LEAST_AGE)
         };
-        let is_pressing = self.is_pressing();
+        let is_urgent = self.is_urgent();
         let keep = self.newest_blocks();
         for (lane, keep) in [(&mut self.backlog, 0), (&mut self.live, keep)] {
             let Some(run) = lane.run(skip, enough, keep) else {
                 continue;
             };
             let opened = lane.block(run.start).map_or(now, |block| block.opened);
-            if !is_pressing && now < opened + patience {
-                return Chore::At(opened + patience);
+            if !is_urgent && now < opened + least_age {
+                return Job::At(opened + least_age);
             }
             let blocks = lane.take(run);
-            self.pressing = Some(Pressing {
+            self.running_job = Some(RunningJob {
                 place: blocks.first().map_or((0, 0), |block| block.place),
                 lines: blocks.iter().map(Block::lines).sum(),
                 allocated: blocks.iter().map(Block::allocated).sum(),
                 is_void: false,
             });
-            return Chore::Press(blocks);
+            return Job::Compressor(blocks);
         }
         // There is enough, but not in one piece, or it is about to go.
-        Chore::At(now + patience)
+        Job::At(now + least_age)
     }
 
     fn has_enough(&self) -> bool {
@@ -190,7 +190,7 @@ impl State {
         self.loose_bytes() >= newest + self.frame_bytes()
     }
 
-    fn is_pressing(&self) -> bool {
+    fn is_urgent(&self) -> bool {
         self.has_enough() && self.loose_bytes() > self.limits.queue_bytes / 4
     }
 

@@ -7,8 +7,8 @@ use super::*;
 use crate::config::{ApiKey, NameRule};
 use crate::pipeline::batch::Batch;
 use crate::pipeline::line::Rules;
-use crate::pipeline::queue::frame::Press;
-use crate::pipeline::queue::state::{Chore, Lent, Limits};
+use crate::pipeline::queue::frame::Compressor;
+use crate::pipeline::queue::state::{Job, Leased, Limits};
 use crate::stats::RejectReason;
 
 const QUEUE_BYTES: usize = 1 << 20;
@@ -50,18 +50,18 @@ fn former(counters: &Counters, count: u32, delivered: usize, compresses: bool) -
         .id;
     state.push(first, &numbered(0..count / 2), now);
     for _ in 0..delivered {
-        if let Some(Lent::Block(mut block)) = state.lend(now) {
+        if let Some(Leased::Block(mut block)) = state.lease(now) {
             let all = block.bytes().len();
             state.settle(&mut block, all, Instant::now());
-            state.give_back(block);
+            state.release(block);
         }
     }
     if compresses {
-        state.upstream_away(0.0);
-        let mut press = Press::new().unwrap();
-        while let Chore::Press(blocks) = state.chore(now + Duration::from_secs(1)) {
-            let frame = press.compress(&blocks).unwrap();
-            state.pressed(blocks, Some(frame));
+        state.upstream_down(0.0);
+        let mut compressor = Compressor::new().unwrap();
+        while let Job::Compressor(blocks) = state.next_job(now + Duration::from_secs(1)) {
+            let frame = compressor.compress(&blocks).unwrap();
+            state.finish_job(blocks, Some(frame));
         }
     }
     state.push(second, &numbered(count / 2..count), now);
@@ -88,16 +88,16 @@ fn file(bytes: &[u8]) -> File {
 /// All lines in the order in which they leave.
 fn drain(state: &mut State) -> Vec<u32> {
     let mut numbers = Vec::new();
-    while let Some(lent) = state.lend(Instant::now()) {
-        match lent {
-            Lent::Frame(frame) => state.expanded(&frame, frame.expand()),
-            Lent::Block(mut block) => {
+    while let Some(leased) = state.lease(Instant::now()) {
+        match leased {
+            Leased::Frame(frame) => state.expanded(&frame, frame.expand()),
+            Leased::Block(mut block) => {
                 let text = std::str::from_utf8(block.bytes()).unwrap();
                 let number = |line: &str| line.split(' ').nth(1).unwrap().parse::<u32>().unwrap();
                 numbers.extend(text.lines().map(number));
                 let all = block.bytes().len();
                 state.settle(&mut block, all, Instant::now());
-                state.give_back(block);
+                state.release(block);
             }
         }
     }
@@ -105,20 +105,20 @@ fn drain(state: &mut State) -> Vec<u32> {
 }
 
 /// Adopts an image, checks the sum at every step, and answers with the lines.
-fn survivors(bytes: &[u8], queue_bytes: usize) -> (Adopted, Vec<u32>, Ledger) {
+fn survivors(bytes: &[u8], queue_bytes: usize) -> (Restored, Vec<u32>, Ledger) {
     let counters = Counters::default();
     // Another order than that of the former run.
     counters.listener(ListenerKind::Tcp, "tcp:localhost:2003");
     let mut state = state(queue_bytes);
-    let adopted = adopt(&mut state, &counters, Instant::now(), &file(bytes));
-    assert_eq!(state.ledger().imbalance(), 0, "{adopted:?}");
+    let restored = restore(&mut state, &counters, Instant::now(), &file(bytes));
+    assert_eq!(state.ledger().imbalance(), 0, "{restored:?}");
     assert!(state.allocated() <= queue_bytes);
     let before = state.ledger().clone();
     state.close();
     let numbers = drain(&mut state);
     assert_eq!(state.ledger().imbalance(), 0);
     assert_eq!(state.ledger().queued(), 0);
-    (adopted, numbers, before)
+    (restored, numbers, before)
 }
 
 #[test]
@@ -127,9 +127,9 @@ fn what_waits_survives_with_its_account() {
     let was = former(&counters, 20_000, 3, true);
     let before = was.ledger().clone();
     let bytes = image(was, &counters);
-    let (adopted, numbers, ledger) = survivors(&bytes, QUEUE_BYTES);
-    assert_eq!((adopted.lines, adopted.lost), (before.queued(), 0));
-    assert_eq!(adopted.damage, None);
+    let (restored, numbers, ledger) = survivors(&bytes, QUEUE_BYTES);
+    assert_eq!((restored.lines, restored.lost), (before.queued(), 0));
+    assert_eq!(restored.damage, None);
     let delivered = u32::try_from(before.delivered()).unwrap();
     assert_eq!(numbers, (delivered..20_000).collect::<Vec<_>>());
     // Listeners are found again by their labels.
@@ -144,8 +144,8 @@ fn our_own_lines_go_along() {
     let mut state = former(&counters, 40, 0, false);
     state.generate(numbered(40..41).bytes(), 1, Instant::now());
     let bytes = image(state, &counters);
-    let (adopted, numbers, ledger) = survivors(&bytes, QUEUE_BYTES);
-    assert_eq!((adopted.lines, adopted.lost), (41, 0));
+    let (restored, numbers, ledger) = survivors(&bytes, QUEUE_BYTES);
+    assert_eq!((restored.lines, restored.lost), (41, 0));
     assert_eq!(numbers, (0..41).collect::<Vec<u32>>());
     assert_eq!(ledger.generated(), 1);
 }
@@ -180,7 +180,7 @@ fn lines_that_came_meanwhile_are_live_and_the_others_keep_their_order() {
     let listener = counters
         .listener(ListenerKind::Udp, "udp:localhost:2003")
         .id;
-    adopt(&mut state, &counters, Instant::now(), &file(&bytes));
+    restore(&mut state, &counters, Instant::now(), &file(&bytes));
     state.push(listener, &numbered(1000..1010), Instant::now());
     // A second image follows the first.
     let mut again = Vec::new();
@@ -196,8 +196,8 @@ fn lines_that_came_meanwhile_are_live_and_the_others_keep_their_order() {
 fn a_smaller_queue_keeps_the_newest() {
     let counters = Counters::default();
     let bytes = image(former(&counters, 20_000, 0, false), &counters);
-    let (adopted, numbers, ledger) = survivors(&bytes, 64 << 10);
-    assert_eq!((adopted.lines, adopted.lost), (20_000, 0));
+    let (restored, numbers, ledger) = survivors(&bytes, 64 << 10);
+    assert_eq!((restored.lines, restored.lost), (20_000, 0));
     let dropped = u32::try_from(ledger.dropped(DropReason::QueueFull)).unwrap();
     assert!(dropped > 0);
     assert_eq!(numbers, (dropped..20_000).collect::<Vec<_>>());
@@ -208,18 +208,18 @@ fn another_version_is_lost_as_a_whole_and_counted() {
     let counters = Counters::default();
     let mut bytes = image(former(&counters, 100, 0, false), &counters);
     bytes[..4].copy_from_slice(&7_u32.to_le_bytes());
-    let (adopted, numbers, ledger) = survivors(&bytes, QUEUE_BYTES);
-    assert_eq!(adopted.damage, Some(Damage::Version(7)));
-    assert_eq!((adopted.lines, adopted.lost, numbers.len()), (0, 100, 0));
+    let (restored, numbers, ledger) = survivors(&bytes, QUEUE_BYTES);
+    assert_eq!(restored.damage, Some(Damage::Version(7)));
+    assert_eq!((restored.lines, restored.lost, numbers.len()), (0, 100, 0));
     assert_eq!(ledger.dropped(DropReason::Corrupt), 100);
 }
 
 #[test]
 fn what_is_no_image_is_nothing() {
     for bytes in [&b""[..], b"hello", &[0xff; 5000]] {
-        let (adopted, numbers, ledger) = survivors(bytes, QUEUE_BYTES);
-        assert_eq!((adopted.lines, adopted.lost, numbers.len()), (0, 0, 0));
-        assert!(adopted.damage.is_some());
+        let (restored, numbers, ledger) = survivors(bytes, QUEUE_BYTES);
+        assert_eq!((restored.lines, restored.lost, numbers.len()), (0, 0, 0));
+        assert!(restored.damage.is_some());
         assert_eq!(ledger.received_total(), 0);
     }
 }
@@ -232,16 +232,16 @@ fn an_output_that_breaks_leaves_what_was_written() {
     let mut out = &mut room[..];
     let (written, result) = write(&mut state, &counters, Instant::now(), &mut out);
     assert!(result.is_err() && written > 0);
-    let (adopted, numbers, _) = survivors(&room, QUEUE_BYTES);
-    assert_eq!((adopted.lines, numbers.len() as u64), (written, written));
-    assert_eq!(adopted.lost, 1000 - written);
+    let (restored, numbers, _) = survivors(&room, QUEUE_BYTES);
+    assert_eq!((restored.lines, numbers.len() as u64), (written, written));
+    assert_eq!(restored.lost, 1000 - written);
 }
 
 #[test]
 fn the_file_is_empty_afterwards() {
     let counters = Counters::default();
     let mut file = file(&image(former(&counters, 1000, 0, false), &counters));
-    adopt(
+    restore(
         &mut state(QUEUE_BYTES),
         &counters,
         Instant::now(),
@@ -269,7 +269,7 @@ fn doubts_go_on_being_counted() {
     let next = Counters::default();
     next.lines_at_risk.store(1, Relaxed);
     let mut state = state(QUEUE_BYTES);
-    adopt(&mut state, &next, Instant::now(), &file);
+    restore(&mut state, &next, Instant::now(), &file);
     assert_eq!(next.lines_at_risk.load(Relaxed), 4);
     assert_eq!(state.ledger().rejected(RejectReason::Fields), 1);
 }
@@ -290,14 +290,14 @@ proptest! {
         let bytes = image(was, &counters);
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
         let length = (bytes.len() as f64 * cut) as usize;
-        let (adopted, numbers, ledger) = survivors(&bytes[..length], QUEUE_BYTES);
-        prop_assert_eq!(adopted.lines, numbers.len() as u64);
-        prop_assert_eq!(adopted.damage, Some(Damage::Changed));
+        let (restored, numbers, ledger) = survivors(&bytes[..length], QUEUE_BYTES);
+        prop_assert_eq!(restored.lines, numbers.len() as u64);
+        prop_assert_eq!(restored.damage, Some(Damage::Changed));
         let first = u32::try_from(before.delivered()).unwrap();
-        let last = first + u32::try_from(adopted.lines).unwrap();
+        let last = first + u32::try_from(restored.lines).unwrap();
         prop_assert_eq!(numbers, (first..last).collect::<Vec<_>>());
-        if adopted.lines > 0 {
-            prop_assert_eq!(adopted.lines + adopted.lost, before.queued());
+        if restored.lines > 0 {
+            prop_assert_eq!(restored.lines + restored.lost, before.queued());
             prop_assert_eq!(ledger.received_total(), before.received_total());
         }
     }
@@ -316,7 +316,7 @@ proptest! {
         let chunks = chunk::survey(&file(&bytes), PREFIX as u64).unwrap();
         let at = at.index(bytes.len());
         bytes[at] ^= change;
-        let (adopted, numbers, ledger) = survivors(&bytes, QUEUE_BYTES);
+        let (restored, numbers, ledger) = survivors(&bytes, QUEUE_BYTES);
         let is_hit = |chunk: &&chunk::Chunk| chunk.end() > at as u64;
         let kept: u64 = match at {
             // The version.
@@ -326,8 +326,8 @@ proptest! {
             _ if chunks[0].end() > at as u64 => 0,
             _ => chunks.iter().take_while(|chunk| !is_hit(chunk)).map(|chunk| chunk.lines).sum(),
         };
-        prop_assert_eq!((adopted.lines, adopted.lost), (kept, before.queued() - kept));
-        prop_assert_eq!(adopted.damage.is_some(), !(4..PREFIX).contains(&at));
+        prop_assert_eq!((restored.lines, restored.lost), (kept, before.queued() - kept));
+        prop_assert_eq!(restored.damage.is_some(), !(4..PREFIX).contains(&at));
         prop_assert_eq!(numbers, (0..u32::try_from(kept).unwrap()).collect::<Vec<_>>());
         prop_assert_eq!(ledger.dropped(DropReason::Corrupt), before.queued() - kept);
         if kept > 0 {

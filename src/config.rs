@@ -7,7 +7,6 @@
 mod api_key;
 mod encoding;
 mod file;
-mod known_keys;
 mod layers;
 mod permissions;
 mod problem;
@@ -20,9 +19,10 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-pub use api_key::{ApiKey, BadKey, KeyFile, KeyFileError, OwnKeys, mask_uuids, mask_uuids_in};
+pub use api_key::{
+    ApiKey, BadKey, KeyFile, KeyFileError, OwnKeys, mask, mask_json, mask_uuids, mask_uuids_in,
+};
 pub use file::KEYS;
-pub use known_keys::{mask, mask_json};
 pub use problem::{Origin, Problem};
 pub use schema::{reference, schema};
 pub use setting::{Effective, Key};

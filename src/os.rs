@@ -16,10 +16,12 @@ mod datagrams;
 mod handover;
 #[cfg(target_os = "linux")]
 mod linux;
+mod received;
 mod secret;
 
-pub use datagrams::{Datagrams, NamedBy, Sender};
+pub use datagrams::Datagrams;
 pub use handover::{Port, bind_beside_leaving, ignore_connections, refuse_datagrams};
+pub use received::{NamedBy, Sender};
 pub use secret::Secret;
 
 /// The receive buffer asked for on datagram sockets. The kernel's default of

@@ -1,5 +1,7 @@
 //! The API key: a secret that cannot be printed.
 
+mod known_keys;
+
 use std::fmt;
 use std::fs::OpenOptions;
 use std::io::{self, Read};
@@ -14,8 +16,8 @@ use zeroize::{Zeroize, Zeroizing};
 
 use crate::os::Secret;
 
-use super::known_keys;
 use super::permissions;
+pub use known_keys::{mask, mask_json};
 
 /// Far above any key in use (the vendor's is a UUID of 36 characters).
 const MAX_BYTES: usize = 256;
@@ -32,7 +34,7 @@ const FORMS: usize = 5;
 const LONGEST_FORM: usize = 6;
 
 /// A shorter beginning of the key tells nobody anything.
-pub const TELLING_BYTES: usize = 6;
+const TELLING_BYTES: usize = 6;
 
 /// A valid API key, or the explicit absence of one.
 ///

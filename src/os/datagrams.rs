@@ -1,18 +1,11 @@
 //! Many datagrams by one call, where the system has one for it.
 
-use std::fmt;
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::AsFd;
 
 use zeroize::Zeroize;
 
-/// The number of datagrams received at once: the call is most of what a small one costs. More
-/// would hardly save anything, and each takes 64 KiB of memory where datagrams are large.
-#[cfg(target_os = "linux")]
-pub const BATCH: usize = 32;
-#[cfg(not(target_os = "linux"))]
-pub const BATCH: usize = 1;
+use super::received::{BATCH, NamedBy, Received};
 
 /// What the kernel charges a socket's buffer for a datagram at least, beside its bytes.
 const CHARGE: usize = 512;
@@ -48,54 +41,6 @@ pub struct Datagrams {
     next_places: usize,
     /// A batch was so large that much of the buffer is resident.
     has_grown: bool,
-}
-
-/// What is known of one datagram beside its bytes.
-#[derive(Debug, Clone, Copy)]
-pub struct Received {
-    /// How much of its place it fills.
-    pub length: usize,
-    /// Whether its end was cut off.
-    pub truncated: bool,
-    /// Who sent it.
-    pub sender: Sender,
-}
-
-/// Who sent something, as far as the system says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Sender {
-    /// It does not.
-    #[default]
-    Unknown,
-    /// From an address.
-    Address(SocketAddr),
-    /// A process of this host; 0 where it lives in a name space of its own.
-    Process {
-        /// Its id.
-        pid: u32,
-        /// The user that it runs as.
-        uid: u32,
-    },
-}
-
-/// What a socket's senders are known by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NamedBy {
-    /// Their address.
-    Address,
-    /// Their process: Unix sockets that [`super::name_processes`] was told of.
-    Process,
-}
-
-impl fmt::Display for Sender {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unknown => f.write_str("unknown"),
-            Self::Address(address) => write!(f, "{address}"),
-            Self::Process { pid: 0, uid } => write!(f, "uid {uid}"),
-            Self::Process { pid, uid } => write!(f, "pid {pid} uid {uid}"),
-        }
-    }
 }
 
 impl Default for Datagrams {

@@ -11,7 +11,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::options;
-use crate::os::datagrams::{BATCH, NamedBy, Received, Sender};
+use crate::os::received::{BATCH, NamedBy, Received, Sender};
 
 /// An address as the kernel writes it, of the two families that we can read.
 #[repr(C, align(8))]

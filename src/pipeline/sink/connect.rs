@@ -23,7 +23,7 @@ use super::proxy;
 use super::resolve::Resolver;
 use super::tcp::{self, Timeouts};
 use super::tls::{self, Tls};
-use super::wire::Wire;
+use super::wire::{Session, Wire};
 
 /// An address that has not led to a connection in this time is not waited for alone: the
 /// next one is tried beside it ("Happy Eyeballs", RFC 8305, section 5). More than a TCP and
@@ -91,7 +91,12 @@ impl Route {
         let stream = Counted::new(stream);
         Ok(match &self.tls {
             None => Wire::Plain(stream),
-            Some(tls) => Wire::Tls(Box::new(tls.connect(stream).await?)),
+            Some(tls) => {
+                let (stream, is_confirmed) = tls.connect(stream).await?;
+                let mut session = Session::new(stream, is_confirmed);
+                session.confirm(tls.confirm_timeout()).await?;
+                Wire::Tls(Box::new(session))
+            }
         })
     }
 

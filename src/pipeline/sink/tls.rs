@@ -18,6 +18,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, InconsistentKeys, ProtocolVersion, RootCertStore, SignatureScheme};
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tracing::warn;
 use x509_cert::Certificate;
 use x509_cert::der::Decode;
@@ -28,7 +29,6 @@ use crate::stats::FailureKind;
 
 use super::counted::Counted;
 use super::failure::Failure;
-use super::wire::Session;
 use verifier::Verifier;
 
 pub use error::{describe, error_in};
@@ -129,21 +129,21 @@ impl Tls {
         })
     }
 
-    /// The handshake, and in TLS 1.3 the server's verdict on our certificate.
-    pub async fn connect(&self, stream: Counted) -> Result<Session, Failure> {
-        let mut session = self.handshake(stream).await?;
-        session.confirm(self.confirm_timeout).await?;
-        Ok(session)
+    /// How long a TLS 1.3 server may take to accept the client certificate.
+    pub fn confirm_timeout(&self) -> Duration {
+        self.confirm_timeout
     }
 
-    async fn handshake(&self, stream: Counted) -> Result<Session, Failure> {
+    /// The handshake, and whether it tells that the server accepts the client certificate,
+    /// or has not asked for one.
+    pub async fn connect(&self, stream: Counted) -> Result<(TlsStream<Counted>, bool), Failure> {
         let handshake = WAS_ASKED.scope(Cell::new(false), async {
             let handshake = self.connector.connect(self.name.clone(), stream);
             let stream = handshake.into_fallible().await?;
             let version = stream.get_ref().1.protocol_version();
             let is_judged_later = version == Some(ProtocolVersion::TLSv1_3);
             let is_confirmed = !(is_judged_later && WAS_ASKED.with(Cell::get));
-            Ok(Session::new(stream, is_confirmed))
+            Ok((stream, is_confirmed))
         });
         match deadline::timeout(HANDSHAKE_TIMEOUT, handshake).await {
             Ok(Ok(session)) => Ok(session),

@@ -1,9 +1,7 @@
 //! What the samples of one series add up to.
 
-use crate::os;
-
 use super::sample::Measure;
-use super::tables::Tables;
+use super::tables::{Tables, allocated};
 use super::timer::Timer;
 
 /// The state of one series.
@@ -118,9 +116,4 @@ impl Aggregate {
 
 fn is_known(members: &Tables<u64>, member: u64) -> bool {
     members.find(member, |known| *known == member).is_some()
-}
-
-/// What an allocation takes, where there is one.
-pub fn allocated(bytes: usize) -> usize {
-    if bytes == 0 { 0 } else { os::allocated(bytes) }
 }

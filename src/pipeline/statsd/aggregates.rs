@@ -16,10 +16,10 @@
 use std::hash::{BuildHasher, RandomState};
 use std::ops::ControlFlow;
 
-use super::aggregate::{Aggregate, Kind, allocated};
+use super::aggregate::{Aggregate, Kind};
 use super::entries::Entries;
 use super::sample::Measure;
-use super::tables::Tables;
+use super::tables::{Tables, allocated};
 
 /// All of them.
 #[derive(Debug)]

@@ -5,7 +5,7 @@
 use std::mem;
 use std::ops::{Index, IndexMut};
 
-use super::aggregate::allocated;
+use super::tables::allocated;
 
 /// The number of entries in one chunk. The first one grows to that size, others have it from
 /// the beginning.

@@ -6,7 +6,7 @@
 
 use hashbrown::HashTable;
 
-use super::aggregate::allocated;
+use crate::os;
 
 /// One table with this number of values becomes [`PARTS`] tables.
 const SPLITS_AT: usize = 32 << 10;
@@ -20,6 +20,11 @@ const FIRST_PLACES: usize = 2 * SPLITS_AT / PARTS;
 
 /// As far as a group of control bytes reaches behind the places of a table.
 const BEHIND: usize = 16;
+
+/// What an allocation takes, where there is one.
+pub fn allocated(bytes: usize) -> usize {
+    if bytes == 0 { 0 } else { os::allocated(bytes) }
+}
 
 /// Values by their hashes.
 #[derive(Debug)]

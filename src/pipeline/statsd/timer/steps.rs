@@ -103,7 +103,7 @@ impl Steps {
 
     /// The memory that the values still take.
     pub fn allocated(&self) -> usize {
-        super::super::aggregate::allocated(self.values.capacity() * size_of::<f64>())
+        super::super::tables::allocated(self.values.capacity() * size_of::<f64>())
     }
 
     /// Continues until about this number of values was examined. Answers with their number; `None` once

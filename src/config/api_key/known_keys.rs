@@ -10,7 +10,7 @@ use std::sync::{PoisonError, RwLock};
 
 use serde_json::Value;
 
-use super::api_key::{ApiKey, TELLING_BYTES};
+use super::{ApiKey, TELLING_BYTES};
 
 static KNOWN: KnownKeys = KnownKeys::new();
 

@@ -25,7 +25,7 @@ pub use received::{NamedBy, Sender};
 pub use secret::Secret;
 
 /// The receive buffer asked for on datagram sockets. The kernel's default of
-/// 208 KiB keeps some 256 small datagrams (FACTS.md), a moment's worth.
+/// 208 KiB keeps some 256 small datagrams (docs/facts.md), a moment's worth.
 pub const RECEIVE_BUFFER: usize = 8 << 20;
 
 /// How to have it, where we may not take it.

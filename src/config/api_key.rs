@@ -187,7 +187,7 @@ impl ApiKey {
     }
 
     /// The rest of a metric path that begins with this key, in any case, as
-    /// one that a client prefixed itself does (FACTS.md: Diamond lower-cases
+    /// one that a client prefixed itself does (docs/facts.md: Diamond lower-cases
     /// the key).
     pub fn strip_from<'a>(&self, path: &'a [u8]) -> Option<&'a [u8]> {
         let key = self.0.as_slice();

@@ -7,8 +7,8 @@
 //! ```
 //!
 //! In: the bytes between two newlines. Out: a [`Line`], nothing for a blank
-//! line, or a [`Reject`] that says why and where. The table "odd but real
-//! lines" in FACTS.md is the specification; its rows are the tests below.
+//! line, or a [`Reject`] that says why and where. The specification is
+//! docs/reference/lines.md; its rows are the tests below.
 //! Splitting a stream into lines is left to `decode/split.rs`.
 
 pub mod name;

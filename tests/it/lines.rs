@@ -1,6 +1,6 @@
 //! The odd lines that real clients write: what arrives of each, and what the
-//! ledger says. The tables hold the rows of "Odd but real lines" and of
-//! "Clients, byte by byte" in FACTS.md.
+//! ledger says. The tables hold the rows of docs/reference/lines.md and of "Clients" in
+//! docs/facts.md.
 
 use std::collections::BTreeMap;
 use std::io::Write;

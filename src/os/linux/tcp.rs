@@ -9,7 +9,7 @@ use super::options;
 
 /// `ioctl(SIOCOUTQ)`, tcp(7): what was written and is not acknowledged, the
 /// unsent part included. It goes on answering after a reset, until the socket
-/// is closed (FACTS.md).
+/// is closed (docs/facts.md).
 pub fn unacknowledged(socket: BorrowedFd<'_>) -> io::Result<u64> {
     // By its other name.
     queue_length(socket, libc::TIOCOUTQ)

@@ -58,7 +58,7 @@ pub fn check<'a>(written: &'a [u8], rules: &Rules) -> Result<Name<'a>, BadName> 
     })
 }
 
-/// The characters that the upstream documents (FACTS.md, "names"), with the
+/// The characters that the upstream documents (docs/facts.md, "names"), with the
 /// separators of nodes and tags.
 pub fn is_documented(character: char) -> bool {
     character.is_ascii_alphanumeric() || "*.-_$%#=;".contains(character)

@@ -1,4 +1,4 @@
-//! The rows of FACTS.md, "odd but real lines" and "clients, byte by byte".
+//! The rows of docs/reference/lines.md, and the clients of docs/facts.md.
 
 use proptest::prelude::*;
 

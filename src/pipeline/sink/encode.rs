@@ -2,7 +2,7 @@
 //!
 //! One of the two places where the key is exposed. The buffers that it passes
 //! through are zeroed after use, so that no copy of it lies in memory beside a
-//! name (promise 6).
+//! name (docs/architecture.md).
 
 use std::sync::atomic::{Ordering::SeqCst, compiler_fence};
 

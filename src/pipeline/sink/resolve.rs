@@ -16,7 +16,7 @@ use crate::stats::FailureKind;
 
 use super::failure::Failure;
 
-/// The upstream has about nine addresses (FACTS.md); far more are a mistake.
+/// The upstream has about nine addresses (docs/facts.md); far more are a mistake.
 const MAX_ADDRESSES: usize = 64;
 
 /// Resolves one endpoint.

@@ -25,10 +25,10 @@ use super::resolve::Resolver;
 use super::{Deliver, RENEWAL_PAUSE};
 
 /// The upstream's machines are swapped all the time; names may be remembered
-/// for a minute (FACTS.md).
+/// for a minute (docs/facts.md).
 const ADDRESS_AGE: Duration = Duration::from_secs(60);
 
-/// The upstream takes no larger ones (FACTS.md).
+/// The upstream takes no larger ones (docs/facts.md).
 const MAX_DATAGRAM_BYTES: usize = 8192;
 
 /// How long the first datagram waits for an ICMP answer. One from the same

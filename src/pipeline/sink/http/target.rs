@@ -71,7 +71,7 @@ impl Target {
     }
 }
 
-/// `Basic base64(KEY:)`, with an empty password (FACTS.md).
+/// `Basic base64(KEY:)`, with an empty password (docs/facts.md).
 fn authorization(key: &ApiKey) -> Option<HeaderValue> {
     if key.is_empty() {
         return None;

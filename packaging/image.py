@@ -106,7 +106,15 @@ blobs = []
 def blob(media_type, content):
     digest = hashlib.sha256(content).hexdigest()
     blobs.append((f"blobs/sha256/{digest}", 0o644, content))
-    return {"mediaType": f"application/vnd.oci.image.{media_type}", "digest": f"sha256:{digest}", "size": len(content)}
+    return {
+        "mediaType": f"application/vnd.oci.image.{media_type}",
+        "digest": f"sha256:{digest}",
+        "size": len(content),
+    }
+
+
+def path_of(descriptor):
+    return "blobs/sha256/" + descriptor["digest"].removeprefix("sha256:")
 
 
 def as_json(value):
@@ -143,8 +151,20 @@ manifest = blob(
     ),
 )
 name = f"sidecarbon:{options.version}"
-manifest["annotations"] = {"org.opencontainers.image.ref.name": options.version, "io.containerd.image.name": f"localhost/{name}"}
+manifest["annotations"] = {
+    "org.opencontainers.image.ref.name": options.version,
+    "io.containerd.image.name": f"docker.io/library/{name}",
+}
+# For "docker load" of engines that do not read OCI archives.
+docker = [{"Config": path_of(config), "RepoTags": [name], "Layers": [path_of(compressed)]}]
 index = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": [manifest]}
 pathlib.Path(options.output).write_bytes(
-    archive([*blobs, ("index.json", 0o644, as_json(index)), ("oci-layout", 0o644, b'{"imageLayoutVersion":"1.0.0"}')])
+    archive(
+        [
+            *blobs,
+            ("index.json", 0o644, as_json(index)),
+            ("manifest.json", 0o644, as_json(docker)),
+            ("oci-layout", 0o644, b'{"imageLayoutVersion":"1.0.0"}'),
+        ]
+    )
 )

@@ -1,6 +1,7 @@
 //! The configuration as it is written: one struct for each table, one field for each key
 //! with its type, default and meaning. The file, the environment names, the nearest-name
-//! hints, `check`, the JSON schema and the reference page are all made from it.
+//! hints, `check`, the JSON schema and the reference page are all made from it. Unknown
+//! keys are reported, and removed, before serde reads.
 
 use serde::Deserialize;
 
@@ -20,7 +21,7 @@ macro_rules! tables {
         $(
             $(#[doc = $about])*
             #[derive(Default, Deserialize)]
-            #[serde(default, deny_unknown_fields)]
+            #[serde(default)]
             pub struct $table {
                 $($(#[doc = $doc])* pub $field: Setting<$type>,)*
                 $(/// The table inside.
@@ -199,7 +200,7 @@ macro_rules! file {
     ($($table:ident: $type:ident,)*) => {
         /// A configuration, merged from file, environment and flags.
         #[derive(Default, Deserialize)]
-        #[serde(default, deny_unknown_fields)]
+        #[serde(default)]
         pub struct File {
             $(pub $table: $type,)*
         }

@@ -73,6 +73,24 @@ pub enum Unreadable {
     Items(Vec<String>),
 }
 
+impl Unreadable {
+    fn report(self, origin: &Origin, key: &Key, written: &Written, problems: &mut Vec<Problem>) {
+        let messages = match self {
+            Self::Items(messages) => messages,
+            Self::Type(write) => {
+                let example = match key.default {
+                    "" => String::new(),
+                    example if write.ends_with("quotes") => format!(", such as \"{example}\""),
+                    _ => String::new(),
+                };
+                vec![format!("is {}; write {write}{example}", kind(written))]
+            }
+        };
+        let problem = |message| Problem::new(origin, key.path, message);
+        problems.extend(messages.into_iter().map(problem));
+    }
+}
+
 impl From<String> for Unreadable {
     fn from(message: String) -> Self {
         Self::Items(vec![message])
@@ -173,10 +191,16 @@ impl<K: Kind> Deref for Setting<K> {
 impl<'de, K: Kind> Deserialize<'de> for Setting<K> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Ok(Self {
-            written: Some(Spanned::deserialize(deserializer)?),
+            written: Some(written(deserializer)?),
             ..Self::default()
         })
     }
+}
+
+/// One copy of it is enough for all kinds.
+#[inline(never)]
+fn written<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Spanned<Written>, D::Error> {
+    Spanned::deserialize(deserializer)
 }
 
 impl<K: Kind> AnySetting for Setting<K> {
@@ -192,18 +216,7 @@ impl<K: Kind> AnySetting for Setting<K> {
             let mut written = written.into_inner();
             match K::read(&written) {
                 Ok(value) => self.accept(value, &written),
-                Err(Unreadable::Type(write)) => {
-                    let example = match key.default {
-                        "" => String::new(),
-                        example if write.ends_with("quotes") => format!(", such as \"{example}\""),
-                        _ => String::new(),
-                    };
-                    let kind = kind(&written);
-                    problems.push(self.refuse(format!("is {kind}; write {write}{example}")));
-                }
-                Err(Unreadable::Items(messages)) => {
-                    problems.extend(messages.iter().map(|message| self.refuse(message)));
-                }
+                Err(error) => error.report(&self.origin, key, &written, problems),
             }
             if let Written::String(text) = &mut written {
                 // It may be the key.

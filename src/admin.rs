@@ -279,7 +279,7 @@ fn bind(address: &ListenAddress, old: &[AdminSocket]) -> io::Result<Vec<AdminSoc
     match missing {
         Some((at, error)) if sockets.is_empty() => return Err(describe(at, &error)),
         Some((at, error)) => {
-            warn!(listener = %label, address = %at, %error, "this host lacks the address; going on without it");
+            warn!(listener = %label, address = %at, %error, "this host does not have the address; it is skipped");
         }
         None => {}
     }

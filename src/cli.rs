@@ -19,7 +19,7 @@ use crate::config::Overrides;
                   Without sink.url, lines are printed to standard output, the key shown as <key>. \
                   Flags override the environment, which overrides the file.",
     after_help = "Every key of the configuration has an environment name as well, such as \
-                  SIDECARBON_SINK_URL for sink.url. The key itself is never given by a flag, since \
+                  SIDECARBON_SINK_URL for sink.url. There is no flag for the key, because \
                   every user of the host can read those.",
     subcommand_negates_reqs = true
 )]

@@ -334,7 +334,7 @@ fn write_ledger(queue: &Queue, counters: &Counters, kept: u64, store: Store) {
     if left > 0 {
         error!(
             lines = left,
-            "the upstream did not take all lines in time; these are lost"
+            "shutdown.grace is over; the lines not delivered are lost"
         );
     }
     match store {

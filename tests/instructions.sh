@@ -12,7 +12,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 table=tests/instructions.txt
-tolerance=15 # per cent
+tolerance=3 # per cent
 
 command -v valgrind >/dev/null || { echo "valgrind is not installed" >&2; exit 77; }
 

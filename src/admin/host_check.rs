@@ -65,16 +65,19 @@ pub fn check<B>(request: &Request<B>, reach: Exposure) -> Result<(), Refusal> {
     let host: Authority = host
         .as_bytes()
         .try_into()
-        .map_err(|_| (StatusCode::BAD_REQUEST, "the Host header is no host\n"))?;
+        .map_err(|_| (StatusCode::BAD_REQUEST, "the Host header is not a host\n"))?;
     let asked = request.uri().authority();
     if !is_ours(&host, headers, reach) || asked.is_some_and(|name| !is_ours(name, headers, reach)) {
         return Err((
             StatusCode::FORBIDDEN,
-            "not by this name, which may be a stranger's; ask for localhost, or for the address\n",
+            "unknown Host header; use localhost or the IP address (protection against DNS rebinding)\n",
         ));
     }
     if is_of_another_origin(headers, &host) {
-        return Err((StatusCode::FORBIDDEN, "not from a page of another origin\n"));
+        return Err((
+            StatusCode::FORBIDDEN,
+            "requests from pages of another origin are not answered\n",
+        ));
     }
     Ok(())
 }

@@ -23,7 +23,7 @@ const MAX_BODY: usize = 1 << 20;
 /// Where the daemon answers, or why nobody can be asked.
 pub fn admin(settings: &Settings) -> Result<&ListenAddress, String> {
     let Some(at) = &settings.admin_listen else {
-        return Err("admin.listen is \"\", so there is nobody to ask; set an address".to_owned());
+        return Err("admin.listen is \"\", so no daemon can be asked; set an address".to_owned());
     };
     if at.addresses.iter().any(|address| address.port() == 0) {
         return Err(format!(

@@ -97,7 +97,7 @@ async fn walk(report: &mut Report, settings: &Settings, send: bool) -> Result<()
         SinkUrl::Stdout => {
             report.odd(
                 "upstream",
-                "there is none: lines are printed; set sink.url, such as \"tls://carbon.hostedgraphite.com:20030\"",
+                "none: lines are printed; set sink.url, such as \"tls://carbon.hostedgraphite.com:20030\"",
             );
             return Ok(());
         }
@@ -109,7 +109,7 @@ async fn walk(report: &mut Report, settings: &Settings, send: bool) -> Result<()
             }
             report.odd(
                 "udp",
-                "datagrams are not answered: whether anybody takes them cannot be proven",
+                "UDP has no acknowledgement: whether the upstream receives datagrams cannot be tested",
             );
         }
         SinkUrl::Tls(endpoint) | SinkUrl::Tcp(endpoint) => {
@@ -328,7 +328,7 @@ async fn answer(
         // There were no lines, so that may be why.
         Answer::Refused(words) | Answer::TooLarge(words) => report.good(
             STEP,
-            &format!("{words} in {time}: it wants lines, and refuses neither key nor path"),
+            &format!("{words} in {time}: it accepts key and path, and asks for lines"),
         ),
         Answer::Failed(failure) => return Err(report.failed(STEP, &failure)),
     }

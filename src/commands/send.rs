@@ -89,7 +89,7 @@ fn send(settings: &Settings, arguments: &Send) -> Exit {
         }
         Err(error) => {
             complain(format_args!(
-                "nobody takes lines at {target}: {error}; is the daemon running?"
+                "no daemon accepts lines at {target}: {error}; is the daemon running?"
             ));
             Exit::No
         }
@@ -178,9 +178,7 @@ fn converse(mut socket: Socket, line: &[u8]) -> io::Result<()> {
     socket.shutdown(Shutdown::Write)?;
     match uninterrupted(|| socket.read(&mut [0; 64])) {
         Ok(0) => Ok(()),
-        Ok(_) => Err(io::Error::other(
-            "somebody else than sidecarbon answers there",
-        )),
+        Ok(_) => Err(io::Error::other("another program answers there")),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(io::Error::other(format!(
             "it was not read within {PATIENCE:?}"
         ))),

@@ -23,7 +23,7 @@ use crate::format::{escape, escape_json};
 /// Between two looks.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Show how the local daemon is: its lines, listeners, queue and upstream
+/// Show the status of the local daemon: lines, listeners, queue and upstream
 ///
 /// Exits with 0, or with 1 when no daemon answers at admin.listen.
 #[derive(Debug, Args)]
@@ -31,7 +31,7 @@ pub struct Status {
     /// Print what /api/status answers
     #[arg(long)]
     json: bool,
-    /// Show it again every second, until interrupted
+    /// Refresh every second, until interrupted
     #[arg(long, short)]
     watch: bool,
 }

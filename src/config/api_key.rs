@@ -166,7 +166,7 @@ impl ApiKey {
         })
     }
 
-    /// Whether the upstream takes lines without a key.
+    /// Whether first lines delivered without a key.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -174,14 +174,14 @@ impl Reloader {
             Outcome::SameFiles => None,
             Outcome::NoKey(problem) => {
                 if !was_missed {
-                    warn!(%problem, "the key's file cannot be used, the key in force stays");
+                    warn!(%problem, "the key file cannot be used; the present key stays");
                 }
                 self.key_is_missed = true;
                 None
             }
             Outcome::NoCertificates(problem) => {
                 if !were_missed {
-                    warn!(%problem, "the certificate files cannot be used, those in force stay");
+                    warn!(%problem, "the certificate files cannot be used; the present ones stay");
                 }
                 self.certificates_are_missed = true;
                 None
@@ -353,7 +353,7 @@ fn read_files_again(
     let outcome = with_sink(settings, counters).unwrap_or_else(Outcome::NoCertificates);
     if matches!(outcome, Outcome::Settings(..)) {
         if is_new_key {
-            info!("the key's file holds another key, which is used from now on");
+            info!("the key file has changed; the new key is used");
         }
         if are_new {
             info!("the certificate files have changed and are used from now on");

@@ -50,10 +50,7 @@ pub async fn report(queue: Queue, counters: Arc<Counters>) {
         sleep(INTERVAL).await;
         let left_out = *suppressed.borrow_and_update();
         if let Some(Reported { left_out, rejected }) = told.update(left_out, rejected_total()) {
-            warn!(
-                left_out,
-                rejected, "log lines like those before were left out"
-            );
+            warn!(left_out, rejected, "similar log lines were suppressed");
         }
     }
 }

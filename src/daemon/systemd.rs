@@ -125,7 +125,7 @@ impl Manager {
     pub fn sockets(descriptors: Vec<OwnedFd>) -> ActivatedSockets {
         let (activated, useless) = ActivatedSockets::new(descriptors);
         for socket in useless {
-            warn!(%socket, "a descriptor was passed that is of no use");
+            warn!(%socket, "ignoring an unexpected descriptor that the service manager passed");
         }
         activated
     }
@@ -157,15 +157,18 @@ impl Manager {
             };
             let lines = restored.lines;
             match restored.damage {
-                None => info!(lines, "the lines that waited before the restart wait again"),
+                None => info!(
+                    lines,
+                    "the lines that were queued before the restart are queued again"
+                ),
                 Some(why @ Damage::Defects) => {
-                    error!(lost = restored.lost, %why, "the lines that were queued before the restart may be the cause, they are dropped");
+                    error!(lost = restored.lost, %why, "the lines that were queued before the restart may be the cause and are dropped");
                 }
                 Some(why @ Damage::Version(_)) => {
-                    error!(lost = restored.lost, %why, "the lines that waited before the restart cannot be read, they are dropped");
+                    error!(lost = restored.lost, %why, "the lines that were queued before the restart cannot be read and are dropped");
                 }
                 Some(why) => {
-                    error!(lines, lost = restored.lost, %why, "some of the lines that waited before the restart are lost");
+                    error!(lines, lost = restored.lost, %why, "some of the lines that were queued before the restart are lost");
                 }
             }
         }

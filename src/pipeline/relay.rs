@@ -234,7 +234,7 @@ impl<S: Deliver + 'static> Relay<S> {
         let dropped_before = self.dropped_before.take();
         let address = self.counters.upstream.status().address.map(display);
         match self.outage.delivered(Instant::now()) {
-            Some(StateChange::FirstDelivery) => info!(address, "the upstream takes lines"),
+            Some(StateChange::FirstDelivery) => info!(address, "first lines delivered"),
             Some(StateChange::Up { lasted, attempts }) => {
                 let ledger = self.queue.snapshot().ledger;
                 let waiting = ledger.queued() + ledger.in_flight();
@@ -300,10 +300,10 @@ impl<S: Deliver + 'static> Relay<S> {
         let queue_lasts = estimate(self.queue.outlook().horizon);
         match failure {
             Failure::Unavailable(_) => {
-                warn!(error = %failure, lasted, attempts, waiting, dropped, queue_lasts, "upstream unavailable, lines wait");
+                warn!(error = %failure, lasted, attempts, waiting, dropped, queue_lasts, "upstream unavailable, lines are queued");
             }
             Failure::Unauthorized(_) | Failure::Misconfigured(_) => {
-                error!(error = %failure, lasted, attempts, waiting, dropped, queue_lasts, "upstream refuses us, lines wait");
+                error!(error = %failure, lasted, attempts, waiting, dropped, queue_lasts, "upstream rejects our requests, lines are queued");
             }
         }
         delay

@@ -26,7 +26,7 @@ targets=()
 # watch INSTANCE: Prometheus looks at the daemon that was just started.
 watch() { targets+=("  - targets: ['127.0.0.1:$(port_of admin)']"$'\n'"    labels: {instance: $1}"); }
 
-read -r prometheus refuser tls < <(free_ports 3)
+read -r prometheus refuser picky tls < <(free_ports 4)
 
 start healthy SIDECARBON_SINK_URL=stdout: >/dev/null
 watch healthy
@@ -62,6 +62,29 @@ watch full
 start deaf SIDECARBON_SINK_URL=stdout: >/dev/null
 deaf=$pid deaf_udp=$(port_of udp)
 watch deaf
+
+# Will be killed.
+start gone SIDECARBON_SINK_URL=stdout: >/dev/null
+gone=$pid
+watch gone
+
+# One line that the upstream rejects, among others that it accepts.
+python3 - "$picky" <<'PYTHON' &
+import http.server, sys
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(400 if b"bad" in body else 202)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+    def log_message(self, *arguments):
+        pass
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+PYTHON
+helpers+=($!)
+start picky SIDECARBON_SINK_URL="http://127.0.0.1:$picky/" SIDECARBON_API_KEY=test
+picky_tcp=$(port_of tcp)
+watch picky
 
 # Its file becomes one that is refused.
 echo 'log.level = "info"' >"$dir/reloaded.toml"
@@ -124,6 +147,8 @@ load() { seq -f "some.name$1.%g 1.5" 20000; }
 echo "one.line 1" >"/dev/udp/127.0.0.1/$dead_udp"
 echo "one.line 1" >"/dev/tcp/127.0.0.1/$refused_tcp"
 echo "one.line 1" >"/dev/tcp/127.0.0.1/$expiring_tcp"
+printf 'good.line 1\nbad.line 1\nanother.line 1\n' >"/dev/tcp/127.0.0.1/$picky_tcp"
+kill -KILL "$gone"
 (for round in $(seq 40); do load "$round" && sleep 0.5; done >"/dev/tcp/127.0.0.1/$full_tcp") 2>/dev/null &
 helpers+=($!)
 kill -STOP "$deaf"
@@ -139,6 +164,8 @@ kill -HUP "$reloaded"
 while read -r instance alert; do
     check "$instance: $alert" until_true fires "$instance $alert"
 done <<'EXPECTED'
+gone SidecarbonTargetDown
+picky SidecarbonLinesRefused
 full SidecarbonLinesDropped
 full SidecarbonQueueHorizon
 deaf SidecarbonKernelDrops
@@ -149,6 +176,7 @@ expiring SidecarbonCertificateExpires
 expiring SidecarbonClientCertificateExpires
 EXPECTED
 check "nothing fires where all is well" bash -c "! grep -q '^healthy ' <<<'$(alerts)'"
+check "one rejected line is not critical" bash -c "! grep -qE '^picky SidecarbonLinesDropped' <<<'$(alerts)'"
 check "an outage with room in the queue is no loss" bash -c "! grep -qE '^dead Sidecarbon(LinesDropped|QueueHorizon|KeyRefused)' <<<'$(alerts)'"
 
 finish

@@ -272,7 +272,7 @@ fn a_flood_of_bad_lines_leaves_its_size_in_the_log() {
     daemon.tcp("no.value\nno.number x\n".repeat(BAD / 2));
     daemon.wait_received(BAD);
     let summary = daemon.log.find("the summary", |line| {
-        line.contains("log lines like those before were left out")
+        line.contains("similar log lines were suppressed")
     });
     assert!(summary.contains(&format!("rejected={BAD}")), "{summary}");
     let lines = daemon.log.lines().len();

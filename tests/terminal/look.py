@@ -18,6 +18,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import termios
 import time
 
@@ -114,6 +115,13 @@ def piped(name, command, given=b""):
     check(f"{name}: no escapes in a pipe", "\x1b" not in text, repr(text))
 
 
+def read_all(server):
+    """Reads what the first client sends."""
+    client, _ = server.accept()
+    while client.recv(65536):
+        pass
+
+
 def main(binary):
     upstream, listen, admin = free_port(), free_port(), free_port()
     with tempfile.TemporaryDirectory() as directory:
@@ -154,8 +162,8 @@ def main(binary):
             watch = [binary, "status", "--watch", "--config", config]
             look("status --watch, down", watch, until=re.compile("Connection refused"))
             piped("status", watch[:2] + watch[3:])
-            with socket.create_server(("127.0.0.1", upstream)):
-                # Read by nobody: the kernel takes enough for a drain to begin.
+            with socket.create_server(("127.0.0.1", upstream)) as server:
+                threading.Thread(target=read_all, args=(server,), daemon=True).start()
                 text = look("status --watch, draining", watch, until=re.compile("draining +about .* left"))
                 check("status --watch, draining: with the time left", "left" in text, text)
         finally:

@@ -62,7 +62,7 @@ const showState = (view) => {
   if (isDraining) {
     const done = 1 - view.waiting / view.most;
     at("drain-bar").value = done;
-    const left = queue.drain_seconds === null ? "the backlog is growing" : `about ${roughly(Math.max(queue.drain_seconds, 1))} left`;
+    const left = queue.drain_seconds === null ? "the backlog is not shrinking" : `about ${roughly(Math.max(queue.drain_seconds, 1))} left`;
     say(at("drain-text"), `${Math.floor(done * 100)} %, ${left}`);
   }
 };

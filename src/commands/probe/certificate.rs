@@ -100,7 +100,7 @@ fn valid_until(expiry: SystemTime, now: SystemTime) -> String {
     let days = left.as_secs() / DAY.as_secs();
     let is_soon = left.as_secs().cast_signed() < EXPIRES_SOON;
     let advice = if is_soon {
-        "; make sure that somebody renews it"
+        "; make sure that it is renewed"
     } else {
         ""
     };

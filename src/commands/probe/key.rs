@@ -18,7 +18,7 @@ pub fn form(report: &mut Report, settings: &Settings) {
         |file| format!("from {}", file.display()),
     );
     if sink.key.is_empty() {
-        report.good(STEP, "none: names leave as they are");
+        report.good(STEP, "no key: names are sent unchanged");
     } else if sink.key.is_uuid_shaped() {
         report.good(
             STEP,

@@ -30,8 +30,8 @@ pub async fn send(report: &mut Report, settings: &Settings) -> Result<(), Stop> 
     let delivered = deliver(sink, settings).await;
     let time = delivered.map_err(|failure| report.failed(STEP, &failure))?;
     let meaning = match settings.sink.url {
-        SinkUrl::Http { .. } => "the upstream has taken it",
-        SinkUrl::Udp(_) => "handed to the network; nobody confirms datagrams",
+        SinkUrl::Http { .. } => "the upstream has accepted it",
+        SinkUrl::Udp(_) => "sent; UDP has no acknowledgement",
         _ => "the upstream's kernel has acknowledged it",
     };
     report.good(STEP, &format!("{shown}, in {}: {meaning}", duration(time)));

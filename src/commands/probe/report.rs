@@ -107,7 +107,7 @@ impl Report {
             Ok(()) => (GOOD, "usable".to_owned(), Exit::Done),
             Err(Stop(exit)) => {
                 let at = self.failed_at;
-                let sum = format!("not usable: it fails at {at}, and nothing after it was tried");
+                let sum = format!("not usable: it fails at {at}, later steps were skipped");
                 (BAD, sum, exit)
             }
         };
@@ -152,7 +152,7 @@ fn remedy(kind: FailureKind) -> &'static str {
         FailureKind::Timeout | FailureKind::Closed | FailureKind::Io => {
             "try again; if it stays so, something between here and there cuts connections"
         }
-        FailureKind::Throttled => "try again later: the upstream asks for patience",
+        FailureKind::Throttled => "try again later: the upstream limits the rate; try again later",
         // Its words say it.
         FailureKind::Status => "",
     }

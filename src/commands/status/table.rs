@@ -149,7 +149,7 @@ impl Table {
         if has_backlog && status.sink.up == Some(true) {
             let left = match queue.drain_seconds.and_then(estimate) {
                 Some(left) => format!("about {left} left"),
-                None => paint(ODD, "the backlog is growing"),
+                None => paint(ODD, "the backlog is not shrinking"),
             };
             self.row("draining", &left);
         }

@@ -234,7 +234,7 @@ impl Listeners {
                     } else {
                         "streams"
                     },
-                    "what has come takes too long to read; the rest is not waited for"
+                    "reading what has arrived takes too long; the rest is not read"
                 );
                 tasks.shutdown().await;
             }

@@ -307,7 +307,7 @@ impl<S: ReadyStream> Reception<S> {
             reads_left -= 1;
             if reads_left == 0 || end.is_over() {
                 if ingest.log().may_complain() {
-                    warn!(peer = %self.reader.peer, listener = %self.reader.counters.label, "a client goes on sending; it is not waited for");
+                    warn!(peer = %self.reader.peer, listener = %self.reader.counters.label, "a client keeps sending during shutdown; the rest is not read");
                 }
                 return (reason, Some(Ending::Broken));
             }

@@ -156,7 +156,7 @@ pub async fn serve<S: AsFd + Send + 'static>(
         left = left.saturating_sub(room);
         if left == 0 {
             if ingest.log().may_complain() {
-                warn!(listener = %counters.label, "datagrams go on coming; they are not waited for");
+                warn!(listener = %counters.label, "datagrams keep coming during shutdown; the rest is not read");
             }
             break;
         }

@@ -110,7 +110,7 @@ fn compress(blocks: &[Block], compressor: &mut Option<Compressor>) -> Option<Fra
     if compressor.is_none() {
         match Compressor::new() {
             Ok(new) => *compressor = Some(new),
-            Err(error) => warn!(%error, "cannot compress, lines wait as they are"),
+            Err(error) => warn!(%error, "cannot compress; lines are queued uncompressed"),
         }
     }
     match compressor.as_mut()?.compress(blocks) {
@@ -125,7 +125,7 @@ fn compress(blocks: &[Block], compressor: &mut Option<Compressor>) -> Option<Fra
             Some(frame)
         }
         Err(error) => {
-            warn!(%error, "cannot compress, lines wait as they are");
+            warn!(%error, "cannot compress; lines are queued uncompressed");
             None
         }
     }

@@ -236,7 +236,7 @@ async fn progress<T>(
     deadline::timeout(timeout, step).await.unwrap_or_else(|_| {
         Err(Failure::unavailable(
             FailureKind::Timeout,
-            format!("the upstream has taken nothing for {timeout:?}"),
+            format!("the upstream has acknowledged nothing for {timeout:?}"),
         ))
     })
 }

@@ -145,7 +145,7 @@ fn an_http_upstream_confirms_the_key_or_refuses_it() {
 
     upstream.take_key(NEW_KEY);
     let outcome = probe(&config);
-    assert_fails(&outcome, 69, "http", &["refuses the API key", "401"]);
+    assert_fails(&outcome, 69, "http", &["rejects the API key", "401"]);
 }
 
 #[test]

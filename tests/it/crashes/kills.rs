@@ -39,7 +39,7 @@ fn the_next_start_reports_what_a_kill_has_lost() {
     let daemon = manager.start(&config);
     daemon
         .log
-        .find("the adoption", |line| line.contains("wait again"));
+        .find("the adoption", |line| line.contains("queued again"));
     assert!(!daemon.log.lines().iter().any(|line| says_killed(line)));
     assert_eq!(daemon.waiting(), 10);
     // What was taken over counts as well.

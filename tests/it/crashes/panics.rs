@@ -44,7 +44,7 @@ fn panics_at(point: &str, provoke: impl FnOnce(&Daemon, &Config)) {
     let daemon = manager.start(&config);
     daemon
         .log
-        .find("the adoption", |line| line.contains("wait again"));
+        .find("the adoption", |line| line.contains("queued again"));
     let kept = usize::try_from(ledger.queued).expect("a number of lines");
     daemon.wait_delivered(kept);
     daemon.stop();
@@ -143,12 +143,12 @@ fn in_a_task_that_answers_a_request() {
 }
 
 #[test]
-fn in_the_pulse() {
+fn in_the_liveness_task() {
     panics_at("liveness", |daemon, _| drop(daemon.try_get("/healthz")));
 }
 
 #[test]
-fn in_the_task_that_informs_the_manager() {
+fn in_the_watchdog() {
     panics_at("watchdog", nothing);
 }
 

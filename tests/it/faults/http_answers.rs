@@ -389,7 +389,9 @@ fn held(status: u16, remedy: &str) {
             }
         }
     });
-    let daemon = Daemon::start(&config(upstream.url()));
+    // A busy machine must not make an answer late.
+    let config = config(upstream.url()).set("sink.request_timeout", "10s");
+    let daemon = Daemon::start(&config);
     let sent = numbered("held", 500);
     daemon.tcp(payload(&sent));
     wait_for("some attempts", || upstream.count(status) >= 4);

@@ -45,7 +45,7 @@ fn they_survive_three_restarts_in_order_and_arrive_once() {
     for round in 0..3_usize {
         let daemon = manager.start(&config);
         daemon.log.find("the adoption", |line| {
-            line.contains("wait again") && line.contains(&format!("lines={}", sent.len()))
+            line.contains("queued again") && line.contains(&format!("lines={}", sent.len()))
         });
         manager.wait_kept(0);
         assert_eq!(daemon.received(), sent.len() as u64);
@@ -196,6 +196,8 @@ fn a_manager_without_a_store_is_not_bothered() {
     daemon.wait_received(1);
     let log = daemon.log.clone();
     daemon.stop();
-    log.find("the loss", |line| line.contains("these are lost"));
+    log.find("the loss", |line| {
+        line.contains("the lines not delivered are lost")
+    });
     manager.wait_kept(0);
 }

@@ -126,7 +126,7 @@ impl Binder<'_> {
             if bound.is_empty() {
                 return Err(BindError::new(spec, address, error));
             }
-            warn!(listener = %spec.label(), %address, %error, "this host lacks the address; going on without it");
+            warn!(listener = %spec.label(), %address, %error, "this host does not have the address; it is skipped");
         }
         Ok(bound)
     }

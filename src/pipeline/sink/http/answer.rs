@@ -58,7 +58,7 @@ pub fn read(status: StatusCode, headers: &HeaderMap, body: &[u8], key: &ApiKey) 
             Answer::Failed(Failure::Unauthorized(Cause::new(
                 FailureKind::Unauthorized,
                 format!(
-                    "the upstream refuses the API key ({status}{said}); correct it, in its file or with a reload"
+                    "the upstream rejects the API key ({status}{said}); correct the key file, or the configuration and reload"
                 ),
             )))
         }

@@ -250,7 +250,7 @@ impl Drop for Pending<'_> {
     fn drop(&mut self) {
         note_sent(self.leases);
         if self.connection.may_be_complete(self.complete_at, false) {
-            let failure = "the answer was not waited for any longer";
+            let failure = "no answer came in time";
             doubt(self.leases, &failure, self.uncertain, self.counters);
         } else {
             self.connection.reset_at_close();

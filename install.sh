@@ -27,7 +27,7 @@ while [ $# -gt 0 ]; do
         --from) from=${2:?--from needs a directory} && shift 2 ;;
         --prefix) prefix=${2:?--prefix needs a directory} && shift 2 ;;
         --service) service=true && shift ;;
-        --help) sed -n 's/^# \{0,1\}//p' "$0" | sed '/^Filled/,$d' && exit ;;
+        --help) sed -n '2,/^set/s/^# \{0,1\}//p' "$0" && exit ;;
         *) die "$1 is not an option; see install.sh --help" ;;
     esac
 done
@@ -50,7 +50,7 @@ case $(uname -s)/$(uname -m) in
     *) die "there is no release for $(uname -s) on $(uname -m)" ;;
 esac
 # Alpine and others: the C library is not glibc.
-if [ "$target" = x86_64-unknown-linux-gnu ] && ls /lib/ld-musl-* >/dev/null 2>&1; then
+if [ "$target" = x86_64-unknown-linux-gnu ] && ldd --version 2>&1 | grep -i musl >/dev/null; then
     target=x86_64-unknown-linux-musl
 fi
 name=sidecarbon-$version-$target
@@ -58,13 +58,17 @@ name=sidecarbon-$version-$target
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 if [ -z "$from" ]; then
-    [ -n "$url" ] || die "where the release is, is not known: use --from, or set SIDECARBON_URL"
+    case $url in
+        https://*) ;;
+        "") die "this copy has no address to download from: use --from, or set SIDECARBON_URL" ;;
+        *) die "SIDECARBON_URL must begin with https://" ;;
+    esac
     from=$work
     for file in SHA256SUMS "$name.tar.gz"; do
         if command -v curl >/dev/null; then
             curl --fail --silent --show-error --location --proto '=https' --output "$from/$file" "$url/$file"
         elif command -v wget >/dev/null; then
-            wget --quiet --https-only --output-document "$from/$file" "$url/$file"
+            wget -q -O "$from/$file" "$url/$file"
         else
             die "needs curl or wget, or --from"
         fi || die "$url/$file cannot be downloaded"
@@ -85,6 +89,7 @@ actual=${actual%% *}
 
 tar -xzf "$from/$name.tar.gz" -C "$work"
 cd "$work/$name"
+./sidecarbon --version >/dev/null || die "this system cannot run $target; nothing was installed"
 put() { # mode, source, destination
     mkdir -p "${3%/*}"
     # Under another name first: a running binary cannot be written to.
@@ -99,17 +104,18 @@ done
 put 644 completions/sidecarbon.bash "$prefix/share/bash-completion/completions/sidecarbon"
 put 644 completions/sidecarbon.zsh "$prefix/share/zsh/site-functions/_sidecarbon"
 put 644 completions/sidecarbon.fish "$prefix/share/fish/vendor_completions.d/sidecarbon.fish"
-for file in README.md CHANGELOG.md LICENSE-APACHE LICENSE-MIT config/examples/*.toml; do
-    put 644 "$file" "$prefix/share/doc/sidecarbon/${file#config/}"
+for file in README.md CHANGELOG.md LICENSE-APACHE LICENSE-MIT docs/*.md docs/*/*.md config/examples/*.toml; do
+    name=${file#docs/}
+    put 644 "$file" "$prefix/share/doc/sidecarbon/${name#config/}"
 done
 
 if $service; then
     put 644 systemd/sidecarbon.sysusers /etc/sysusers.d/sidecarbon.conf
     systemd-sysusers sidecarbon.conf
-    sed "s|^ExecStart=/usr/bin/|ExecStart=$prefix/bin/|; s|^ExecReload=/usr/bin/|ExecReload=$prefix/bin/|" \
-        systemd/sidecarbon.service >service
-    put 644 service /etc/systemd/system/sidecarbon.service
-    put 644 systemd/sidecarbon.socket /etc/systemd/system/sidecarbon.socket
+    for unit in sidecarbon.service sidecarbon.socket; do
+        sed "s|/usr/bin/sidecarbon|$prefix/bin/sidecarbon|; s|/usr/share/|$prefix/share/|" "systemd/$unit" >"$unit"
+        put 644 "$unit" "/etc/systemd/system/$unit"
+    done
     if [ -e /etc/sidecarbon/sidecarbon.toml ]; then
         put 644 config/sidecarbon.toml /etc/sidecarbon/sidecarbon.toml.new-version
         echo "kept: /etc/sidecarbon/sidecarbon.toml; the new one is beside it, as sidecarbon.toml.new-version"

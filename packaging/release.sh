@@ -126,11 +126,16 @@ done
 "$binary" man --directory "$dist/man"
 cp README.md CHANGELOG.md LICENSE-APACHE LICENSE-MIT "$dist/"
 cp -R config "$dist/"
+pages() { (cd docs && find . -name '*.md' -o -path './images/*') | sed 's|^\./||'; }
+pages | grep '\.md$' | while read -r page; do
+    mkdir -p "$(dirname "$dist/docs/$page")"
+    cp "docs/$page" "$dist/docs/$page"
+done
 case $target in
     *-linux-*) cp -R systemd "$dist/" ;;
     *-darwin) cp packaging/macos/sidecarbon.plist "$dist/" ;;
 esac
-# What git checks out has the modes of whoever checked it out.
+# Git sets the modes of files by the umask of whoever clones.
 find "$dist" -type f ! -name sidecarbon -exec chmod 644 {} +
 find "$dist" -type d -exec chmod 755 {} +
 
@@ -164,8 +169,9 @@ make_tree() {
     for page in config/examples/*.toml; do
         file 644 "$page" "$doc/examples/${page##*/}"
     done
-    (cd docs && find . -name '*.md' -o -path './images/*') | while read -r page; do
-        file 644 "docs/$page" "$doc/${page#./}"
+    file 644 config/sidecarbon.schema.json "$doc/sidecarbon.schema.json"
+    pages | while read -r page; do
+        file 644 "docs/$page" "$doc/$page"
     done
 }
 date_tree() {

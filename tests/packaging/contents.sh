@@ -16,7 +16,12 @@ for tool in python3 objcopy; do
     }
 done
 work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+server=
+cleanup() {
+    [[ -z $server ]] || kill "$server" 2>/dev/null || true
+    rm -rf "$work"
+}
+trap cleanup EXIT
 passed=0 failed=0
 check() { # what, command...
     local what=$1
@@ -38,7 +43,7 @@ top=$(echo "$work"/sidecarbon-*)
 lists() {
     tar -tzf "$tarball" | sed 's|^[^/]*/||' >"$work/list"
     for file in sidecarbon README.md CHANGELOG.md LICENSE-APACHE LICENSE-MIT config/sidecarbon.toml config/examples/tls.toml \
-        man/sidecarbon.1 man/sidecarbon-probe.1 completions/sidecarbon.{bash,zsh,fish} \
+        docs/install.md man/sidecarbon.1 man/sidecarbon-probe.1 completions/sidecarbon.{bash,zsh,fish} \
         systemd/sidecarbon.{service,socket,sysusers}; do
         grep -Fx "$file" "$work/list" || return 1
     done
@@ -68,6 +73,39 @@ print(len(components))
 PYTHON
 }
 [[ ! -e $sbom ]] || check "the SBOM has the crates that the binary lists, each with its licence" same_crates
+
+# Downloads from a server with a certificate of its own, on a port of the kernel's choice.
+downloads() {
+    local port url
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost \
+        -addext subjectAltName=DNS:localhost -keyout "$work/key.pem" -out "$work/cert.pem"
+    python3 - "$directory" "$work" >"$work/port" <<'PYTHON' &
+import functools, http.server, ssl, sys
+handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=sys.argv[1])
+server = http.server.HTTPServer(("127.0.0.1", 0), handler)
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain(sys.argv[2] + "/cert.pem", sys.argv[2] + "/key.pem")
+server.socket = context.wrap_socket(server.socket, server_side=True)
+print(server.server_port, flush=True)
+server.serve_forever()
+PYTHON
+    server=$!
+    for _ in $(seq 100); do
+        port=$(cat "$work/port")
+        [[ -z $port ]] && sleep 0.1 || break
+    done
+    url=https://localhost:$port
+    # A certificate that is not trusted is an error.
+    ! SIDECARBON_URL=$url NO_PROXY=localhost sh "$directory/install.sh" --prefix "$work/no" || return 1
+    SIDECARBON_URL=$url NO_PROXY=localhost CURL_CA_BUNDLE=$work/cert.pem \
+        sh "$directory/install.sh" --prefix "$work/prefix" || return 1
+    [[ ! -e $work/no ]] && "$work/prefix/bin/sidecarbon" --version
+}
+if command -v curl >/dev/null && command -v openssl >/dev/null; then
+    check "install.sh downloads over HTTPS, and checks the certificate" downloads
+else
+    echo "skipped: needs curl and openssl; install.sh did not download"
+fi
 
 image=$(echo "$directory"/*.oci.tar)
 image_is_whole() {

@@ -1,35 +1,37 @@
 #!/usr/bin/env bash
-# packaging/release.sh, run in two directories, builds the same bytes: binary, tarball,
-# deb, rpm, image and SBOM. From the last commit: uncommitted changes are not built.
+# packaging/release.sh builds the same bytes in another directory.
 #
-#   tests/packaging/reproducible.sh [LIST]      default: all that release.sh builds
+#   tests/packaging/reproducible.sh DIRECTORY [LIST]
 #
-# Compiles everything twice. Exit: 0 passed, 1 failed, 77 a tool is missing.
+# DIRECTORY holds what packaging/release.sh has built here from the last commit. Clones that
+# commit into a directory with another path, builds LIST there (default: all) and compares.
+# Compiles everything once. Exit: 0 passed, 1 failed, 77 a tool is missing.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+here=$1
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+clone=$work/a/directory/with/a/longer/name
+there=$work/packages
+git clone --quiet . "$clone"
 options=()
-[[ -z ${1:-} ]] || options=(--only "$1")
+[[ -z ${2:-} ]] || options=(--only "$2")
+# A user with another mask checks out other modes.
+(umask 077 && unset CARGO_TARGET_DIR && "$clone/packaging/release.sh" "${options[@]}" "$there")
+
 passed=0 failed=0
-unset CARGO_TARGET_DIR
-for directory in a another/directory/with-a-longer-name; do
-    git clone --quiet . "$work/$directory"
-    # A user with another mask checks out other modes.
-    (umask 077 && "$work/$directory/packaging/release.sh" "${options[@]}" "$work/$directory/out")
-done
-one=$work/a/out
-other=$work/another/directory/with-a-longer-name/out
 while read -r _ file; do
-    if cmp "$one/$file" "$other/$file"; then
+    if cmp "$here/$file" "$there/$file"; then
         passed=$((passed + 1))
         echo "PASS  $file is the same"
     else
         failed=$((failed + 1))
         echo "FAIL  $file differs"
     fi
-done <"$one/SHA256SUMS"
-cmp "$one/SHA256SUMS" "$other/SHA256SUMS" || failed=$((failed + 1))
+done <"$there/SHA256SUMS"
+if [[ -z ${2:-} ]]; then
+    cmp "$here/SHA256SUMS" "$there/SHA256SUMS" || failed=$((failed + 1))
+fi
 echo "$passed passed, $failed failed"
-((failed == 0))
+((passed > 0 && failed == 0))

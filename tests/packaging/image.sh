@@ -7,7 +7,11 @@
 # where apt-get can. Exit: 0 passed, 1 failed, 77 a tool or a right is missing.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-archive=$(realpath "$(echo "$1"/*.oci.tar)")
+archive=$(realpath -m "$(echo "$1"/*.oci.tar)")
+if [[ ! -e $archive ]]; then
+    echo "skipped: $1 has no image"
+    exit 77
+fi
 
 work=$(mktemp -d)
 cache=$work

@@ -71,7 +71,8 @@ if ! cargo auditable --version >/dev/null 2>&1; then
 fi
 
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
-SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
+# Outside a checkout, as in an unpacked archive, the time of this file.
+SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || date -r Cargo.toml +%s)}
 export SOURCE_DATE_EPOCH
 build=${CARGO_TARGET_DIR:-target}/packages-build
 mkdir -p "$build"
@@ -229,7 +230,7 @@ if wants image; then
     # Static, as the Dockerfile builds it: nothing else has to be in the image.
     compile static -C target-feature=+crt-static
     python3 packaging/image.py --binary "$binary" --authorities "$authorities" \
-        --target "$target" --version "$version" --revision "$(git rev-parse HEAD)" \
+        --target "$target" --version "$version" --revision "$(git rev-parse HEAD 2>/dev/null || echo unknown)" \
         --output "$out/$name.oci.tar"
 fi
 if wants sbom; then
